@@ -1,0 +1,417 @@
+/**
+ * Declarations of the native addon, in export order. Types that cross are plain data and opaque handles;
+ * validation of files and requests lives above, but every argument is checked again natively and a bad one
+ * throws a TypeError or RangeError whose `code` is `NATIVE_INVALID_ARGUMENT` and whose message starts with
+ * the argument's path. Absent values are `null`, never undefined.
+ *
+ * Every `forward` runs on the runtime's driver thread (decode lane first) and resolves a promise; the handles
+ * that it uses are kept alive until then. Two forwards on the same StepBuffers must not overlap.
+ */
+
+export type Dtype = 'F32' | 'BF16' | 'F16' | 'F8_E4M3';
+/** Format in which weights are packed and multiplied. */
+export type WeightFormat = 'f32' | 'bf16';
+export type RowFormat = 'f32' | 'bf16';
+export type CombineMode = 'exact' | 'partial';
+export type IsaPath = 'scalar' | 'avx2' | 'avx512';
+/**
+ * Matmul family; part of the numerics class.
+ * `f32-fma`: f32 weights. `bf16-fma`: bf16 weights widened, f32 activations. `bf16-dot`: bf16 weights, activations
+ * rounded to bf16, pairwise dot instructions (AVX-512 BF16 only). The fma families give the same bits on every ISA path.
+ */
+export type KernelFamily = 'f32-fma' | 'bf16-fma' | 'bf16-dot';
+export type Lane = 'decode' | 'prefill';
+
+/** A 2-D (or 1-D) weight as it lies in a checkpoint. `data` is a view on the mapped file, any alignment. */
+export interface TensorSource {
+  dtype: Dtype;
+  /** Rows and columns; 1-D tensors are [n, 1]. */
+  shape: [number, number];
+  data: Uint8Array;
+  /** Multiplied in: one scale for each 128x128 block, [ceil(rows/128), ceil(cols/128)] row-major. Null without scales. */
+  scale: { dtype: 'F32' | 'BF16'; data: Uint8Array; shape: [number, number] } | null;
+  /** Source row of each output row, or null for the identity. Reorders grouped projections. */
+  rows: Int32Array | null;
+}
+
+export interface RuntimeOptions {
+  /** Pool threads including the driver; 1 or more. */
+  threads: number;
+  isa: 'auto' | IsaPath;
+  /** `auto` takes bf16-dot where the CPU has it. Applies to bf16 weights; f32 weights always use f32-fma. */
+  bf16Kernels: 'auto' | 'bf16-fma' | 'bf16-dot';
+}
+
+export interface RuntimeInfo {
+  version: string;
+  isa: IsaPath;
+  bf16Kernels: 'bf16-fma' | 'bf16-dot';
+  threads: number;
+  cpuFeatures: string[];
+}
+
+export interface Runtime {
+  readonly info: RuntimeInfo;
+  /** Family used for a weight format. */
+  kernelFamily(format: WeightFormat): KernelFamily;
+  /** Bytes held by each kind of native object. */
+  memory(): { weights: number; kv: number; states: number; buffers: number };
+}
+
+export interface KvPoolOptions {
+  numPages: number;
+  /** Full-attention layers. */
+  numLayers: number;
+  numKvHeads: number;
+  headDim: number;
+  format: RowFormat;
+}
+
+/** Pages of 64 tokens; page p of layer l holds K (dimension-major) and V (token-major) of its tokens. */
+export interface KvPool {
+  readonly numPages: number;
+  readonly pageBytes: number;
+  /** Copies whole pages over all layers. */
+  copyPages(from: Int32Array, to: Int32Array): void;
+  /** Bytes of one page over all layers, in a layout that only the same class reads. */
+  exportPage(page: number): Buffer;
+  importPage(page: number, data: Uint8Array): void;
+}
+
+export interface StatePoolOptions {
+  numSlots: number;
+  numLayers: number;
+  numValueHeads: number;
+  keyHeadDim: number;
+  valueHeadDim: number;
+  convDim: number;
+  convKernel: number;
+}
+
+/** DeltaNet states: per slot and layer S [Hv][Dk][Dv] f32 and the last kernel-1 raw convolution inputs. */
+export interface StatePool {
+  readonly numSlots: number;
+  readonly slotBytes: number;
+  reset(slot: number): void;
+  copy(from: number, to: number): void;
+  exportSlot(slot: number): Buffer;
+  importSlot(slot: number, data: Uint8Array): void;
+}
+
+export interface StepBuffersOptions {
+  maxTokens: number;
+  hidden: number;
+  numExperts: number;
+  topK: number;
+  rowFormat: RowFormat;
+  /** Rows of logits that one step may produce. */
+  maxLogitRows: number;
+  vocab: number;
+}
+
+/**
+ * One micro-batch. Sequence i owns rows [rowStart[i], rowStart[i]+rowCount[i]) of the step, consecutive and in order.
+ */
+export interface BatchSpec {
+  tokenIds: Int32Array;
+  /** [3][T]: temporal, height and width position of each token (equal for text). */
+  positions: Int32Array;
+  rowStart: Int32Array;
+  rowCount: Int32Array;
+  /** Tokens of each sequence that are already in pages and state. */
+  contextLen: Int32Array;
+  /** Slot of the DeltaNet state, -1 where the model has none. */
+  stateSlot: Int32Array;
+  /** 0: chunked delta rule (prompt), contextLen must be a multiple of 64. 1: recurrent (generated or replayed). */
+  mode: Int32Array;
+  /** [S][maxPages] page ids; entries past a sequence's need are ignored. */
+  pageTable: Int32Array;
+  maxPages: number;
+}
+
+/** Activations of one micro-batch, reused from step to step. */
+export interface StepBuffers {
+  readonly maxTokens: number;
+  /** [T][K] after a gate's forward: expert numbers ascending by probability rank. */
+  readonly topkIds: Int32Array;
+  /** [T][K] gate weights, f32. */
+  readonly topkWeights: Float32Array;
+  /** [maxLogitRows][vocab] after LmHead.forward. */
+  readonly logits: Float32Array;
+  /** Checks the whole batch and copies it. */
+  setBatch(spec: BatchSpec): void;
+  /** Copy of the hidden rows [T][H], for tests and tools. */
+  hidden(): Float32Array;
+  setHidden(rows: Float32Array): void;
+  /** Copy of the rounded rows [T][H] in the row format, as dispatched. */
+  rows(): Buffer;
+  /**
+   * A ClientFrame{Forward} for the given rows. `rowIndex[r]` is a row of the step, `entryCount[r]` how many of
+   * `experts`/`weights` belong to it, ascending by expert.
+   */
+  packForward(header: ForwardHeader, rowIndex: Int32Array, entryCount: Int32Array, experts: Int32Array, weights: Float32Array): Buffer;
+  /** Marks all T*K expert rows missing; before a layer's first reply. */
+  beginCombine(): void;
+  /**
+   * Takes the rows of a ServerFrame{ForwardReply} with status OK. `slots[i]` = t*K+k of entry i of the request.
+   * For a PARTIAL reply row r is the weighted sum over its entries. Throws on a reply that does not fit.
+   */
+  unpackReply(reply: Uint8Array, slots: Int32Array, entryCount: Int32Array, mode: CombineMode): void;
+  /** Expert rows still missing. */
+  missing(): number;
+  /**
+   * hidden += sum of gate weight x expert row, f32, ascending expert number, + shared expert output if there is one.
+   * Throws while rows are missing.
+   */
+  combine(lane: Lane): Promise<void>;
+}
+
+export interface ForwardHeader {
+  routerIncarnation: bigint;
+  step: number;
+  layer: number;
+  microBatch: number;
+  attempt: number;
+  part: number;
+  epoch: number;
+  combineMode: CombineMode;
+  /** 55 bytes of W3C traceparent, or null. */
+  traceparent: string | null;
+}
+
+export interface ReplyHeader {
+  routerIncarnation: bigint;
+  step: number;
+  layer: number;
+  microBatch: number;
+  attempt: number;
+  part: number;
+  /** Value of ReplyStatus in experts.proto. */
+  status: number;
+  numRows: number;
+  computeUs: number;
+  queueUs: number;
+  notHeld: Int32Array;
+  error: string;
+}
+
+export interface NormSpec {
+  eps: number;
+  /** Multiply by (1 + w) instead of w. */
+  zeroCentered: boolean;
+}
+
+export interface GatedDeltaNetSpec {
+  hidden: number;
+  numKeyHeads: number;
+  numValueHeads: number;
+  keyHeadDim: number;
+  valueHeadDim: number;
+  convKernel: number;
+  inputNorm: NormSpec;
+  /** Eps of the gated norm on the output. */
+  outputEps: number;
+  format: WeightFormat;
+  /** Index among the DeltaNet layers: the layer of the StatePool. */
+  stateLayer: number;
+}
+
+export interface GatedDeltaNetWeights {
+  inputNorm: TensorSource;
+  /** Rows [q heads | k heads | v heads]. */
+  inProjQkv: TensorSource;
+  inProjZ: TensorSource;
+  inProjB: TensorSource;
+  inProjA: TensorSource;
+  /** [convDim, kernel]. */
+  conv: TensorSource;
+  dtBias: TensorSource;
+  aLog: TensorSource;
+  norm: TensorSource;
+  outProj: TensorSource;
+}
+
+/** hidden += GDN(norm(hidden)), with the states of the batch's slots advanced. */
+export interface GatedDeltaNet {
+  forward(step: StepBuffers, states: StatePool, lane: Lane): Promise<void>;
+}
+
+export interface GatedAttentionSpec {
+  hidden: number;
+  numHeads: number;
+  numKvHeads: number;
+  headDim: number;
+  /** Rotated leading dimensions of a head. */
+  rotaryDim: number;
+  /** [rotaryDim/2], computed above (theta, YaRN). */
+  invFreq: Float32Array;
+  /** Axis (0 T, 1 H, 2 W) of each frequency, [rotaryDim/2]. */
+  freqAxis: Int32Array;
+  /** Factor on cos and sin (YaRN); 1 without. */
+  ropeScale: number;
+  /** q_proj rows are [q | gate] per head and the output is multiplied by sigmoid(gate). */
+  outputGate: boolean;
+  inputNorm: NormSpec;
+  /** Norm of q and k per head. */
+  qkNorm: NormSpec;
+  format: WeightFormat;
+  /** Index among the full-attention layers: the layer of the KvPool. */
+  kvLayer: number;
+}
+
+export interface GatedAttentionWeights {
+  inputNorm: TensorSource;
+  qProj: TensorSource;
+  kProj: TensorSource;
+  vProj: TensorSource;
+  oProj: TensorSource;
+  qNorm: TensorSource;
+  kNorm: TensorSource;
+}
+
+/** hidden += attention(norm(hidden)), with K and V of the batch's tokens written to their pages. */
+export interface GatedAttention {
+  forward(step: StepBuffers, kv: KvPool, lane: Lane): Promise<void>;
+}
+
+export interface MoeGateSpec {
+  hidden: number;
+  numExperts: number;
+  topK: number;
+  /** Divide the chosen probabilities by their sum. */
+  normTopk: boolean;
+  norm: NormSpec;
+  format: WeightFormat;
+}
+
+/** Post-attention norm, row rounding, softmax over all experts, top-k: fills topkIds, topkWeights and the rows. */
+export interface MoeGate {
+  forward(step: StepBuffers, lane: Lane): Promise<void>;
+}
+
+export interface SharedExpertSpec {
+  hidden: number;
+  intermediate: number;
+  format: WeightFormat;
+}
+
+/** sigmoid(x wsg) * ffn(x) on the rows of the last gate, kept for combine. */
+export interface SharedExpert {
+  forward(step: StepBuffers, lane: Lane): Promise<void>;
+}
+
+export interface ExpertShardOptions {
+  numLayers: number;
+  numExperts: number;
+  hidden: number;
+  intermediate: number;
+  format: WeightFormat;
+  rowFormat: RowFormat;
+}
+
+/** The experts that one process holds. */
+export interface ExpertShard {
+  /** Bytes of one packed expert. */
+  readonly expertBytes: number;
+  /** Packs on a background thread below every lane; resolves when the expert can be served. */
+  load(layer: number, expert: number, gate: TensorSource, up: TensorSource, down: TensorSource): Promise<void>;
+  /** False if it was not held. Forwards in flight keep what they use. */
+  unload(layer: number, expert: number): boolean;
+  has(layer: number, expert: number): boolean;
+  /** Experts held in a layer, ascending. */
+  held(layer: number): Int32Array;
+  /**
+   * Serves one ClientFrame{Forward} and resolves a ServerFrame{ForwardReply}: OK, NOT_HELD or INVALID. Never
+   * rejects for what a peer sent. `queueUs` is copied into the reply.
+   */
+  forward(frame: Uint8Array, queueUs: number, lane: Lane): Promise<Buffer>;
+}
+
+/** hidden = rows of the embedding of the batch's token ids. */
+export interface Embedding {
+  forward(step: StepBuffers, lane: Lane): Promise<void>;
+}
+
+export interface LmHeadSpec {
+  hidden: number;
+  vocab: number;
+  /** Ids at or past this are masked to -inf: padding rows of the checkpoint. */
+  tokenizerSize: number;
+  norm: NormSpec;
+  format: WeightFormat;
+}
+
+export interface LmHead {
+  /** logits[i] = head(norm(hidden[rowIndex[i]])). */
+  forward(step: StepBuffers, rowIndex: Int32Array, lane: Lane): Promise<void>;
+}
+
+export interface SamplerParams {
+  temperature: number;
+  /** 0 means all. */
+  topK: number;
+  topP: number;
+  minP: number;
+  repetitionPenalty: number;
+  presencePenalty: number;
+  frequencyPenalty: number;
+  seed: bigint;
+  choice: number;
+  biasIds: Int32Array;
+  biasValues: Float32Array;
+  /** Ids that may not be sampled before minTokens tokens were generated. */
+  stopIds: Int32Array;
+  minTokens: number;
+  /** -1 none, 0 the sampled token's, n its n best alternatives. */
+  topLogprobs: number;
+}
+
+export interface Sample {
+  id: number;
+  /** Log-probability under the raw distribution (before penalties and temperature); 0 when not asked for. */
+  logprob: number;
+  topIds: Int32Array;
+  topLogprobs: Float32Array;
+}
+
+/** Counts of one sequence's tokens, and its parameters. */
+export interface SamplerState {
+  accept(id: number): void;
+  /** Tokens accepted, including replayed ones. */
+  readonly numGenerated: number;
+}
+
+export interface SamplerBinding {
+  new (vocab: number, params: SamplerParams, promptIds: Int32Array): SamplerState;
+}
+
+export interface NativeBinding {
+  Runtime: new (options: RuntimeOptions) => Runtime;
+  /** Maps `length` bytes of an open file read-only; the mapping lives as long as the ArrayBuffer. */
+  mapFile(fd: number, length: number): ArrayBuffer;
+  KvPool: new (runtime: Runtime, options: KvPoolOptions) => KvPool;
+  StatePool: new (runtime: Runtime, options: StatePoolOptions) => StatePool;
+  StepBuffers: new (runtime: Runtime, options: StepBuffersOptions) => StepBuffers;
+  Embedding: new (runtime: Runtime, table: TensorSource, format: WeightFormat) => Embedding;
+  GatedDeltaNet: new (runtime: Runtime, spec: GatedDeltaNetSpec, weights: GatedDeltaNetWeights) => GatedDeltaNet;
+  GatedAttention: new (runtime: Runtime, spec: GatedAttentionSpec, weights: GatedAttentionWeights) => GatedAttention;
+  MoeGate: new (runtime: Runtime, spec: MoeGateSpec, weights: { norm: TensorSource; gate: TensorSource }) => MoeGate;
+  SharedExpert: new (
+    runtime: Runtime,
+    spec: SharedExpertSpec,
+    weights: { gate: TensorSource; up: TensorSource; down: TensorSource; sharedGate: TensorSource },
+  ) => SharedExpert;
+  ExpertShard: new (runtime: Runtime, options: ExpertShardOptions) => ExpertShard;
+  LmHead: new (runtime: Runtime, spec: LmHeadSpec, weights: { norm: TensorSource; head: TensorSource }) => LmHead;
+  SamplerState: SamplerBinding;
+  /** Samples logit row rows[i] with states[i]; does not accept. The random key is (seed, choice, numGenerated). */
+  sample(step: StepBuffers, rows: Int32Array, states: SamplerState[], lane: Lane): Promise<Sample[]>;
+  /** Raw log-probability of ids[i] in logit row rows[i], with its n best. */
+  logprobs(step: StepBuffers, rows: Int32Array, ids: Int32Array, top: number): Sample[];
+  /** Header of a ServerFrame{ForwardReply}; throws on bytes that are not one. */
+  parseReplyHeader(frame: Uint8Array): ReplyHeader;
+  /** Header of a ClientFrame{Forward} (for queueing and metrics); throws on bytes that are not one. */
+  parseForwardHeader(frame: Uint8Array): { routerIncarnation: bigint; step: number; layer: number; numRows: number; numEntries: number; microBatch: number; attempt: number; part: number; epoch: number; traceparent: string | null };
+  /** A reply without rows: BUSY, FAILED or INVALID, for the request with this header. */
+  packStatusReply(request: Uint8Array, status: number, error: string): Buffer;
+}

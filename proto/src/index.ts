@@ -1,0 +1,6 @@
+/**
+ * The only contract between processes: generated messages and service definitions of `guildhall.v1`.
+ */
+export * as experts from '../gen/guildhall/v1/experts.ts';
+export * as router from '../gen/guildhall/v1/router.ts';
+export * as control from '../gen/guildhall/v1/control.ts';

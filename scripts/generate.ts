@@ -1,0 +1,45 @@
+/**
+ * Writes what is generated: protobuf code, docs/errors.md, docs/config.md, docs/metrics.md and docs/openapi.json.
+ * With `--check` it writes nothing and fails when something differs.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { configDocument, errorsDocument, metricsDocument } from './documents.ts';
+
+const ROOT = resolve(fileURLToPath(new URL('..', import.meta.url)));
+const check = process.argv.includes('--check');
+const differing: string[] = [];
+
+function put(path: string, content: string): void {
+  const file = join(ROOT, path);
+  if (existsSync(file) && readFileSync(file, 'utf8') === content) return;
+  if (check) differing.push(path);
+  else writeFileSync(file, content);
+}
+
+function generateProto(): void {
+  const out = mkdtempSync(join(tmpdir(), 'guildhall-gen-'));
+  try {
+    execFileSync('buf', ['lint'], { cwd: join(ROOT, 'proto'), stdio: 'inherit' });
+    execFileSync('buf', ['generate', '-o', out], { cwd: join(ROOT, 'proto'), stdio: 'inherit' });
+    const made = globSync('gen/**/*.ts', { cwd: out });
+    for (const path of made) put(join('proto', path), readFileSync(join(out, path), 'utf8'));
+    for (const path of globSync('gen/**/*.ts', { cwd: join(ROOT, 'proto') })) {
+      if (!made.includes(path)) differing.push(`proto/${path} (no longer generated)`);
+    }
+  } finally {
+    rmSync(out, { recursive: true, force: true });
+  }
+}
+
+generateProto();
+put('docs/errors.md', errorsDocument());
+put('docs/config.md', await configDocument());
+put('docs/metrics.md', metricsDocument());
+if (differing.length > 0) {
+  process.stderr.write(`out of date: ${differing.join(', ')}\nrun: npm run gen\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,142 @@
+/** One runnable group of checks. */
+export interface Suite {
+  name: string;
+  /** What it proves, one line. */
+  about: string;
+  /** Seconds on two cores; the suite is ended and fails when it takes longer than three times as long. */
+  budgetSeconds: number;
+  kind: 'node' | 'ctest' | 'command';
+  /** Test file globs (node), build folder (ctest), or argument vector (command). */
+  run: string[];
+  /** Commands that must succeed first. */
+  before?: string[][];
+  /** Test files that run at the same time; processes and Redis are cheap, native threads are not. */
+  concurrency?: number;
+}
+
+const node = process.execPath;
+
+export const SUITES: Suite[] = [
+  {
+    name: 'format',
+    about: 'every file is formatted',
+    budgetSeconds: 30,
+    kind: 'command',
+    run: ['prettier', '--check', '--log-level', 'warn', '.'],
+  },
+  { name: 'types', about: 'tsc accepts every source', budgetSeconds: 30, kind: 'command', run: ['tsc', '-p', '.'] },
+  {
+    name: 'lint',
+    about: 'type-aware lint, floating promises among it',
+    budgetSeconds: 60,
+    kind: 'command',
+    run: ['oxlint', '--type-aware', '--max-warnings', '0'],
+  },
+  {
+    name: 'generated',
+    about: 'generated code and documents are up to date',
+    budgetSeconds: 60,
+    kind: 'command',
+    run: [node, 'scripts/generate.ts', '--check'],
+  },
+  {
+    name: 'images',
+    about: 'the sources compile to JavaScript for images',
+    budgetSeconds: 60,
+    kind: 'command',
+    run: ['tsc', '-p', 'tsconfig.images.json'],
+  },
+  {
+    name: 'architecture',
+    about: 'import directions, names, documents that point at files',
+    budgetSeconds: 30,
+    kind: 'node',
+    run: ['test/architecture/*.test.ts'],
+  },
+  {
+    name: 'kernels',
+    about: 'native operators against naive references on odd sizes, every instruction set alike',
+    budgetSeconds: 60,
+    kind: 'ctest',
+    run: ['native/build'],
+  },
+  {
+    name: 'unit',
+    about: 'each package beside its code, with real Redis and real gRPC',
+    budgetSeconds: 150,
+    kind: 'node',
+    run: ['native/test/*.test.ts', 'services/*/src/**/*.test.ts', 'scripts/*.test.ts'],
+    concurrency: 2,
+  },
+  {
+    name: 'vectors',
+    about: 'blocks and whole models against the Hugging Face reference; same bits',
+    budgetSeconds: 120,
+    kind: 'node',
+    run: ['test/vectors/*.test.ts'],
+    concurrency: 2,
+  },
+  {
+    name: 'integration',
+    about: 'several real processes: hello, placement, bad checkpoints, bad messages',
+    budgetSeconds: 90,
+    kind: 'node',
+    run: ['test/integration/*.test.ts'],
+    concurrency: 1,
+  },
+  {
+    name: 'e2e',
+    about: 'the whole stack through the official client',
+    budgetSeconds: 120,
+    kind: 'node',
+    run: ['test/e2e/*.test.ts'],
+    concurrency: 1,
+  },
+  {
+    name: 'faults',
+    about: 'processes killed and partitioned while tokens flow',
+    budgetSeconds: 180,
+    kind: 'node',
+    run: ['test/faults/*.test.ts'],
+    concurrency: 1,
+  },
+  {
+    name: 'sanitize',
+    about: 'native operators under AddressSanitizer and UndefinedBehaviorSanitizer',
+    budgetSeconds: 300,
+    kind: 'ctest',
+    before: [['native/build.sh', '--sanitize']],
+    run: ['native/build-sanitize'],
+  },
+  {
+    name: 'smoke',
+    about: '`up --smoke` answers and leaves nothing behind',
+    budgetSeconds: 60,
+    kind: 'command',
+    run: ['npm', 'run', '-s', 'up', '--', '--smoke'],
+  },
+  {
+    name: 'readme',
+    about: 'the commands of the README do what it says',
+    budgetSeconds: 90,
+    kind: 'node',
+    run: ['test/readme/*.test.ts'],
+    concurrency: 1,
+  },
+  {
+    name: 'long',
+    about: 'longer contexts and conversations than fit in a normal run',
+    budgetSeconds: 1800,
+    kind: 'node',
+    run: ['test/long/*.test.ts'],
+    concurrency: 1,
+  },
+];
+
+/** Named sets: what `npm test`, `npm run check`, `npm run test:long` and CI run. */
+export const SETS: Record<string, string[]> = {
+  default: ['types', 'architecture', 'kernels', 'unit', 'vectors', 'integration', 'e2e'],
+  check: ['format', 'types', 'lint', 'generated', 'images', 'architecture'],
+  ci: ['format', 'lint', 'generated', 'images', 'sanitize', 'faults', 'readme', 'smoke'],
+  long: ['long'],
+};

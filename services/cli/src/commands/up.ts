@@ -1,0 +1,207 @@
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { Command, Option } from 'commander';
+import { fail, systemClock, type Clock } from '@guildhall/common';
+import { ClusterView, loadedShare } from '../stack/cluster-view.ts';
+import { watchParents } from '../stack/parent-watch.ts';
+import { getRouterInfo } from '../stack/router-info.ts';
+import { ROOT, StateDir } from '../stack/state-dir.ts';
+import { endLeftovers, Stack, type StackOptions } from '../stack/stack.ts';
+import { firstAnswer, type FirstAnswer } from '../stack/first-answer.ts';
+import { Progress } from '../ui/progress.ts';
+
+export interface UpFlags {
+  model: string;
+  servedModelName: string[];
+  workers: number;
+  weights: 'f32' | 'bf16';
+  listen: string | null;
+  apiKey: string[];
+  threads: number;
+  prompt: string;
+  smoke: boolean;
+  json: boolean;
+  stateDir: string | null;
+  timeout: number;
+}
+
+/** Options that `up` and `serve` share. */
+export function addStackOptions(command: Command): Command {
+  const collect = (value: string, all: string[]): string[] => [...all, value];
+  return command
+    .option('--model <dir>', 'checkpoint in the Hugging Face layout', join(ROOT, 'models', 'tiny'))
+    .option('--served-model-name <name>', 'name that requests use; repeat for aliases', collect, [])
+    .option('--workers <n>', 'expert workers to start', positiveInteger, 2)
+    .addOption(new Option('--weights <format>', 'weight format').choices(['f32', 'bf16']).default('bf16'))
+    .option('--listen <host:port>', 'address of the gateway (default: 127.0.0.1:8000 or the next free port)')
+    .option('--api-key <key>', 'require this key; repeat for more', collect, [])
+    .option('--threads <n>', 'native threads of each router and worker', positiveInteger, 1)
+    .option('--state-dir <dir>', 'where run.json and logs go (default: .guildhall)')
+    .option('--timeout <seconds>', 'give up when not ready by then', positiveInteger, 600);
+}
+
+function positiveInteger(value: string): number {
+  const number = Number(value);
+  if (!Number.isInteger(number) || number < 1) throw fail('config_invalid', `'${value}' is not a positive whole number`);
+  return number;
+}
+
+/** `guildhall up`: the whole stack on this machine, a first answer, and on until Ctrl-C. */
+export function upCommand(): Command {
+  const command = new Command('up').description('start everything on this machine and answer a first prompt');
+  return addStackOptions(command)
+    .option('--prompt <text>', 'the first prompt', 'Hello! Who are you?')
+    .option('--smoke', 'exit after the first answer', false)
+    .option('--json', 'print one JSON object instead of text', false)
+    .action(async (flags: UpFlags) => {
+      await runStack(flags, { prompt: flags.prompt, smoke: flags.smoke, json: flags.json });
+    });
+}
+
+export interface StackRun {
+  /** First prompt, or null for none. */
+  prompt: string | null;
+  smoke: boolean;
+  json: boolean;
+}
+
+/**
+ * Starts the stack, waits until it can serve, answers `run.prompt`, and stays until a signal, the end of the process
+ * that started it, or (with `smoke`) the first answer. Errors leave nothing running.
+ */
+export async function runStack(flags: UpFlags, run: StackRun): Promise<void> {
+  const clock = systemClock;
+  const state = new StateDir(flags.stateDir ?? null);
+  const progress = new Progress({ quiet: run.json });
+  const options = stackOptions(flags);
+  const ended = await endLeftovers(state, clock);
+  if (ended.length > 0) progress.done(`ended what an earlier run left behind: ${ended.join(', ')}`);
+  const stack = new Stack(options, state, clock, (message) => progress.done(message));
+  const stop = stopRequest(clock);
+  try {
+    await Promise.race([bringUp(stack, flags, run, progress, clock), stop.requested.then(() => undefined)]);
+    if (!run.smoke && !stop.isRequested()) {
+      if (!run.json) progress.done('Ctrl-C stops it.');
+      await stop.requested;
+    }
+  } finally {
+    progress.done('stopping');
+    await stack.stop();
+    stop.dispose();
+  }
+}
+
+function stackOptions(flags: UpFlags): StackOptions {
+  const model = resolve(flags.model);
+  if (!existsSync(join(model, 'config.json'))) {
+    throw fail('checkpoint_not_found', `--model: ${model} holds no config.json`, { field: 'model' });
+  }
+  return {
+    model,
+    servedModelNames: flags.servedModelName,
+    workers: flags.workers,
+    weights: flags.weights,
+    listen: flags.listen ?? null,
+    apiKeys: flags.apiKey,
+    threads: flags.threads,
+    routerArgs: [],
+  };
+}
+
+async function bringUp(stack: Stack, flags: UpFlags, run: StackRun, progress: Progress, clock: Clock): Promise<void> {
+  const started = clock.monotonicMs();
+  progress.update('starting redis, controller, router, gateway and expert workers');
+  await stack.start();
+  const view = new ClusterView(stack.secrets);
+  try {
+    await view.start();
+    await untilReady(stack, view, progress, clock, flags.timeout * 1000);
+    const readyMs = clock.monotonicMs() - started;
+    progress.done(`ready in ${(readyMs / 1000).toFixed(1)} s`);
+    const router = view.snapshot().members.find((member) => member.id === 'router-1');
+    const answer =
+      run.prompt === null || router === undefined
+        ? null
+        : await firstAnswer({
+            url: stack.url,
+            apiKey: flags.apiKey[0] ?? null,
+            model: stack.model,
+            prompt: run.prompt,
+            echo: !run.json,
+            clock,
+            expertRows: async () => (await getRouterInfo(router.address, stack.secrets)).expertRows,
+          });
+    report(stack, answer, readyMs, run.json);
+  } finally {
+    await view.stop();
+  }
+}
+
+async function untilReady(stack: Stack, view: ClusterView, progress: Progress, clock: Clock, limitMs: number): Promise<void> {
+  const deadline = clock.monotonicMs() + limitMs;
+  let reason = 'no answer yet';
+  while (clock.monotonicMs() < deadline) {
+    const response = await fetch(`${stack.url}/ready`).catch(() => null);
+    if (response?.ok) return;
+    if (response !== null) reason = (await response.text()).slice(0, 300);
+    const snapshot = view.snapshot();
+    const { held, wanted } = loadedShare(snapshot);
+    const label = wanted === 0 ? `waiting for ${snapshot.members.length} processes to register` : `experts loaded: ${held} of ${wanted}`;
+    progress.update(label, wanted === 0 ? 0 : held / wanted);
+    await clock.sleep(100);
+  }
+  throw fail('not_ready', `not ready after ${limitMs / 1000} s: ${reason}\n  logs are in ${new StateDir(null).path}/logs`);
+}
+
+function report(stack: Stack, answer: FirstAnswer | null, readyMs: number, json: boolean): void {
+  if (json) {
+    process.stdout.write(`${JSON.stringify({ url: stack.url, model: stack.model, readyMs: Math.round(readyMs), answer })}\n`);
+    return;
+  }
+  if (answer !== null) {
+    const rows = Object.entries(answer.expertRows).map(([worker, count]) => `${worker} ${count}`);
+    process.stdout.write(
+      `\n\n${answer.completionTokens} tokens, ${answer.tokensPerSecond.toFixed(1)} tokens/s, first after ${answer.firstTokenMs.toFixed(0)} ms\n` +
+        `expert rows served: ${rows.join(', ')}\n`,
+    );
+  }
+  const example = JSON.stringify({ model: stack.model, messages: [{ role: 'user', content: 'What is the capital of France?' }] });
+  process.stdout.write(`\n${stack.url}/v1 speaks the OpenAI API:\n  curl ${stack.url}/v1/chat/completions -H 'content-type: application/json' -d '${example}'\n`);
+}
+
+interface StopRequest {
+  requested: Promise<string>;
+  isRequested(): boolean;
+  dispose(): void;
+}
+
+/** Resolves on SIGINT, SIGTERM, SIGHUP or the end of the process that started us; a second signal exits at once. */
+function stopRequest(clock: Clock): StopRequest {
+  let why: string | null = null;
+  let resolveStop: (reason: string) => void = () => undefined;
+  const requested = new Promise<string>((resolve) => {
+    resolveStop = resolve;
+  });
+  const ask = (reason: string): void => {
+    // npm passes a signal on that the terminal has already sent to the whole group: only a later one is a second wish.
+    if (why !== null) {
+      if (clock.monotonicMs() - askedAt > 1000) process.exit(130);
+      return;
+    }
+    why = reason;
+    askedAt = clock.monotonicMs();
+    resolveStop(reason);
+  };
+  let askedAt = 0;
+  const signals: NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  for (const name of signals) process.on(name, ask);
+  const parents = watchParents(clock, (pid) => ask(`process ${pid} ended`));
+  return {
+    requested,
+    isRequested: () => why !== null,
+    dispose: () => {
+      parents.cancel();
+      for (const name of signals) process.off(name, ask);
+    },
+  };
+}

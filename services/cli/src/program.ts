@@ -1,0 +1,20 @@
+import { Command } from 'commander';
+import { chatCommand } from './commands/chat.ts';
+import { doctorCommand } from './commands/doctor.ts';
+import { serveCommand } from './commands/serve.ts';
+import { statusCommand } from './commands/status.ts';
+import { upCommand } from './commands/up.ts';
+import { VERSION } from './version.ts';
+
+/** Builds the command tree; every command answers `--help`, and `--json` where it prints data. */
+export function buildProgram(): Command {
+  const program = new Command('guildhall')
+    .description('Serves Qwen3.5-class mixture-of-experts models on machines you can get.')
+    .version(VERSION)
+    .showHelpAfterError('(--help lists the options)')
+    .exitOverride();
+  for (const make of [upCommand, serveCommand, chatCommand, statusCommand, doctorCommand]) {
+    program.addCommand(make().exitOverride().showHelpAfterError('(--help lists the options)'));
+  }
+  return program;
+}

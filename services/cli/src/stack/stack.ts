@@ -1,0 +1,189 @@
+import { randomBytes } from 'node:crypto';
+import { basename, join, resolve } from 'node:path';
+import { fail, type Clock } from '@guildhall/common';
+import { Child } from './child.ts';
+import { chooseGatewayAddress } from './ports.ts';
+import { endProcesses, startTicks } from './processes.ts';
+import { chooseRedisEndpoint, redisUrl, startRedis, type RedisEndpoint } from './redis.ts';
+import { ROOT, type RunSecrets, type StateDir } from './state-dir.ts';
+
+export interface StackOptions {
+  model: string;
+  servedModelNames: string[];
+  workers: number;
+  weights: 'f32' | 'bf16';
+  /** HOST:PORT of the gateway, or null for the default and the next free port. */
+  listen: string | null;
+  apiKeys: string[];
+  /** Native threads of the router and of each worker. */
+  threads: number;
+  /** Flags passed on to the router as they are. */
+  routerArgs: string[];
+}
+
+/** Restarts of one process within a minute before it is left dead. */
+const MAX_RESTARTS_PER_MINUTE = 5;
+
+/** The processes of a one-box cluster: redis-server, controller, workers, router and gateway, each on its own. */
+export class Stack {
+  readonly #options: StackOptions;
+  readonly #state: StateDir;
+  readonly #clock: Clock;
+  readonly #children = new Map<string, Child>();
+  readonly #onEvent: (message: string) => void;
+  readonly #startedAt = new Date().toISOString();
+  readonly #restarts = new Map<string, number[]>();
+  #secrets: RunSecrets | null = null;
+  #redis: RedisEndpoint | null = null;
+  #url = '';
+  #stopping = false;
+
+  constructor(options: StackOptions, state: StateDir, clock: Clock, onEvent: (message: string) => void) {
+    this.#options = { ...options, model: resolve(options.model) };
+    this.#state = state;
+    this.#clock = clock;
+    this.#onEvent = onEvent;
+  }
+
+  get url(): string {
+    return this.#url;
+  }
+
+  get secrets(): RunSecrets {
+    if (this.#secrets === null) throw fail('internal', 'the stack has not been started');
+    return this.#secrets;
+  }
+
+  get model(): string {
+    return this.#options.servedModelNames[0] ?? basename(this.#options.model);
+  }
+
+  /** Starts every process and resolves when each one listens; readiness to serve comes later. */
+  async start(): Promise<void> {
+    this.#state.ensure();
+    const gatewayAddress = await chooseGatewayAddress(this.#options.listen);
+    this.#redis = await chooseRedisEndpoint();
+    this.#secrets = {
+      clusterToken: randomBytes(32).toString('hex'),
+      redisUrl: redisUrl(this.#redis),
+      cluster: 'local',
+    };
+    this.#state.writeSecrets(this.#secrets);
+    this.#adopt(await startRedis(this.#redis, this.#state, this.#clock), () => this.#restartRedis());
+    const services = this.#serviceArgs(gatewayAddress);
+    await Promise.all([...services].map(([name, args]) => this.#startService(name, args)));
+  }
+
+  /** Ends every process, the gateway first so that clients hear of it, Redis last. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    const order = ['gateway', 'router-1', 'expert', 'controller', 'redis'];
+    const rank = (child: Child): number => order.findIndex((prefix) => child.name.startsWith(prefix));
+    const children = [...this.#children.values()].sort((a, b) => rank(a) - rank(b));
+    for (const group of order) {
+      const members = children.filter((child) => child.name.startsWith(group)).map((child) => child.record());
+      await endProcesses(members, group === 'gateway' || group === 'router-1' ? 5000 : 2000, this.#clock);
+    }
+    this.#state.clear();
+  }
+
+  #serviceArgs(gatewayAddress: string): Map<string, string[]> {
+    const { model, weights, workers, threads, servedModelNames, routerArgs } = this.#options;
+    const names = servedModelNames.flatMap((name) => ['--served-model-name', name]);
+    const services = new Map<string, string[]>();
+    services.set('controller', ['controller', '--id', 'controller-1', '--min-workers', String(workers)]);
+    for (let number = 1; number <= workers; number++) {
+      const flags = ['--model', model, '--weights', weights, '--threads', String(threads)];
+      services.set(`expert-${number}`, ['expert', '--id', `expert-${number}`, ...flags]);
+    }
+    const routerFlags = ['--model', model, '--weights', weights, '--threads', String(threads), ...names, ...routerArgs];
+    services.set('router-1', ['router', '--id', 'router-1', ...routerFlags]);
+    services.set('gateway-1', ['gateway', '--id', 'gateway-1', '--model', model, ...names, '--listen', gatewayAddress]);
+    return services;
+  }
+
+  async #startService(name: string, [service = '', ...args]: string[]): Promise<void> {
+    const child = new Child({
+      name,
+      command: process.execPath,
+      args: [join(ROOT, 'services', service, 'src', 'main.ts'), ...withListen(args), '--parent-pipe'],
+      env: this.#environment(service),
+      logFile: this.#state.logFile(name),
+    });
+    this.#adopt(child, () => this.#startService(name, [service, ...args]));
+    const listening = await child.listening();
+    if (service === 'gateway') this.#url = `http://${listening.address}`;
+    this.#writeRun();
+  }
+
+  #environment(service: string): NodeJS.ProcessEnv {
+    const { clusterToken, redisUrl: url, cluster } = this.secrets;
+    // Secrets travel by environment: a command line is visible to every user of the machine.
+    const keys = this.#options.apiKeys.join(',');
+    return {
+      ...process.env,
+      NODE_NO_WARNINGS: '1',
+      GUILDHALL_CLUSTER_TOKEN: clusterToken,
+      GUILDHALL_REDIS: url,
+      GUILDHALL_CLUSTER: cluster,
+      ...(service === 'gateway' && keys !== '' ? { GUILDHALL_API_KEYS: keys } : {}),
+    };
+  }
+
+  async #restartRedis(): Promise<void> {
+    if (this.#redis === null) return;
+    this.#adopt(await startRedis(this.#redis, this.#state, this.#clock), () => this.#restartRedis());
+    this.#writeRun();
+  }
+
+  /** Takes charge of a child: it is recorded, and started again if it ends while the stack is up. */
+  #adopt(child: Child, restart: () => Promise<void>): void {
+    this.#children.set(child.name, child);
+    this.#writeRun();
+    void child.exited.then(async (reason) => {
+      if (this.#stopping || this.#children.get(child.name) !== child) return;
+      const now = this.#clock.monotonicMs();
+      const recent = (this.#restarts.get(child.name) ?? []).filter((at) => now - at < 60_000);
+      this.#restarts.set(child.name, [...recent, now]);
+      if (recent.length >= MAX_RESTARTS_PER_MINUTE) {
+        this.#onEvent(`${child.name} ended (${reason}) ${recent.length + 1} times within a minute; it stays down`);
+        return;
+      }
+      this.#onEvent(`${child.name} ended (${reason}); starting it again\n${child.lastWords()}`);
+      await this.#clock.sleep(200 * 2 ** recent.length);
+      if (this.#stopping) return;
+      await restart().catch((error: unknown) => this.#onEvent(String(error instanceof Error ? error.message : error)));
+    });
+  }
+
+  #writeRun(): void {
+    this.#state.writeRun({
+      url: this.#url,
+      model: this.model,
+      startedAt: this.#startedAt,
+      up: { name: 'up', pid: process.pid, startTicks: startTicks(process.pid) ?? '', startedAt: this.#startedAt },
+      processes: [...this.#children.values()].map((child) => child.record()),
+    });
+  }
+
+}
+
+function withListen(args: string[]): string[] {
+  return args.includes('--listen') ? args : [...args, '--listen', '127.0.0.1:0'];
+}
+
+/**
+ * Ends what a stack that died has left behind, verified by start time.
+ * Errors: `id_in_use` while the process that started it is alive.
+ */
+export async function endLeftovers(state: StateDir, clock: Clock): Promise<string[]> {
+  const run = state.readRun();
+  if (run === null) return [];
+  if (startTicks(run.up.pid) === run.up.startTicks) {
+    throw fail('id_in_use', `a stack is already up at ${run.url} (process ${run.up.pid}); stop it first, or give this one its own --state-dir`);
+  }
+  const left = run.processes.filter((record) => startTicks(record.pid) === record.startTicks);
+  await endProcesses(left, 3000, clock);
+  state.clear();
+  return left.map((record) => record.name);
+}

@@ -1,0 +1,43 @@
+import type { Cluster } from './cluster.ts';
+
+export interface StreamRequest {
+  prompt: string;
+  maxTokens: number;
+  seed: number;
+  temperature?: number;
+}
+
+export interface StreamedToken {
+  token: string;
+  logprob: number;
+}
+
+/**
+ * Streams exactly `maxTokens` sampled tokens with their log-probabilities; `during` runs once in the middle.
+ */
+export async function streamTokens(
+  cluster: Cluster,
+  request: StreamRequest,
+  during: { afterTokens: number; run: () => unknown } | null = null,
+): Promise<StreamedToken[]> {
+  const tokens: StreamedToken[] = [];
+  const events = await cluster.client().chat.completions.create({
+    model: 'tiny',
+    messages: [{ role: 'user', content: request.prompt }],
+    max_tokens: request.maxTokens,
+    temperature: request.temperature ?? 0.9,
+    seed: request.seed,
+    logprobs: true,
+    stream: true,
+    ...{ ignore_eos: true },
+  });
+  let done = false;
+  for await (const { choices } of events) {
+    for (const { token, logprob } of choices[0]?.logprobs?.content ?? []) tokens.push({ token, logprob });
+    if (during !== null && !done && tokens.length >= during.afterTokens) {
+      done = true;
+      await during.run();
+    }
+  }
+  return tokens;
+}
