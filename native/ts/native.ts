@@ -132,6 +132,8 @@ export interface BatchSpec {
 /** Activations of one micro-batch, reused from step to step. */
 export interface StepBuffers {
   readonly maxTokens: number;
+  /** Rows of the batch that was set last; 0 before the first. */
+  readonly numTokens: number;
   /** [T][K] after a gate's forward: expert numbers ascending by probability rank. */
   readonly topkIds: Int32Array;
   /** [T][K] gate weights, f32. */

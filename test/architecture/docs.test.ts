@@ -6,7 +6,9 @@ import { ROOT, sources } from './sources.ts';
 
 /** Paths in backticks that look like files of this repository. */
 function namedFiles(text: string): string[] {
-  return [...text.matchAll(/`((?:[\w.@-]+\/)+[\w.@-]+\.(?:ts|cpp|h|cc|proto|md|json|lua|sh|py))`/g)].map((match) => match[1] as string);
+  return [...text.matchAll(/`((?:[\w.@-]+\/)+[\w.@-]+\.(?:ts|cpp|h|cc|proto|md|json|lua|sh|py))`/g)].map(
+    (match) => match[1] as string,
+  );
 }
 
 test('every file that the documents name exists', () => {

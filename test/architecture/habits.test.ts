@@ -45,7 +45,11 @@ test('N-API is used in the binding only', () => {
 });
 
 test('sources stay readable in size', () => {
-  const files = sources(['services/*/src/**/*.ts', 'native/{include,src,binding,ts}/**/*.{h,cpp,cc,inl,ts}', 'scripts/*.ts']);
+  const files = sources([
+    'services/*/src/**/*.ts',
+    'native/{include,src,binding,ts}/**/*.{h,cpp,cc,inl,ts}',
+    'scripts/*.ts',
+  ]);
   const long = files.filter(({ path, text }) => !path.endsWith('.test.ts') && text.split('\n').length > 600);
   assert.deepEqual(
     long.map(({ path, text }) => `${path}: ${text.split('\n').length} lines`),
@@ -55,7 +59,9 @@ test('sources stay readable in size', () => {
 
 test('file names are kebab-case', () => {
   const files = sources(['services/*/src/**/*.ts', 'test/**/*.ts', 'scripts/*.ts']);
-  const wrong = files.map(({ path }) => path).filter((path) => !/^[a-z0-9-]+(\.test)?\.ts$/.test(path.split('/').pop() ?? ''));
+  const wrong = files
+    .map(({ path }) => path)
+    .filter((path) => !/^[a-z0-9-]+(\.test)?\.ts$/.test(path.split('/').pop() ?? ''));
   assert.deepEqual(wrong, []);
 });
 
@@ -66,6 +72,7 @@ test('every Lua script says what it takes and returns', () => {
     const declared = Number(/-(\d+)\.lua$/.exec(path)?.[1]);
     const used = new Set([...text.replace(/--.*$/gm, '').matchAll(/KEYS\[(\d+)\]/g)].map((match) => Number(match[1])));
     assert.equal(used.size === 0 ? 0 : Math.max(...used), declared, `${path}: keys used and number in its name`);
-    for (const word of ['KEYS', 'ARGV', 'Returns']) assert.match(text, new RegExp(`--.*${word}`, 'i'), `${path} documents ${word}`);
+    for (const word of ['KEYS', 'ARGV', 'Returns'])
+      assert.match(text, new RegExp(`--.*${word}`, 'i'), `${path} documents ${word}`);
   }
 });

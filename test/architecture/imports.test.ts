@@ -12,7 +12,10 @@ const RULES: Record<string, { own: string[]; forbidden: string[] }> = {
     own: ['@guildhall/common', '@guildhall/native'],
     forbidden: ['ioredis', '@grpc/grpc-js', 'fastify'],
   },
-  'services/gateway': { own: ['@guildhall/proto', '@guildhall/common', '@guildhall/model/tokenizer'], forbidden: ['ioredis'] },
+  'services/gateway': {
+    own: ['@guildhall/proto', '@guildhall/common', '@guildhall/model/tokenizer'],
+    forbidden: ['ioredis'],
+  },
   'services/router': {
     own: ['@guildhall/proto', '@guildhall/common', '@guildhall/model', '@guildhall/native'],
     forbidden: ['fastify', '@kubernetes/client-node'],
@@ -35,7 +38,8 @@ function isTest(path: string): boolean {
 function allowed(name: string, specifier: string): boolean {
   const rule = RULES[name];
   if (rule === undefined) return true;
-  if (!specifier.startsWith('@guildhall/')) return !rule.forbidden.some((bad) => specifier === bad || specifier.startsWith(`${bad}/`));
+  if (!specifier.startsWith('@guildhall/'))
+    return !rule.forbidden.some((bad) => specifier === bad || specifier.startsWith(`${bad}/`));
   const whole = rule.own.some((own) => specifier === own);
   // An entry of a package that may be imported whole.
   const entry = rule.own.some((own) => own.split('/').length === 2 && specifier.startsWith(`${own}/`));
@@ -55,7 +59,10 @@ test('packages import only what they may', () => {
 test('no relative import leaves its package', () => {
   const wrong: string[] = [];
   for (const { path, text } of sources(['services/*/src/**/*.ts', 'native/ts/**/*.ts'])) {
-    const home = path.split('/').slice(0, path.startsWith('services/') ? 2 : 1).join('/');
+    const home = path
+      .split('/')
+      .slice(0, path.startsWith('services/') ? 2 : 1)
+      .join('/');
     for (const specifier of importsOf(text).filter((name) => name.startsWith('.'))) {
       const target = normalize(join(dirname(path), specifier));
       if (isTest(path)) continue;

@@ -13,14 +13,18 @@ export interface SourceFile {
 
 /** Files that match, without generated and installed ones. */
 export function sources(patterns: string[]): SourceFile[] {
-  return globSync(patterns, { cwd: ROOT, exclude: ['**/node_modules/**', 'native/build*/**', 'proto/gen/**', 'dist/**'] })
+  return globSync(patterns, {
+    cwd: ROOT,
+    exclude: ['**/node_modules/**', 'native/build*/**', 'proto/gen/**', 'dist/**'],
+  })
     .sort()
     .map((path) => ({ path, text: readFileSync(resolve(ROOT, path), 'utf8') }));
 }
 
 /** Package names and relative paths that a file imports or re-exports, type-only ones included. */
 export function importsOf(text: string): string[] {
-  const pattern = /(?:^|\n)\s*(?:import|export)\b[^'"`;]*?from\s*['"]([^'"]+)['"]|import\s*\(\s*['"]([^'"]+)['"]\s*\)|(?:^|\n)\s*import\s*['"]([^'"]+)['"]/g;
+  const pattern =
+    /(?:^|\n)\s*(?:import|export)\b[^'"`;]*?from\s*['"]([^'"]+)['"]|import\s*\(\s*['"]([^'"]+)['"]\s*\)|(?:^|\n)\s*import\s*['"]([^'"]+)['"]/g;
   return [...text.matchAll(pattern)].map((match) => match[1] ?? match[2] ?? match[3] ?? '');
 }
 

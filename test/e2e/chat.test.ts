@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type OpenAI from 'openai';
 import { Cluster } from '../harness/cluster.ts';
+import { IGNORE_EOS } from '../harness/stream.ts';
 import { until } from '../harness/wait.ts';
 
 let cluster: Cluster;
@@ -83,7 +84,10 @@ test('a chat turn answers, ends by itself and counts its tokens', async () => {
   assert.equal(completion.choices[0]?.finish_reason, 'stop');
   assert.ok((completion.choices[0]?.message.content ?? '').length > 0);
   assert.ok((completion.usage?.completion_tokens ?? 0) > 1);
-  assert.equal(completion.usage?.total_tokens, (completion.usage?.prompt_tokens ?? 0) + (completion.usage?.completion_tokens ?? 0));
+  assert.equal(
+    completion.usage?.total_tokens,
+    (completion.usage?.prompt_tokens ?? 0) + (completion.usage?.completion_tokens ?? 0),
+  );
 });
 
 test('64 concurrent streams of mixed lengths equal each answer alone, bit for bit', async () => {
@@ -111,7 +115,7 @@ test('everything is freed when nothing runs', async () => {
 test('a client that leaves frees its sequence, and others are served', async () => {
   const abort = new AbortController();
   const events = await client.chat.completions.create(
-    { model: 'tiny', messages: [{ role: 'user', content: 'Hello!' }], stream: true, max_tokens: 4000, ...{ ignore_eos: true } },
+    { model: 'tiny', messages: [{ role: 'user', content: 'Hello!' }], stream: true, max_tokens: 4000, ...IGNORE_EOS },
     { signal: abort.signal },
   );
   let chunks = 0;
@@ -121,7 +125,11 @@ test('a client that leaves frees its sequence, and others are served', async () 
   }, /abort/i);
   const [router] = cluster.routers;
   assert.ok(router !== undefined);
-  await until('the sequence to end', async () => (await cluster.metric(router, 'vllm:num_requests_running')) === 0, 10_000);
+  await until(
+    'the sequence to end',
+    async () => (await cluster.metric(router, 'vllm:num_requests_running')) === 0,
+    10_000,
+  );
   assert.equal((await complete(1)).finish === null, false);
 });
 
@@ -146,7 +154,8 @@ test('a client that reads slowly gets everything, and others are served meanwhil
   assert.equal(others.length, 3);
   let text = '';
   const decoder = new TextDecoder();
-  for (let next = await reader.read(); !next.done; next = await reader.read()) text += decoder.decode(next.value, { stream: true });
+  for (let next = await reader.read(); !next.done; next = await reader.read())
+    text += decoder.decode(next.value, { stream: true });
   assert.match(text, /"completion_tokens":300/);
   assert.match(text, /data: \[DONE\]/);
 });

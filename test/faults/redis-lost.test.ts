@@ -29,7 +29,10 @@ test('Redis back and empty: members register again by themselves, and a new work
   await cluster.redis.restart();
   const newcomer = cluster.addExpert('expert-3');
   await newcomer.listening();
-  await until('the newcomer to hold experts', async () => (await cluster.metric(newcomer, 'guildhall_experts_held')) > 0);
+  await until(
+    'the newcomer to hold experts',
+    async () => (await cluster.metric(newcomer, 'guildhall_experts_held')) > 0,
+  );
   assert.deepEqual(await streamTokens(cluster, REQUEST), before);
 });
 

@@ -26,8 +26,13 @@ class Up {
   constructor(name: string, args: string[] = [], wrap: string[] = []) {
     this.state = join(scratch, name);
     const [program = 'npm', ...rest] = [...wrap, 'npm', 'run', 'up', '--', '--state-dir', this.state, ...args];
-    this.child = spawn(program, rest, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, GUILDHALL_OFFLINE: '1' } });
-    for (const stream of [this.child.stdout, this.child.stderr]) stream?.on('data', (data: Buffer) => (this.output += data.toString()));
+    this.child = spawn(program, rest, {
+      cwd: ROOT,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, GUILDHALL_OFFLINE: '1' },
+    });
+    for (const stream of [this.child.stdout, this.child.stderr])
+      stream?.on('data', (data: Buffer) => (this.output += data.toString()));
   }
 
   async ready(): Promise<string> {
@@ -43,7 +48,11 @@ class Up {
   }
 
   run(): { url: string; up: Recorded; processes: Recorded[] } {
-    return JSON.parse(readFileSync(join(this.state, 'run.json'), 'utf8')) as { url: string; up: Recorded; processes: Recorded[] };
+    return JSON.parse(readFileSync(join(this.state, 'run.json'), 'utf8')) as {
+      url: string;
+      up: Recorded;
+      processes: Recorded[];
+    };
   }
 
   async exit(): Promise<number | null> {
@@ -71,10 +80,14 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
     const up = new Up(signal);
     await up.ready();
     const { processes, up: self } = up.run();
-    assert.deepEqual(
-      processes.map(({ name }) => name).sort(),
-      ['controller', 'expert-1', 'expert-2', 'gateway-1', 'redis', 'router-1'],
-    );
+    assert.deepEqual(processes.map(({ name }) => name).sort(), [
+      'controller',
+      'expert-1',
+      'expert-2',
+      'gateway-1',
+      'redis',
+      'router-1',
+    ]);
     assert.ok(processes.every(alive));
     up.child.kill(signal);
     await allEnded([...processes, self]);

@@ -30,7 +30,10 @@ test('a worker that joins gets experts by a new epoch, without a pause in servic
   const before = await streamTokens(cluster, REQUEST);
   const newcomer = cluster.addExpert('expert-3');
   await newcomer.listening();
-  await until('the newcomer to hold experts', async () => (await cluster.metric(newcomer, 'guildhall_experts_held')) > 0);
+  await until(
+    'the newcomer to hold experts',
+    async () => (await cluster.metric(newcomer, 'guildhall_experts_held')) > 0,
+  );
   await until('the router to send it rows', async () => {
     assert.deepEqual(await streamTokens(cluster, REQUEST), before);
     return (await cluster.metric(newcomer, 'guildhall_expert_rows_total')) > 0;

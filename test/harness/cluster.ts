@@ -49,14 +49,19 @@ export class Cluster {
       for (let number = 1; number <= workers; number++) cluster.addExpert(`expert-${number}`);
       for (let number = 1; number <= routers; number++) cluster.addRouter(`router-${number}`);
       cluster.gateway = cluster.spawn('gateway', [
-        ...['--id', 'gateway-1', '--model', cluster.options.model, '--served-model-name', 'tiny'],
-        ...['--served-model-name', 'tiny-alias', ...cluster.options.gatewayArgs],
+        '--id=gateway-1',
+        `--model=${cluster.options.model}`,
+        '--served-model-name=tiny',
+        '--served-model-name=tiny-alias',
+        ...cluster.options.gatewayArgs,
       ]);
       cluster.url = `http://${(await cluster.gateway.listening()).address}`;
       await cluster.ready();
       return cluster;
     } catch (error) {
-      const output = cluster.started.map((process) => `── ${process.spec.service}\n${process.output.slice(-1500)}`).join('\n');
+      const output = cluster.started
+        .map((process) => `── ${process.spec.service}\n${process.output.slice(-1500)}`)
+        .join('\n');
       await cluster.stop();
       throw new Error(`the cluster did not start: ${String(error)}\n${output}`, { cause: error });
     }

@@ -36,7 +36,8 @@ export class ServiceProcess {
         if (stream === null) continue;
         createInterface({ input: stream }).on('line', (line) => {
           this.output += `${line}\n`;
-          if (line.startsWith('{"event":"listening"')) resolveListening(JSON.parse(line) as { address: string; admin: string });
+          if (line.startsWith('{"event":"listening"'))
+            resolveListening(JSON.parse(line) as { address: string; admin: string });
         });
       }
       this.child.once('error', reject);

@@ -1,5 +1,8 @@
 import type { Cluster } from './cluster.ts';
 
+/** A parameter that OpenAI's types do not know. */
+export const IGNORE_EOS = { ignore_eos: true };
+
 export interface StreamRequest {
   prompt: string;
   maxTokens: number;
@@ -29,7 +32,7 @@ export async function streamTokens(
     seed: request.seed,
     logprobs: true,
     stream: true,
-    ...{ ignore_eos: true },
+    ...IGNORE_EOS,
   });
   let done = false;
   for await (const { choices } of events) {

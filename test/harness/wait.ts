@@ -5,15 +5,15 @@ export async function until<T>(
   limitMs = 60_000,
 ): Promise<T> {
   const deadline = performance.now() + limitMs;
-  let last: unknown = null;
+  let last: Error | null = null;
   while (performance.now() < deadline) {
     try {
       const value = await probe();
       if (value !== false && value !== null) return value;
     } catch (error) {
-      last = error;
+      last = error instanceof Error ? error : new Error(String(error));
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  throw new Error(`waited ${limitMs} ms for: ${what}${last === null ? '' : ` (last error: ${String(last)})`}`);
+  throw new Error(`waited ${limitMs} ms for: ${what}${last === null ? '' : ` (last error: ${last.message})`}`);
 }

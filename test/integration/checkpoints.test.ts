@@ -67,7 +67,9 @@ test('a second process under the same id is refused while the first lives', asyn
 });
 
 test('a process that would listen for everybody without a token refuses to start', async () => {
-  const open = cluster.spawn('expert', ['--id', 'expert-open', '--model', TINY, '--listen', '0.0.0.0:0'], { GUILDHALL_CLUSTER_TOKEN: '' });
+  const open = cluster.spawn('expert', ['--id', 'expert-open', '--model', TINY, '--listen', '0.0.0.0:0'], {
+    GUILDHALL_CLUSTER_TOKEN: '',
+  });
   assert.equal(await open.exit(), 1);
   assert.match(open.output, /insecure_listen/);
 });

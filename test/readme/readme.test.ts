@@ -10,7 +10,9 @@ import { until } from '../harness/wait.ts';
 const run = promisify(execFile);
 
 /** The shell blocks of the README, in order. */
-const blocks = [...readFileSync(join(ROOT, 'README.md'), 'utf8').matchAll(/```sh\n([\s\S]*?)```/g)].map((match) => (match[1] as string).trim());
+const blocks = [...readFileSync(join(ROOT, 'README.md'), 'utf8').matchAll(/```sh\n([\s\S]*?)```/g)].map((match) =>
+  (match[1] as string).trim(),
+);
 
 function block(start: string): string {
   const found = blocks.find((text) => text.startsWith(start));
@@ -26,7 +28,11 @@ before(async () => {
   const [program = '', ...args] = block('npm run up').split(' ');
   up = spawn(program, args, { cwd: ROOT, stdio: ['ignore', 'pipe', 'pipe'] });
   for (const stream of [up.stdout, up.stderr]) stream?.on('data', (data: Buffer) => (output += data.toString()));
-  await until('`npm run up` to print its URL', () => /speaks the OpenAI API/.test(output) || up.exitCode !== null, 180_000);
+  await until(
+    '`npm run up` to print its URL',
+    () => /speaks the OpenAI API/.test(output) || up.exitCode !== null,
+    180_000,
+  );
   assert.equal(up.exitCode, null, output);
   url = /(http:\/\/\S+)\/v1 speaks/.exec(output)?.[1] ?? '';
 });
@@ -37,7 +43,10 @@ after(async () => {
 
 /** Runs a block as it stands, but for the port where 8000 was taken. */
 async function shell(text: string): Promise<string> {
-  const { stdout } = await run('sh', ['-c', text.replaceAll('http://127.0.0.1:8000', url)], { cwd: ROOT, timeout: 60_000 });
+  const { stdout } = await run('sh', ['-c', text.replaceAll('http://127.0.0.1:8000', url)], {
+    cwd: ROOT,
+    timeout: 60_000,
+  });
   return stdout;
 }
 
@@ -57,7 +66,8 @@ test('guildhall chat answers', async () => {
 
 test('guildhall status lists every process and a covered placement', async () => {
   const text = await shell(block('npm run -s guildhall -- status'));
-  for (const id of ['gateway-1', 'router-1', 'expert-1', 'expert-2', 'controller-1']) assert.match(text, new RegExp(id));
+  for (const id of ['gateway-1', 'router-1', 'expert-1', 'expert-2', 'controller-1'])
+    assert.match(text, new RegExp(id));
   const [, held, wanted] = /experts held (\d+) of (\d+)/.exec(text) ?? [];
   assert.ok(Number(wanted) > 0);
   assert.equal(held, wanted);
@@ -68,7 +78,17 @@ test('guildhall doctor finds nothing to fix', async () => {
 });
 
 test('every command has help', async () => {
-  for (const command of ['up', 'serve', 'chat', 'status', 'doctor', 'serve expert', 'serve router', 'serve gateway', 'serve controller']) {
+  for (const command of [
+    'up',
+    'serve',
+    'chat',
+    'status',
+    'doctor',
+    'serve expert',
+    'serve router',
+    'serve gateway',
+    'serve controller',
+  ]) {
     assert.match(await shell(`npm run -s guildhall -- ${command} --help`), /Usage|Options/, command);
   }
 });

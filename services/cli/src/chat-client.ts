@@ -62,7 +62,8 @@ export async function* streamChat(request: ChatRequest): AsyncGenerator<ChatDelt
     if (data === '[DONE]') break;
     const chunk = JSON.parse(data) as ChatChunk;
     if (chunk.error !== undefined) throw fail('internal', chunk.error.message);
-    if (chunk.usage) usage = { promptTokens: chunk.usage.prompt_tokens, completionTokens: chunk.usage.completion_tokens };
+    if (chunk.usage)
+      usage = { promptTokens: chunk.usage.prompt_tokens, completionTokens: chunk.usage.completion_tokens };
     const delta = chunk.choices?.[0]?.delta;
     if (delta !== undefined) yield { reasoning: delta.reasoning_content ?? '', content: delta.content ?? '' };
   }

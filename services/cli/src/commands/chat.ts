@@ -59,7 +59,8 @@ function systemMessages(flags: ChatFlags): ChatMessage[] {
 
 async function firstModel(url: string, apiKey: string | null): Promise<string> {
   const models = await listModels(url, apiKey).catch((error: unknown) => {
-    if (error instanceof TypeError) throw fail('no_router', `no gateway answers at ${url}; start one with \`npm run up\` or give --url`);
+    if (error instanceof TypeError)
+      throw fail('no_router', `no gateway answers at ${url}; start one with \`npm run up\` or give --url`);
     throw error;
   });
   const [first] = models;
@@ -69,7 +70,11 @@ async function firstModel(url: string, apiKey: string | null): Promise<string> {
 
 async function converse(conversation: Conversation): Promise<void> {
   const interactive = process.stdin.isTTY && process.stdout.isTTY;
-  const lines = createInterface({ input: process.stdin, output: interactive ? process.stdout : undefined, prompt: '› ' });
+  const lines = createInterface({
+    input: process.stdin,
+    output: interactive ? process.stdout : undefined,
+    prompt: '› ',
+  });
   let running: AbortController | null = null;
   // Ctrl-C stops the answer that is being written; with none, the conversation.
   lines.on('SIGINT', () => (running === null ? lines.close() : running.abort()));
@@ -127,7 +132,8 @@ async function printAnswer({ url, model, messages, flags }: Conversation, signal
     const { reasoning, content } = next.value;
     if (!flags.json) {
       if (reasoning !== '') process.stdout.write(`${dim}${reasoning}${plain}`);
-      if (content !== '') process.stdout.write(`${result.content === '' && result.reasoning !== '' ? '\n' : ''}${content}`);
+      if (content !== '')
+        process.stdout.write(`${result.content === '' && result.reasoning !== '' ? '\n' : ''}${content}`);
     }
     result.reasoning += reasoning;
     result.content += content;

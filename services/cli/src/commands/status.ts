@@ -37,7 +37,8 @@ export function statusCommand(): Command {
 function target(flags: StatusFlags, state: StateDir): RunSecrets {
   if (flags.redis) return { redisUrl: flags.redis, cluster: flags.cluster, clusterToken: '' };
   const secrets = state.readSecrets();
-  if (secrets === null) throw fail('not_found', `nothing is running from ${state.path}; start it with \`npm run up\`, or give --redis`);
+  if (secrets === null)
+    throw fail('not_found', `nothing is running from ${state.path}; start it with \`npm run up\`, or give --redis`);
   return secrets;
 }
 
@@ -87,7 +88,10 @@ function asText(snapshot: ClusterSnapshot, url: string | null): string {
       member.kind === control.MemberKind.MEMBER_KIND_ROUTER ? `${member.running}+${member.waiting}` : '',
     ]);
   const { held, wanted } = loadedShare(snapshot);
-  const coverage = snapshot.placement === null ? 'no placement yet' : `epoch ${snapshot.placement.epoch}, experts held ${held} of ${wanted}`;
+  const coverage =
+    snapshot.placement === null
+      ? 'no placement yet'
+      : `epoch ${snapshot.placement.epoch}, experts held ${held} of ${wanted}`;
   const lines = [
     ...(url === null ? [] : [`API: ${url}/v1`]),
     `placement: ${coverage}${snapshot.stale ? ' (Redis is away: last known state)' : ''}`,

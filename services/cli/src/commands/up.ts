@@ -42,7 +42,8 @@ export function addStackOptions(command: Command): Command {
 
 function positiveInteger(value: string): number {
   const number = Number(value);
-  if (!Number.isInteger(number) || number < 1) throw fail('config_invalid', `'${value}' is not a positive whole number`);
+  if (!Number.isInteger(number) || number < 1)
+    throw fail('config_invalid', `'${value}' is not a positive whole number`);
   return number;
 }
 
@@ -137,7 +138,13 @@ async function bringUp(stack: Stack, flags: UpFlags, run: StackRun, progress: Pr
   }
 }
 
-async function untilReady(stack: Stack, view: ClusterView, progress: Progress, clock: Clock, limitMs: number): Promise<void> {
+async function untilReady(
+  stack: Stack,
+  view: ClusterView,
+  progress: Progress,
+  clock: Clock,
+  limitMs: number,
+): Promise<void> {
   const deadline = clock.monotonicMs() + limitMs;
   let reason = 'no answer yet';
   while (clock.monotonicMs() < deadline) {
@@ -146,16 +153,24 @@ async function untilReady(stack: Stack, view: ClusterView, progress: Progress, c
     if (response !== null) reason = (await response.text()).slice(0, 300);
     const snapshot = view.snapshot();
     const { held, wanted } = loadedShare(snapshot);
-    const label = wanted === 0 ? `waiting for ${snapshot.members.length} processes to register` : `experts loaded: ${held} of ${wanted}`;
+    const label =
+      wanted === 0
+        ? `waiting for ${snapshot.members.length} processes to register`
+        : `experts loaded: ${held} of ${wanted}`;
     progress.update(label, wanted === 0 ? 0 : held / wanted);
     await clock.sleep(100);
   }
-  throw fail('not_ready', `not ready after ${limitMs / 1000} s: ${reason}\n  logs are in ${new StateDir(null).path}/logs`);
+  throw fail(
+    'not_ready',
+    `not ready after ${limitMs / 1000} s: ${reason}\n  logs are in ${new StateDir(null).path}/logs`,
+  );
 }
 
 function report(stack: Stack, answer: FirstAnswer | null, readyMs: number, json: boolean): void {
   if (json) {
-    process.stdout.write(`${JSON.stringify({ url: stack.url, model: stack.model, readyMs: Math.round(readyMs), answer })}\n`);
+    process.stdout.write(
+      `${JSON.stringify({ url: stack.url, model: stack.model, readyMs: Math.round(readyMs), answer })}\n`,
+    );
     return;
   }
   if (answer !== null) {
@@ -165,8 +180,13 @@ function report(stack: Stack, answer: FirstAnswer | null, readyMs: number, json:
         `expert rows served: ${rows.join(', ')}\n`,
     );
   }
-  const example = JSON.stringify({ model: stack.model, messages: [{ role: 'user', content: 'What is the capital of France?' }] });
-  process.stdout.write(`\n${stack.url}/v1 speaks the OpenAI API:\n  curl ${stack.url}/v1/chat/completions -H 'content-type: application/json' -d '${example}'\n`);
+  const example = JSON.stringify({
+    model: stack.model,
+    messages: [{ role: 'user', content: 'What is the capital of France?' }],
+  });
+  process.stdout.write(
+    `\n${stack.url}/v1 speaks the OpenAI API:\n  curl ${stack.url}/v1/chat/completions -H 'content-type: application/json' -d '${example}'\n`,
+  );
 }
 
 interface StopRequest {

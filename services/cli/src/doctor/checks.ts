@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, statSync, statfsSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, statfsSync } from 'node:fs';
 import { availableParallelism, freemem, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { loadNative } from '@guildhall/native';
@@ -38,7 +38,8 @@ function nodeVersion(): Finding {
 }
 
 function cpu(): Finding {
-  const { isa, bf16Kernels, cpuFeatures } = new (loadNative().Runtime)({ threads: 1, isa: 'auto', bf16Kernels: 'auto' }).info;
+  const { isa, bf16Kernels, cpuFeatures } = new (loadNative().Runtime)({ threads: 1, isa: 'auto', bf16Kernels: 'auto' })
+    .info;
   const found = `${availableParallelism()} cores, kernels ${isa} (${bf16Kernels}); ${cpuFeatures.join(' ')}`;
   if (isa !== 'scalar') return ok('cpu', found);
   return warn('cpu', found, 'this CPU has neither AVX2 nor AVX-512: the scalar kernels work but are slow');
@@ -55,13 +56,17 @@ function nativeAddon(): Finding {
 
 function memory(): Finding {
   const found = `${gibibytes(freemem())} free of ${gibibytes(totalmem())}`;
-  return freemem() > 2 ** 30 ? ok('memory', found) : warn('memory', found, 'close other programs: less than 1 GiB is free');
+  return freemem() > 2 ** 30
+    ? ok('memory', found)
+    : warn('memory', found, 'close other programs: less than 1 GiB is free');
 }
 
 function disk(): Finding {
   const { bavail, bsize } = statfsSync(ROOT);
   const free = bavail * bsize;
-  return free > 2 ** 30 ? ok('disk', `${gibibytes(free)} free`) : warn('disk', `${gibibytes(free)} free`, 'free at least 1 GiB');
+  return free > 2 ** 30
+    ? ok('disk', `${gibibytes(free)} free`)
+    : warn('disk', `${gibibytes(free)} free`, 'free at least 1 GiB');
 }
 
 function redis(): Finding {
@@ -85,7 +90,11 @@ function toolchain(): Finding {
     }
   });
   if (missing.length === 0) return ok('toolchain', 'g++, cmake and ninja are here');
-  return bad('toolchain', `missing: ${missing.join(', ')}`, 'apt-get install -y --no-install-recommends g++ cmake ninja-build');
+  return bad(
+    'toolchain',
+    `missing: ${missing.join(', ')}`,
+    'apt-get install -y --no-install-recommends g++ cmake ninja-build',
+  );
 }
 
 async function port(): Promise<Finding> {
@@ -106,10 +115,11 @@ function openFiles(): Finding {
 function model({ model: dir }: DoctorContext): Finding {
   try {
     const config = loadModelConfig(dir);
-    const checkpoint = Checkpoint.open(dir);
+    Checkpoint.open(dir);
     Tokenizer.load(dir);
-    const bytes = checkpoint.files.reduce((sum, file) => sum + statSync(join(dir, file)).size, 0);
-    const found = `${config.modelType}, ${config.numLayers} layers, ${config.numExperts} experts, ${gibibytes(bytes)}`;
+    const files = readdirSync(dir).filter((name) => name.endsWith('.safetensors'));
+    const bytes = files.reduce((sum, name) => sum + statSync(join(dir, name)).size, 0);
+    const found = `${config.modelType}, ${config.numLayers} layers of ${config.moe.numExperts} experts, ${gibibytes(bytes)}`;
     // Weights are packed into memory beside the mapped file, and once more for each replica.
     if (bytes * 1.5 < totalmem()) return ok('model', found);
     return warn('model', found, `it may not fit in ${gibibytes(totalmem())}: spread it over several machines`);
@@ -119,4 +129,16 @@ function model({ model: dir }: DoctorContext): Finding {
 }
 
 /** Every check of `guildhall doctor`, in the order in which they are printed. */
-export const CHECKS: Check[] = [nodeVersion, toolchain, nativeAddon, cpu, memory, disk, openFiles, redis, parentDeath, port, model];
+export const CHECKS: Check[] = [
+  nodeVersion,
+  toolchain,
+  nativeAddon,
+  cpu,
+  memory,
+  disk,
+  openFiles,
+  redis,
+  parentDeath,
+  port,
+  model,
+];

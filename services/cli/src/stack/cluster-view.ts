@@ -40,7 +40,10 @@ export class ClusterView {
 export function loadedShare({ members, placement }: ClusterSnapshot): { held: number; wanted: number } {
   if (placement === null) return { held: 0, wanted: 0 };
   const holdings = new Map(
-    members.map((member) => [member.id, new Set(member.holdings.flatMap((h) => h.experts.map((e) => `${h.layer}/${e}`)))]),
+    members.map((member) => [
+      member.id,
+      new Set(member.holdings.flatMap((h) => h.experts.map((e) => `${h.layer}/${e}`))),
+    ]),
   );
   let held = 0;
   let wanted = 0;

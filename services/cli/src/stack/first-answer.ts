@@ -52,7 +52,8 @@ export async function firstAnswer(options: FirstAnswerOptions): Promise<FirstAns
       usage = next.value;
       break;
     }
-    if (firstTokenMs === 0 && next.value.reasoning + next.value.content !== '') firstTokenMs = options.clock.monotonicMs() - started;
+    if (firstTokenMs === 0 && next.value.reasoning + next.value.content !== '')
+      firstTokenMs = options.clock.monotonicMs() - started;
     if (options.echo) echo(next.value.reasoning, next.value.content, content === '' && reasoning !== '');
     reasoning += next.value.reasoning;
     content += next.value.content;

@@ -36,9 +36,13 @@ export async function chooseGatewayAddress(asked: string | null): Promise<string
   const port = Number(match[2]);
   if (port === 0 || (await canListen(host.replace(/^\[|\]$/g, ''), port))) return `${host}:${port}`;
   if (asked !== null) {
-    throw fail('config_invalid', `--listen: ${asked} is taken by another program; choose another port or leave it out`, {
-      field: 'listen',
-    });
+    throw fail(
+      'config_invalid',
+      `--listen: ${asked} is taken by another program; choose another port or leave it out`,
+      {
+        field: 'listen',
+      },
+    );
   }
   for (let next = port + 1; next < port + 100; next++) {
     if (await canListen(host, next)) return `${host}:${next}`;

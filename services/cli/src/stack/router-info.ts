@@ -5,7 +5,11 @@ import type { RunSecrets } from './state-dir.ts';
 /** Asks a router about itself. Errors: as the router gives them, or `router_lost` when it cannot be reached. */
 export async function getRouterInfo(address: string, secrets: RunSecrets): Promise<router.RouterInfo> {
   const security = { clusterToken: secrets.clusterToken, tlsCert: null, tlsKey: null, tlsCa: null };
-  const client = new router.RouterClient(address, channelCredentials(security), channelOptions({ maxMessageBytes: 1 << 20 }));
+  const client = new router.RouterClient(
+    address,
+    channelCredentials(security),
+    channelOptions({ maxMessageBytes: 1 << 20 }),
+  );
   try {
     return await new Promise<router.RouterInfo>((resolve, reject) => {
       client.getInfo({}, authMetadata(security), { deadline: Date.now() + 3000 }, (error, info) => {

@@ -165,7 +165,6 @@ export class Stack {
       processes: [...this.#children.values()].map((child) => child.record()),
     });
   }
-
 }
 
 function withListen(args: string[]): string[] {
@@ -180,7 +179,10 @@ export async function endLeftovers(state: StateDir, clock: Clock): Promise<strin
   const run = state.readRun();
   if (run === null) return [];
   if (startTicks(run.up.pid) === run.up.startTicks) {
-    throw fail('id_in_use', `a stack is already up at ${run.url} (process ${run.up.pid}); stop it first, or give this one its own --state-dir`);
+    throw fail(
+      'id_in_use',
+      `a stack is already up at ${run.url} (process ${run.up.pid}); stop it first, or give this one its own --state-dir`,
+    );
   }
   const left = run.processes.filter((record) => startTicks(record.pid) === record.startTicks);
   await endProcesses(left, 3000, clock);

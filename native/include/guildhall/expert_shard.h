@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "guildhall/frames.h"
+#include "guildhall/tensor.h"
+
+namespace guildhall {
+
+struct ExpertShardOptions {
+  int64_t numLayers = 0;
+  int64_t numExperts = 0;
+  int64_t hidden = 0;
+  int64_t intermediate = 0;
+  WeightFormat format = WeightFormat::kF32;
+  RowFormat rowFormat = RowFormat::kF32;
+};
+
+struct ExpertWeights {
+  TensorSource gate, up, down;
+};
+
+/** A reply frame in memory of its own. */
+struct OwnedFrame {
+  std::unique_ptr<uint8_t[]> data;
+  int64_t size = 0;
+};
+
+/** The experts that one process holds. The table may be changed while forwards run; they keep what they use. */
+class ExpertShard {
+ public:
+  virtual ~ExpertShard() = default;
+
+  virtual const ExpertShardOptions& options() const = 0;
+  virtual int64_t expertBytes() const = 0;
+  /** Throws InvalidArgument naming `layer`, `expert`, `gate`, `up` or `down`. */
+  virtual void checkLoad(int64_t layer, int64_t expert, const ExpertWeights& weights) const = 0;
+  /** Packs and publishes the expert. Any thread. */
+  virtual void load(int64_t layer, int64_t expert, const ExpertWeights& weights) = 0;
+  virtual bool unload(int64_t layer, int64_t expert) = 0;
+  virtual bool has(int64_t layer, int64_t expert) const = 0;
+  virtual std::vector<int32_t> held(int64_t layer) const = 0;
+  /** Driver thread. Serves a ClientFrame{Forward}; whatever a peer sent gets a reply. */
+  virtual OwnedFrame forward(ByteView frame, uint32_t queueUs) = 0;
+};
+
+/** A reply without rows for the request in `frame`; zeros where its header cannot be read. */
+OwnedFrame statusReply(ByteView frame, ReplyStatus status, const std::string& error);
+
+}  // namespace guildhall

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "guildhall/ops/attention.h"
+#include "guildhall/memory.h"
+#include "guildhall/tensor.h"
+
+namespace guildhall {
+
+struct KvPoolOptions {
+  int64_t numPages = 0;
+  int64_t numLayers = 0;
+  int64_t numKvHeads = 0;
+  int64_t headDim = 0;
+  RowFormat format = RowFormat::kF32;
+};
+
+/** Pages of K and V over all full-attention layers, in host memory. Layout: KvLayout. */
+class KvPool {
+ public:
+  /** Throws InvalidArgument naming `options.…`. */
+  KvPool(const KvPoolOptions& options, std::shared_ptr<MemoryLedger> ledger);
+
+  const KvPoolOptions& options() const { return options_; }
+  int64_t pageBytes() const { return layout_.pageElements() * rowFormatBytes(options_.format); }
+  /** `layer` is in range. */
+  KvView view(int64_t layer) const;
+  /** Pages are in range. */
+  void copyPage(int64_t from, int64_t to);
+  uint8_t* page(int64_t index) const { return data_.as<uint8_t>() + index * pageBytes(); }
+
+ private:
+  KvPoolOptions options_;
+  KvLayout layout_;
+  Buffer data_;
+};
+
+struct StatePoolOptions {
+  int64_t numSlots = 0;
+  int64_t numLayers = 0;
+  int64_t numValueHeads = 0;
+  int64_t keyHeadDim = 0;
+  int64_t valueHeadDim = 0;
+  int64_t convDim = 0;
+  int64_t convKernel = 0;
+};
+
+/** Per slot and DeltaNet layer: S [Hv][Dk][Dv], then the last kernel-1 raw rows of the convolution, all f32. */
+class StatePool {
+ public:
+  /** Throws InvalidArgument naming `options.…`. */
+  StatePool(const StatePoolOptions& options, std::shared_ptr<MemoryLedger> ledger);
+
+  const StatePoolOptions& options() const { return options_; }
+  int64_t slotFloats() const { return options_.numLayers * layerFloats(); }
+  int64_t slotBytes() const { return slotFloats() * static_cast<int64_t>(sizeof(float)); }
+  float* slot(int64_t index) const { return data_.as<float>() + index * slotFloats(); }
+  /** S of slot 0 in a layer; slots are slotFloats() apart. */
+  float* deltaState(int64_t layer) const { return data_.as<float>() + layer * layerFloats(); }
+  float* convState(int64_t layer) const { return deltaState(layer) + deltaFloats(); }
+
+  void reset(int64_t slot);
+  void copy(int64_t from, int64_t to);
+
+ private:
+  int64_t deltaFloats() const { return options_.numValueHeads * options_.keyHeadDim * options_.valueHeadDim; }
+  int64_t layerFloats() const { return deltaFloats() + (options_.convKernel - 1) * options_.convDim; }
+
+  StatePoolOptions options_;
+  Buffer data_;
+};
+
+}  // namespace guildhall

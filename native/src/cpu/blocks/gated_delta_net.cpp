@@ -1,0 +1,188 @@
+// hidden += Wout (gated norm of the delta rule over the convolved projections of norm(hidden)).
+
+#include <cmath>
+
+#include "blocks.h"
+#include "guildhall/check.h"
+
+namespace guildhall {
+
+namespace {
+
+void checkSpec(const GatedDeltaNetSpec& spec) {
+  checkRange("spec.hidden", spec.hidden, 1, kMaxCount);
+  checkRange("spec.numKeyHeads", spec.numKeyHeads, 1, kMaxCount);
+  checkRange("spec.numValueHeads", spec.numValueHeads, 1, kMaxCount);
+  checkRange("spec.keyHeadDim", spec.keyHeadDim, 1, 4096);
+  checkRange("spec.valueHeadDim", spec.valueHeadDim, 1, 4096);
+  checkRange("spec.convKernel", spec.convKernel, 2, 8);
+  checkRange("spec.stateLayer", spec.stateLayer, 0, kMaxCount);
+  checkNorm("spec.inputNorm", spec.inputNorm);
+  checkNorm("spec.outputEps", {spec.outputEps, false});
+  if (spec.numValueHeads % spec.numKeyHeads != 0) {
+    failRange("spec.numValueHeads", std::to_string(spec.numValueHeads) + " is not a multiple of numKeyHeads");
+  }
+}
+
+class CpuGatedDeltaNet final : public GatedDeltaNet {
+ public:
+  CpuGatedDeltaNet(CpuContextPtr cpu, const GatedDeltaNetSpec& spec, const GatedDeltaNetWeights& w)
+      : cpu_(std::move(cpu)), spec_(spec) {
+    const int64_t heads = spec.numValueHeads;
+    inputNorm_ = readVector(w.inputNorm, "weights.inputNorm", spec.hidden);
+    w.inProjQkv.checkShape("weights.inProjQkv", spec.convDim(), spec.hidden);
+    w.inProjZ.checkShape("weights.inProjZ", spec.valueDim(), spec.hidden);
+    w.inProjB.checkShape("weights.inProjB", heads, spec.hidden);
+    w.inProjA.checkShape("weights.inProjA", heads, spec.hidden);
+    w.conv.checkShape("weights.conv", spec.convDim(), spec.convKernel);
+    dtBias_ = readVector(w.dtBias, "weights.dtBias", heads);
+    aLog_ = readVector(w.aLog, "weights.aLog", heads);
+    outputNorm_ = readVector(w.norm, "weights.norm", spec.valueHeadDim);
+    w.outProj.checkShape("weights.outProj", spec.hidden, spec.valueDim());
+    const KernelFamily family = cpu_->family(spec.format);
+    inProj_ = PackedLinear::pack({w.inProjQkv, w.inProjZ, w.inProjB, w.inProjA}, family, cpu_->ledger);
+    outProj_ = PackedLinear::pack({w.outProj}, family, cpu_->ledger);
+    conv_ = transposed(readAll(w.conv), spec.convDim(), spec.convKernel);
+  }
+
+  void check(const StepBuffers& step, const StatePool& states) const override {
+    checkStep(step, spec_.hidden);
+    const StatePoolOptions& o = states.options();
+    if (o.numValueHeads != spec_.numValueHeads || o.keyHeadDim != spec_.keyHeadDim ||
+        o.valueHeadDim != spec_.valueHeadDim || o.convDim != spec_.convDim() || o.convKernel != spec_.convKernel) {
+      failRange("states", "shaped for another model");
+    }
+    if (spec_.stateLayer >= o.numLayers) {
+      failRange("states", std::to_string(o.numLayers) + " layers, needed layer " + std::to_string(spec_.stateLayer));
+    }
+    checkRange("step.stateSlot", step.batch().smallestSlot(), 0, o.numSlots - 1);
+    checkRange("step.stateSlot", step.batch().largestSlot(), 0, o.numSlots - 1);
+  }
+
+  void forward(StepBuffers& step, StatePool& states) override {
+    Arena& arena = cpu_->arena;
+    const int64_t tokens = step.numTokens();
+    float* const normed = arena.take<float>(tokens * spec_.hidden);
+    runNorm(*cpu_, spec_.inputNorm, inputNorm_, step.hidden(), normed, tokens);
+    float* const projected = arena.take<float>(tokens * inProj_.n());
+    runLinear(*cpu_, inProj_, normed, spec_.hidden, tokens, projected, inProj_.n());
+    float* const mixed = convolve(step, states, projected);
+    float* const out = runDeltaRule(step, states, projected, mixed);
+    normOutput(projected, out, tokens);
+    runLinear(*cpu_, outProj_, out, spec_.valueDim(), tokens, normed, spec_.hidden);
+    addToHidden(*cpu_, step, normed);
+  }
+
+ private:
+  static std::vector<float> transposed(const std::vector<float>& weight, int64_t channels, int64_t kernel) {
+    std::vector<float> out(weight.size());
+    for (int64_t c = 0; c < channels; ++c) {
+      for (int64_t j = 0; j < kernel; ++j) {
+        out[static_cast<size_t>(j * channels + c)] = weight[static_cast<size_t>(c * kernel + j)];
+      }
+    }
+    return out;
+  }
+
+  /** Convolved and normalised [T][q | k | v]. */
+  float* convolve(StepBuffers& step, StatePool& states, const float* projected) {
+    float* const mixed = cpu_->arena.take<float>(step.numTokens() * spec_.convDim());
+    CausalConvArgs conv;
+    conv.batch = step.batch().view();
+    conv.x = projected;
+    conv.xRowStride = inProj_.n();
+    conv.weight = conv_.data();
+    conv.channels = spec_.convDim();
+    conv.kernel = spec_.convKernel;
+    conv.state = states.convState(spec_.stateLayer);
+    conv.stateStride = states.slotFloats();
+    conv.out = mixed;
+    conv.outRowStride = spec_.convDim();
+    cpu_->ops.causalConv(cpu_->pool, conv);
+
+    L2NormArgs norm;
+    norm.x = mixed;
+    norm.rowStride = spec_.convDim();
+    norm.rows = step.numTokens();
+    norm.heads = spec_.numKeyHeads;
+    norm.dim = spec_.keyHeadDim;
+    norm.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec_.keyHeadDim)));
+    cpu_->ops.l2Norm(cpu_->pool, norm);
+    norm.x = mixed + spec_.keyDim();
+    norm.scale = 1.0f;
+    cpu_->ops.l2Norm(cpu_->pool, norm);
+    return mixed;
+  }
+
+  /** The rule's output [T][valueDim]. */
+  float* runDeltaRule(StepBuffers& step, StatePool& states, const float* projected, const float* mixed) {
+    Arena& arena = cpu_->arena;
+    const int64_t tokens = step.numTokens();
+    const float* const b = projected + spec_.convDim() + spec_.valueDim();
+    DeltaGatesArgs gates;
+    gates.b = b;
+    gates.bRowStride = inProj_.n();
+    gates.a = b + spec_.numValueHeads;
+    gates.aRowStride = inProj_.n();
+    gates.aLog = aLog_.data();
+    gates.dtBias = dtBias_.data();
+    gates.beta = arena.take<float>(tokens * spec_.numValueHeads);
+    gates.g = arena.take<float>(tokens * spec_.numValueHeads);
+    gates.rows = tokens;
+    gates.heads = spec_.numValueHeads;
+    cpu_->ops.deltaGates(cpu_->pool, gates);
+
+    DeltaRuleArgs rule;
+    rule.batch = step.batch().view();
+    rule.q = mixed;
+    rule.k = mixed + spec_.keyDim();
+    rule.v = mixed + 2 * spec_.keyDim();
+    rule.qRowStride = rule.kRowStride = rule.vRowStride = spec_.convDim();
+    rule.beta = gates.beta;
+    rule.g = gates.g;
+    rule.out = arena.take<float>(tokens * spec_.valueDim());
+    rule.outRowStride = spec_.valueDim();
+    rule.numKeyHeads = spec_.numKeyHeads;
+    rule.numValueHeads = spec_.numValueHeads;
+    rule.keyDim = spec_.keyHeadDim;
+    rule.valueDim = spec_.valueHeadDim;
+    rule.state = states.deltaState(spec_.stateLayer);
+    rule.stateStride = states.slotFloats();
+    rule.scratch = arena.take<float>(deltaRuleScratchFloats(spec_.keyHeadDim, spec_.valueHeadDim, cpu_->pool.threads()));
+    cpu_->ops.deltaRule(cpu_->pool, rule);
+    return rule.out;
+  }
+
+  void normOutput(const float* projected, float* out, int64_t tokens) {
+    GatedRmsNormArgs args;
+    args.x = out;
+    args.xRowStride = spec_.valueDim();
+    args.z = projected + spec_.convDim();
+    args.zRowStride = inProj_.n();
+    args.weight = outputNorm_.data();
+    args.eps = spec_.outputEps;
+    args.out = out;
+    args.outRowStride = spec_.valueDim();
+    args.rows = tokens;
+    args.heads = spec_.numValueHeads;
+    args.dim = spec_.valueHeadDim;
+    cpu_->ops.gatedRmsNorm(cpu_->pool, args);
+  }
+
+  CpuContextPtr cpu_;
+  GatedDeltaNetSpec spec_;
+  std::vector<float> inputNorm_, conv_, dtBias_, aLog_, outputNorm_;
+  /** Rows [q | k | v | z | b | a]. */
+  PackedLinear inProj_;
+  PackedLinear outProj_;
+};
+
+}  // namespace
+
+std::shared_ptr<GatedDeltaNet> makeCpuGatedDeltaNet(CpuContextPtr cpu, const GatedDeltaNetSpec& spec,
+                                                    const GatedDeltaNetWeights& weights) {
+  checkSpec(spec);
+  return std::make_shared<CpuGatedDeltaNet>(std::move(cpu), spec, weights);
+}
+
+}  // namespace guildhall

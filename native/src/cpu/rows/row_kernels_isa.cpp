@@ -1,0 +1,69 @@
+// Loops that the compiler vectorises for each instruction set. Rows go through small aligned tiles, since a row in a
+// message may start at any byte.
+
+#include <cmath>
+#include <cstring>
+
+#include "guildhall/bf16.h"
+#include "row_kernels.h"
+
+namespace guildhall::GUILDHALL_ISA {
+
+namespace {
+
+constexpr int64_t kTile = 512;
+
+/** Rounds without branches, so that it vectorises; equal to floatToBf16. */
+Bf16 roundBits(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const uint32_t quiet = (bits >> 16) | 0x40u;
+  return static_cast<Bf16>((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
+}
+
+/** Calls body(tile of f32, first index, count) for consecutive tiles of a row. */
+template <typename Body>
+void forTiles(const uint8_t* row, RowFormat format, int64_t n, Body body) {
+  alignas(64) float wide[kTile];
+  alignas(64) Bf16 narrow[kTile];
+  for (int64_t base = 0; base < n; base += kTile) {
+    const int64_t count = n - base < kTile ? n - base : kTile;
+    if (format == RowFormat::kF32) {
+      std::memcpy(wide, row + 4 * base, static_cast<size_t>(count) * 4);
+    } else {
+      std::memcpy(narrow, row + 2 * base, static_cast<size_t>(count) * 2);
+      for (int64_t i = 0; i < count; ++i) wide[i] = bf16ToFloat(narrow[i]);
+    }
+    body(wide, base, count);
+  }
+}
+
+}  // namespace
+
+void addWeighted(float* acc, const uint8_t* row, RowFormat format, float weight, int64_t n) {
+  forTiles(row, format, n, [&](const float* tile, int64_t base, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) acc[base + i] = std::fma(weight, tile[i], acc[base + i]);
+  });
+}
+
+void roundRow(const float* row, uint8_t* out, RowFormat format, int64_t n) {
+  if (format == RowFormat::kF32) {
+    std::memcpy(out, row, static_cast<size_t>(n) * 4);
+    return;
+  }
+  alignas(64) Bf16 tile[kTile];
+  for (int64_t base = 0; base < n; base += kTile) {
+    const int64_t count = n - base < kTile ? n - base : kTile;
+    for (int64_t i = 0; i < count; ++i) tile[i] = roundBits(row[base + i]);
+    std::memcpy(out + 2 * base, tile, static_cast<size_t>(count) * 2);
+  }
+}
+
+void widenRow(const uint8_t* row, RowFormat format, float* out, int64_t n) {
+  forTiles(row, format, n, [&](const float* tile, int64_t base, int64_t count) {
+    std::memcpy(out + base, tile, static_cast<size_t>(count) * 4);
+  });
+}
+
+}  // namespace guildhall::GUILDHALL_ISA

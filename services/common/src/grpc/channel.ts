@@ -1,0 +1,70 @@
+import { readFileSync } from 'node:fs';
+import { ChannelCredentials, type ChannelOptions } from '@grpc/grpc-js';
+import { errorMessage, fail } from '../errors.ts';
+
+/** Receive window of streams and connections; a message larger than it would wait for the other side. */
+export const WINDOW_BYTES = 8 << 20;
+/** Largest limit that may be configured; larger work is split into several messages. */
+export const MAX_MESSAGE_BYTES = 64 << 20;
+
+/** TLS files of a service's configuration. */
+export interface TlsConfig {
+  tlsCert: string | null;
+  tlsKey: string | null;
+  tlsCa: string | null;
+}
+
+function readPem(path: string, field: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (err) {
+    throw fail('config_invalid', `${path}: cannot be read: ${errorMessage(err)}`, { field, cause: err });
+  }
+}
+
+/** Contents of the TLS files; null where none is configured. Throws `config_invalid`. */
+export function readTls(config: TlsConfig): { cert: Buffer | null; key: Buffer | null; ca: Buffer | null } {
+  if ((config.tlsCert === null) !== (config.tlsKey === null)) {
+    const field = config.tlsCert === null ? 'tlsCert' : 'tlsKey';
+    throw fail('config_invalid', '--tls-cert and --tls-key go together', { field });
+  }
+  return {
+    cert: config.tlsCert === null ? null : readPem(config.tlsCert, 'tlsCert'),
+    key: config.tlsKey === null ? null : readPem(config.tlsKey, 'tlsKey'),
+    ca: config.tlsCa === null ? null : readPem(config.tlsCa, 'tlsCa'),
+  };
+}
+
+/** Throws `config_invalid` unless the limit lies between 64 KiB and 64 MiB. */
+export function checkMessageLimit(bytes: number): void {
+  if (Number.isInteger(bytes) && bytes >= 1 << 16 && bytes <= MAX_MESSAGE_BYTES) return;
+  throw fail('config_invalid', `message limit must be 65536 to ${MAX_MESSAGE_BYTES} bytes, got ${bytes}`, {
+    field: 'maxMessageBytes',
+  });
+}
+
+/** Options of a channel between two processes of the cluster: a connection of its own, large windows, no retries. */
+export function channelOptions(options: { maxMessageBytes: number }): ChannelOptions {
+  checkMessageLimit(options.maxMessageBytes);
+  return {
+    'grpc.max_receive_message_length': options.maxMessageBytes,
+    'grpc.max_send_message_length': options.maxMessageBytes,
+    'grpc-node.flow_control_window': WINDOW_BYTES,
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.enable_retries': 0,
+    'grpc.enable_channelz': 0,
+    'grpc.service_config_disable_resolution': 1,
+    'grpc.initial_reconnect_backoff_ms': 100,
+    'grpc.min_reconnect_backoff_ms': 100,
+    'grpc.max_reconnect_backoff_ms': 1000,
+    'grpc.keepalive_time_ms': 10_000,
+    'grpc.keepalive_timeout_ms': 5000,
+  };
+}
+
+/** TLS (with a client certificate if there is one) where certificates are configured, else plaintext. */
+export function channelCredentials(config: TlsConfig): ChannelCredentials {
+  const { cert, key, ca } = readTls(config);
+  if (cert === null && ca === null) return ChannelCredentials.createInsecure();
+  return ChannelCredentials.createSsl(ca, key, cert);
+}

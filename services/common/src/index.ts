@@ -1,0 +1,72 @@
+export { type Clock, FakeClock, systemClock, type Timer } from './clock.ts';
+export { type ConfigRow, type ConfigSources, describeConfig, helpText, loadConfig, redactConfig } from './config.ts';
+export {
+  type ErrorCode,
+  type ErrorInfo,
+  ERRORS,
+  errorInfo,
+  errorMessage,
+  fail,
+  type FailOptions,
+  fromGrpc,
+  GuildhallError,
+  type HttpError,
+  isErrorCode,
+  isGuildhallError,
+  toGrpc,
+  toGuildhallError,
+  toHttp,
+} from './errors.ts';
+export { kebabCase, type OptionInfo, type OptionKind, optionsOf } from './options.ts';
+export {
+  advertisedAddress,
+  formatHostPort,
+  type HostPort,
+  hostPortField,
+  isLoopback,
+  type ListenGuard,
+  parseHostPort,
+  refuseInsecureListen,
+  type ServiceConfig,
+  serviceOptions,
+} from './service-options.ts';
+export { type AdminServer, type Readiness, startAdminServer } from './admin.ts';
+export { newIncarnation, processId, runService, type ServiceContext, type ServiceHandle, SHUTDOWN_LIMIT_MS } from './lifecycle.ts';
+export { createLogger, type Logger, type LoggerOptions, type LogLevel } from './logger.ts';
+export { type MetricInfo, type MetricName, METRICS, type MetricService } from './metric-table.ts';
+export { createMetrics, type Labels, type Metrics } from './metrics.ts';
+export { connectRedis, type RedisClientOptions } from './redis/client.ts';
+export { type ClusterEvent, ClusterEvents } from './redis/events.ts';
+export { type RedisKeys, redisKeys } from './redis/keys.ts';
+export { type LeaderFence, LeaderLock, type LeaderLockOptions } from './redis/leader.ts';
+export { LOAD_TTL_MS, LoadStore, type StoredLoad } from './redis/loads.ts';
+export {
+  LEASE_MS,
+  type MemberEntry,
+  MemberLease,
+  type MemberLeaseOptions,
+  MemberView,
+  type MemberViewOptions,
+  RENEW_MS,
+} from './redis/members.ts';
+export {
+  PlacementStore,
+  PlacementView,
+  type PlacementViewOptions,
+  type PublishResult,
+  type StoredPlacement,
+} from './redis/placements.ts';
+export { runScript, type ScriptName, SCRIPTS } from './redis/scripts.ts';
+export { authMetadata, sameSecret, tokenInterceptor } from './grpc/auth.ts';
+export {
+  channelCredentials,
+  channelOptions,
+  checkMessageLimit,
+  MAX_MESSAGE_BYTES,
+  type TlsConfig,
+  WINDOW_BYTES,
+} from './grpc/channel.ts';
+export { identityBidiDefinition, openIdentityStream } from './grpc/identity.ts';
+export { bindGrpcServer, createGrpcServer, type GrpcServerConfig, shutDownGrpcServer } from './grpc/server.ts';
+export { Cluster, type ClusterOptions } from './redis/cluster.ts';
+export { VERSION } from './version.ts';

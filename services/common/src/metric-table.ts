@@ -1,0 +1,113 @@
+/** Where a metric is exposed. */
+export type MetricService = 'gateway' | 'router' | 'expert' | 'controller' | 'all';
+
+export interface MetricInfo {
+  type: 'counter' | 'gauge' | 'histogram';
+  help: string;
+  labels: readonly string[];
+  services: readonly MetricService[];
+  /** Upper bounds, histograms only; seconds where the name says so. */
+  buckets?: readonly number[];
+}
+
+const LATENCY = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
+const SHORT = [0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
+const TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144];
+const MODEL = ['model_name'] as const;
+
+/**
+ * Every metric there is. Names that start with `vllm:` mean what they mean in vLLM, so that its dashboards and
+ * autoscalers work; everything else starts with `guildhall_`.
+ */
+export const METRICS = {
+  'vllm:num_requests_running': { type: 'gauge', help: 'Sequences that take part in steps.', labels: MODEL, services: ['router'] },
+  'vllm:num_requests_waiting': { type: 'gauge', help: 'Sequences that wait to be admitted.', labels: MODEL, services: ['router'] },
+  'vllm:kv_cache_usage_perc': { type: 'gauge', help: 'Share of KV pages in use, 0 to 1.', labels: MODEL, services: ['router'] },
+  'vllm:num_preemptions_total': { type: 'counter', help: 'Sequences that gave their pages up.', labels: MODEL, services: ['router'] },
+  'vllm:prompt_tokens_total': { type: 'counter', help: 'Prompt tokens processed.', labels: MODEL, services: ['router'] },
+  'vllm:generation_tokens_total': { type: 'counter', help: 'Tokens generated.', labels: MODEL, services: ['router'] },
+  'vllm:request_success_total': {
+    type: 'counter',
+    help: 'Finished requests by reason.',
+    labels: ['model_name', 'finished_reason'],
+    services: ['router'],
+  },
+  'vllm:time_to_first_token_seconds': {
+    type: 'histogram',
+    help: 'From arrival to the first token.',
+    labels: MODEL,
+    services: ['router', 'gateway'],
+    buckets: LATENCY,
+  },
+  'vllm:inter_token_latency_seconds': {
+    type: 'histogram',
+    help: 'Between two tokens of a stream.',
+    labels: MODEL,
+    services: ['router', 'gateway'],
+    buckets: LATENCY,
+  },
+  'vllm:time_per_output_token_seconds': {
+    type: 'histogram',
+    help: 'Older name of the inter-token latency, for dashboards that chart it.',
+    labels: MODEL,
+    services: ['router'],
+    buckets: LATENCY,
+  },
+  'vllm:request_time_per_output_token_seconds': {
+    type: 'histogram',
+    help: 'Mean time per token of a finished request.',
+    labels: MODEL,
+    services: ['router'],
+    buckets: LATENCY,
+  },
+  'vllm:e2e_request_latency_seconds': {
+    type: 'histogram',
+    help: 'From arrival to the end of a request.',
+    labels: MODEL,
+    services: ['router', 'gateway'],
+    buckets: LATENCY,
+  },
+  'vllm:request_queue_time_seconds': { type: 'histogram', help: 'Waiting before the first step.', labels: MODEL, services: ['router'], buckets: LATENCY },
+  'vllm:request_prefill_time_seconds': { type: 'histogram', help: 'From admission to the first token.', labels: MODEL, services: ['router'], buckets: LATENCY },
+  'vllm:request_decode_time_seconds': { type: 'histogram', help: 'From the first to the last token.', labels: MODEL, services: ['router'], buckets: LATENCY },
+  'vllm:request_prompt_tokens': { type: 'histogram', help: 'Prompt tokens of a request.', labels: MODEL, services: ['router'], buckets: TOKENS },
+  'vllm:request_generation_tokens': { type: 'histogram', help: 'Generated tokens of a request.', labels: MODEL, services: ['router'], buckets: TOKENS },
+  'vllm:iteration_tokens_total': { type: 'histogram', help: 'Tokens of a step.', labels: MODEL, services: ['router'], buckets: TOKENS },
+
+  guildhall_http_requests_total: { type: 'counter', help: 'HTTP requests by route and status.', labels: ['route', 'method', 'status'], services: ['gateway'] },
+  guildhall_http_request_seconds: { type: 'histogram', help: 'HTTP requests to the end of the answer.', labels: ['route'], services: ['gateway'], buckets: LATENCY },
+  guildhall_http_streams: { type: 'gauge', help: 'SSE streams open now.', labels: [], services: ['gateway'] },
+  guildhall_stream_resumes_total: { type: 'counter', help: 'Streams taken over by another router, by outcome.', labels: ['outcome'], services: ['gateway'] },
+  guildhall_routers: { type: 'gauge', help: 'Live routers that this gateway may use.', labels: [], services: ['gateway'] },
+  guildhall_errors_total: { type: 'counter', help: 'Errors given to callers, by code.', labels: ['code'], services: ['gateway', 'router', 'expert'] },
+
+  guildhall_step_seconds: { type: 'histogram', help: 'One step of the engine.', labels: ['lane'], services: ['router'], buckets: LATENCY },
+  guildhall_dispatch_seconds: { type: 'histogram', help: 'From sending the rows of a layer to its last reply.', labels: ['lane'], services: ['router'], buckets: SHORT },
+  guildhall_dispatch_messages_total: { type: 'counter', help: 'Forward messages by worker and reply status.', labels: ['worker', 'status'], services: ['router'] },
+  guildhall_dispatch_bytes_total: { type: 'counter', help: 'Bytes of rows sent to and received from workers.', labels: ['worker', 'direction'], services: ['router'] },
+  guildhall_dispatch_retries_total: { type: 'counter', help: 'Rows sent again, by reason.', labels: ['reason'], services: ['router'] },
+  guildhall_expert_rows_total: { type: 'counter', help: 'Expert rows by the worker that computed them.', labels: ['worker'], services: ['router', 'expert'] },
+  guildhall_expert_streams: { type: 'gauge', help: 'Open streams to workers (router) or from routers (worker).', labels: ['lane'], services: ['router', 'expert'] },
+  guildhall_expert_coverage: { type: 'gauge', help: 'Share of (layer, expert) pairs that a live worker holds, 0 to 1.', labels: [], services: ['router', 'controller'] },
+  guildhall_kv_pages: { type: 'gauge', help: 'KV pages by state.', labels: ['state'], services: ['router'] },
+  guildhall_state_slots: { type: 'gauge', help: 'DeltaNet state slots by state.', labels: ['state'], services: ['router'] },
+
+  guildhall_experts_held: { type: 'gauge', help: 'Experts that can be served.', labels: [], services: ['expert'] },
+  guildhall_expert_loads_total: { type: 'counter', help: 'Experts loaded or dropped, by outcome.', labels: ['outcome'], services: ['expert'] },
+  guildhall_expert_queue_seconds: { type: 'histogram', help: 'Waiting of a Forward before its computation.', labels: ['lane'], services: ['expert'], buckets: SHORT },
+  guildhall_expert_compute_seconds: { type: 'histogram', help: 'Computation of a Forward.', labels: ['lane'], services: ['expert'], buckets: SHORT },
+  guildhall_expert_replies_total: { type: 'counter', help: 'Replies by status.', labels: ['lane', 'status'], services: ['expert'] },
+  guildhall_expert_queue_depth: { type: 'gauge', help: 'Forward messages that wait.', labels: ['lane'], services: ['expert'] },
+
+  guildhall_controller_leader: { type: 'gauge', help: '1 while this controller leads.', labels: [], services: ['controller'] },
+  guildhall_placements_total: { type: 'counter', help: 'Placement epochs published, by outcome.', labels: ['outcome'], services: ['controller'] },
+  guildhall_workers: { type: 'gauge', help: 'Expert workers by state.', labels: ['state'], services: ['controller'] },
+
+  guildhall_epoch: { type: 'gauge', help: 'Placement epoch in use (router), held (worker) or published (controller).', labels: [], services: ['router', 'expert', 'controller'] },
+  guildhall_redis_up: { type: 'gauge', help: '1 while Redis answers.', labels: [], services: ['all'] },
+  guildhall_lease_renewals_total: { type: 'counter', help: 'Renewals of this process’s own lease, by outcome.', labels: ['outcome'], services: ['all'] },
+  guildhall_native_bytes: { type: 'gauge', help: 'Native memory by kind.', labels: ['kind'], services: ['router', 'expert'] },
+  guildhall_build_info: { type: 'gauge', help: 'Always 1; labels say what runs.', labels: ['service', 'version', 'numerics_id'], services: ['all'] },
+} as const satisfies Record<string, MetricInfo>;
+
+export type MetricName = keyof typeof METRICS;

@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { startAdminServer } from './admin.ts';
+import { createLogger } from './logger.ts';
+import { type MetricInfo, METRICS } from './metric-table.ts';
+import { createMetrics } from './metrics.ts';
+
+test('every metric is named by its convention, and histograms have rising buckets', () => {
+  for (const [name, info] of Object.entries(METRICS) as [string, MetricInfo][]) {
+    assert.match(name, /^(vllm:|guildhall_)[a-z0-9_]+$/);
+    assert.ok(info.help.endsWith('.'), name);
+    assert.equal(info.buckets !== undefined, info.type === 'histogram', name);
+    const buckets = info.buckets ?? [];
+    assert.deepEqual([...buckets], [...buckets].sort((a, b) => a - b));
+  }
+});
+
+test('a service has its own metrics and no others', async () => {
+  const metrics = createMetrics('router');
+  metrics.gauge('vllm:num_requests_running', 3, { model_name: 'tiny' });
+  metrics.count('guildhall_expert_rows_total', { worker: 'expert-1' }, 7);
+  metrics.observe('guildhall_dispatch_seconds', 0.0003, { lane: 'decode' });
+  const { body } = await metrics.render();
+  assert.match(body, /vllm:num_requests_running\{model_name="tiny"\} 3/);
+  assert.match(body, /guildhall_expert_rows_total\{worker="expert-1"\} 7/);
+  assert.match(body, /guildhall_dispatch_seconds_count\{lane="decode"\} 1/);
+  assert.throws(() => metrics.count('guildhall_http_requests_total'), { code: 'internal' });
+  assert.throws(() => metrics.gauge('guildhall_expert_rows_total', 1), { code: 'internal' });
+  metrics.remove('guildhall_expert_rows_total', { worker: 'expert-1' });
+  assert.doesNotMatch((await metrics.render()).body, /expert-1/);
+});
+
+test('the admin server tells alive from ready', async () => {
+  let reason: string | null = 'experts are missing';
+  const admin = await startAdminServer('127.0.0.1:0', createMetrics('expert'), () => ({ ready: reason === null, reason, details: { epoch: 4 } }));
+  const get = async (path: string, init?: RequestInit): Promise<[number, string]> => {
+    const response = await fetch(`http://${admin.address}${path}`, init);
+    return [response.status, await response.text()];
+  };
+  try {
+    assert.deepEqual(await get('/health'), [200, '{"status":"alive"}']);
+    assert.deepEqual(await get('/ready'), [503, '{"ready":false,"reason":"experts are missing","epoch":4}']);
+    reason = null;
+    assert.equal((await get('/ready?x=1'))[0], 200);
+    assert.match((await get('/metrics'))[1], /guildhall_redis_up/);
+    assert.equal((await get('/nothing'))[0], 404);
+    assert.equal((await get('/health', { method: 'POST' }))[0], 405);
+    await assert.rejects(startAdminServer(admin.address, createMetrics('expert'), () => ({ ready: true, reason: null })), {
+      code: 'config_invalid',
+      field: 'adminListen',
+    });
+  } finally {
+    await admin.close();
+  }
+});
+
+test('log lines are JSON with the service and without secrets', () => {
+  const lines: string[] = [];
+  const logger = createLogger({ service: 'router', id: 'router-1', level: 'info', destination: { write: (line) => void lines.push(line) } });
+  logger.info({ clusterToken: 'hunter2', config: { apiKey: 'hunter3' } }, 'started');
+  logger.debug('hidden');
+  assert.equal(lines.length, 1);
+  const line = JSON.parse(lines[0] ?? '') as Record<string, unknown>;
+  assert.deepEqual([line['level'], line['service'], line['id'], line['msg']], ['info', 'router', 'router-1', 'started']);
+  assert.doesNotMatch(lines[0] ?? '', /hunter/);
+});

@@ -1,0 +1,54 @@
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { fail } from './errors.ts';
+import { type MetricInfo, type MetricName, METRICS, type MetricService } from './metric-table.ts';
+
+/** Values of a metric's labels. */
+export type Labels = Record<string, string | number>;
+
+/** The metrics of one process. A name that the table does not give to its service throws `internal`. */
+export interface Metrics {
+  readonly registry: Registry;
+  /** Adds to a counter. */
+  count(name: MetricName, labels?: Labels, by?: number): void;
+  /** Sets a gauge. */
+  gauge(name: MetricName, value: number, labels?: Labels): void;
+  /** Adds one observation to a histogram, in the unit that the name says. */
+  observe(name: MetricName, value: number, labels?: Labels): void;
+  /** Forgets a labelled series, such as that of a worker that is gone. */
+  remove(name: MetricName, labels: Labels): void;
+  /** Prometheus text and its content type. */
+  render(): Promise<{ contentType: string; body: string }>;
+}
+
+type Instrument = Counter | Gauge | Histogram;
+
+function makeInstrument(registry: Registry, name: string, info: MetricInfo): Instrument {
+  const common = { name, help: info.help, labelNames: [...info.labels], registers: [registry] };
+  if (info.type === 'counter') return new Counter(common);
+  if (info.type === 'gauge') return new Gauge(common);
+  return new Histogram({ ...common, buckets: [...(info.buckets ?? [])] });
+}
+
+/** Registers the metrics of a service, and those of the Node process. */
+export function createMetrics(service: Exclude<MetricService, 'all'>): Metrics {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const instruments = new Map<MetricName, Instrument>();
+  for (const [name, info] of Object.entries(METRICS) as [MetricName, MetricInfo][]) {
+    if (!info.services.includes(service) && !info.services.includes('all')) continue;
+    instruments.set(name, makeInstrument(registry, name, info));
+  }
+  const find = <T extends Instrument>(name: MetricName, kind: new (...args: never[]) => T): T => {
+    const instrument = instruments.get(name);
+    if (!(instrument instanceof kind)) throw fail('internal', `metric ${name} is not a ${kind.name} of ${service}`);
+    return instrument;
+  };
+  return {
+    registry,
+    count: (name, labels = {}, by = 1) => find(name, Counter).inc(labels, by),
+    gauge: (name, value, labels = {}) => find(name, Gauge).set(labels, value),
+    observe: (name, value, labels = {}) => find(name, Histogram).observe(labels, value),
+    remove: (name, labels) => void instruments.get(name)?.remove(labels),
+    render: async () => ({ contentType: registry.contentType, body: await registry.metrics() }),
+  };
+}

@@ -1,0 +1,66 @@
+import type { Redis } from 'ioredis';
+import type { Clock } from '../clock.ts';
+import type { Logger } from '../logger.ts';
+import { connectRedis, firstAttempt } from './client.ts';
+import { ClusterEvents } from './events.ts';
+import { type RedisKeys, redisKeys } from './keys.ts';
+import { LoadStore } from './loads.ts';
+import { MemberLease, type MemberLeaseOptions } from './member-lease.ts';
+import { MemberView } from './member-view.ts';
+import { PlacementStore, PlacementView } from './placements.ts';
+
+export interface ClusterOptions {
+  /** URL of Redis. */
+  redis: string;
+  cluster: string;
+  clock: Clock;
+  logger: Logger;
+}
+
+/** What a process knows of its cluster through Redis: one connection for commands, one for events. */
+export class Cluster {
+  readonly redis: Redis;
+  readonly keys: RedisKeys;
+  readonly events: ClusterEvents;
+  readonly members: MemberView;
+  readonly placements: PlacementView;
+  readonly placementStore: PlacementStore;
+  readonly loads: LoadStore;
+  readonly #options: ClusterOptions;
+  readonly #leases: MemberLease[] = [];
+
+  constructor(options: ClusterOptions) {
+    const { clock, logger } = options;
+    this.#options = options;
+    this.redis = connectRedis(options.redis, { logger, clock });
+    this.keys = redisKeys(options.cluster);
+    this.events = new ClusterEvents(this.redis, this.keys);
+    this.placementStore = new PlacementStore(this.redis, this.keys);
+    this.loads = new LoadStore(this.redis, this.keys);
+    const { redis, keys, events } = this;
+    this.members = new MemberView({ redis, keys, events, clock, logger });
+    this.placements = new PlacementView({ store: this.placementStore, events, clock, logger });
+  }
+
+  /** Starts both views; resolves after their first attempts, whether or not Redis answers. */
+  async start(): Promise<void> {
+    await firstAttempt(this.redis);
+    await Promise.all([this.members.start(), this.placements.start()]);
+  }
+
+  /** A lease for this process, not yet joined; close() leaves it. */
+  lease(options: Omit<MemberLeaseOptions, 'redis' | 'keys' | 'clock' | 'logger'>): MemberLease {
+    const { clock, logger } = this.#options;
+    const lease = new MemberLease({ redis: this.redis, keys: this.keys, clock, logger, ...options });
+    this.#leases.push(lease);
+    return lease;
+  }
+
+  /** Leaves the leases, stops the views and disconnects. */
+  async close(): Promise<void> {
+    for (const lease of this.#leases) await lease.leave();
+    await Promise.all([this.members.stop(), this.placements.stop()]);
+    this.events.close();
+    this.redis.disconnect();
+  }
+}

@@ -1,0 +1,67 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Redis } from 'ioredis';
+import { errorMessage, fail, isGuildhallError } from '../errors.ts';
+
+/** Number of keys of each script; the file is scripts/<name>-<keys>.lua. */
+export const SCRIPTS = {
+  'member-join': 2,
+  'member-renew': 2,
+  'member-leave': 2,
+  'members-read': 2,
+  'placement-publish': 4,
+  'leader-acquire': 2,
+  'leader-release': 1,
+  'load-report': 2,
+  'loads-read': 1,
+} as const;
+
+export type ScriptName = keyof typeof SCRIPTS;
+
+interface Loaded {
+  source: string;
+  sha: string;
+}
+
+const loaded = new Map<ScriptName, Loaded>();
+
+function load(name: ScriptName): Loaded {
+  let script = loaded.get(name);
+  if (script === undefined) {
+    const source = readFileSync(new URL(`./scripts/${name}-${SCRIPTS[name]}.lua`, import.meta.url), 'utf8');
+    script = { source, sha: createHash('sha1').update(source).digest('hex') };
+    loaded.set(name, script);
+  }
+  return script;
+}
+
+/** Any failure of a Redis command becomes `redis_unavailable`. */
+export function redisError(err: unknown): Error {
+  if (isGuildhallError(err)) return err;
+  return fail('redis_unavailable', `Redis: ${errorMessage(err)}`, { cause: err });
+}
+
+/**
+ * Runs a script by its hash, and by its text when Redis does not know it yet. Strings in the answer are Buffers.
+ * Throws `redis_unavailable`.
+ */
+export async function runScript(
+  redis: Redis,
+  name: ScriptName,
+  keys: readonly string[],
+  args: readonly (string | number | Uint8Array)[],
+): Promise<unknown> {
+  if (keys.length !== SCRIPTS[name]) throw fail('internal', `script ${name} takes ${SCRIPTS[name]} keys, got ${keys.length}`);
+  const { sha, source } = load(name);
+  const rest = [keys.length, ...keys, ...args.map((arg) => (arg instanceof Uint8Array ? Buffer.from(arg) : arg))];
+  try {
+    return await redis.callBuffer('EVALSHA', sha, ...rest);
+  } catch (err) {
+    if (!errorMessage(err).startsWith('NOSCRIPT')) throw redisError(err);
+  }
+  try {
+    return await redis.callBuffer('EVAL', source, ...rest);
+  } catch (err) {
+    throw redisError(err);
+  }
+}

@@ -1,0 +1,262 @@
+import {
+  advertisedAddress,
+  bindGrpcServer,
+  type Clock,
+  Cluster,
+  createGrpcServer,
+  createMetrics,
+  type Logger,
+  type MemberLease,
+  type Metrics,
+  newIncarnation,
+  processId,
+  type Readiness,
+  refuseInsecureListen,
+  shutDownGrpcServer,
+  startAdminServer,
+  VERSION,
+} from '@guildhall/common';
+import { Checkpoint, expertBytes, kvFormatOf, loadModelConfig, type ModelConfig, numericsId, rowFormatOf } from '@guildhall/model/weights';
+import { type ExpertShard, loadNative, type NativeBinding, type Runtime } from '@guildhall/native';
+import { Batcher } from './batcher.ts';
+import type { ExpertConfig } from './config.ts';
+import { waitDrained } from './drain.ts';
+import type { WorkerIdentity } from './identity.ts';
+import { LoadReport } from './load-report.ts';
+import { encodeMember } from './member.ts';
+import { PlacementWatch } from './placement-watch.ts';
+import { heldFrame } from './rpc/frames.ts';
+import { ExpertsService } from './rpc/service.ts';
+import { Shard } from './shard.ts';
+
+export interface ExpertDeps {
+  logger: Logger;
+  clock: Clock;
+  /** Called when the worker cannot go on: its id was taken. */
+  onFatal: (err: unknown) => void;
+}
+
+/** A running worker. */
+export interface ExpertApp {
+  id: string;
+  address: string;
+  admin: string;
+  fingerprint: string;
+  numericsId: string;
+  /** Drains, leaves the cluster, ends the streams and frees what it holds. */
+  stop(): Promise<void>;
+}
+
+const SHUTDOWN_GRACE_MS = 1000;
+const GAUGE_EVERY_MS = 2000;
+
+interface Engine {
+  native: NativeBinding;
+  runtime: Runtime;
+  checkpoint: Checkpoint;
+  model: ModelConfig;
+  shard: ExpertShard;
+  identity: WorkerIdentity;
+}
+
+function openEngine(config: ExpertConfig, logger: Logger): Engine {
+  const native = loadNative();
+  const runtime = new native.Runtime({ threads: config.threads, isa: config.isa, bf16Kernels: config.bf16Kernels });
+  const model = loadModelConfig(config.model);
+  const checkpoint = Checkpoint.open(config.model, { mapFile: native.mapFile });
+  for (const notice of checkpoint.notices) logger.info({ notice }, 'checkpoint');
+  const rowFormat = rowFormatOf(config.weights);
+  const { hidden, numLayers } = model;
+  const { numExperts, topK, intermediate } = model.moe;
+  const shard = new native.ExpertShard(runtime, { numLayers, numExperts, hidden, intermediate, format: config.weights, rowFormat });
+  const identity: WorkerIdentity = {
+    id: processId('expert', config.id),
+    incarnation: newIncarnation(),
+    fingerprint: checkpoint.fingerprint,
+    numericsId: numericsId({
+      kernelFamily: runtime.kernelFamily(config.weights),
+      weights: config.weights,
+      rowFormat,
+      kvFormat: kvFormatOf(config.weights),
+      combine: config.combine,
+    }),
+    rowFormat,
+    combine: config.combine,
+    hidden,
+    numLayers,
+    numExperts,
+    topK,
+    maxMessageBytes: config.maxMessageBytes,
+    maxQueued: config.maxQueued,
+  };
+  return { native, runtime, checkpoint, model, shard, identity };
+}
+
+/** The parts of a worker, wired. */
+class Worker {
+  readonly metrics: Metrics = createMetrics('expert');
+  readonly cluster: Cluster;
+  readonly batcher: Batcher;
+  readonly shard: Shard;
+  readonly loads: LoadReport;
+  readonly watch: PlacementWatch;
+  readonly service: ExpertsService;
+  readonly engine: Engine;
+  readonly #config: ExpertConfig;
+  readonly #deps: ExpertDeps;
+  readonly #abort = new AbortController();
+  #lease: MemberLease | null = null;
+  #draining = false;
+
+  constructor(config: ExpertConfig, deps: ExpertDeps) {
+    const { clock, logger } = deps;
+    this.#config = config;
+    this.#deps = deps;
+    this.engine = openEngine(config, logger);
+    const { native, checkpoint, model, identity } = this.engine;
+    const { metrics } = this;
+    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
+    this.batcher = new Batcher({ target: this.engine.shard, clock, metrics, maxQueued: config.maxQueued });
+    this.shard = new Shard({ native: this.engine.shard, checkpoint, model, logger, metrics, onChange: () => this.#heldChanged() });
+    this.loads = new LoadReport({
+      reporter: identity.id,
+      numLayers: identity.numLayers,
+      numExperts: identity.numExperts,
+      loads: this.cluster.loads,
+      epoch: () => this.watch.epoch,
+      clock,
+      logger,
+    });
+    this.watch = new PlacementWatch({
+      id: identity.id,
+      fingerprint: identity.fingerprint,
+      numericsId: identity.numericsId,
+      placements: this.cluster.placements,
+      members: this.cluster.members,
+      shard: this.shard,
+      clock,
+      logger,
+      onAck: (epoch) => this.#acked(epoch),
+    });
+    this.service = new ExpertsService({
+      identity,
+      batcher: this.batcher,
+      codec: native,
+      held: () => heldFrame(this.watch.acked, this.shard.held()),
+      countExpert: (layer, expert) => this.loads.count(layer, expert),
+      logger,
+      metrics,
+      clock,
+    });
+  }
+
+  readiness(): Readiness {
+    const details = { epoch: this.watch.acked, held: this.shard.heldCount };
+    if (this.#lease?.held !== true) return { ready: false, reason: 'not registered in Redis yet', details };
+    if (this.watch.acked === 0) return { ready: false, reason: 'no placement epoch is held yet', details };
+    return { ready: true, reason: null, details };
+  }
+
+  /** Registers in Redis and follows the placement; waits there while Redis is away. */
+  async join(address: string, admin: string): Promise<void> {
+    const { identity, model } = this.engine;
+    const { cluster, metrics } = this;
+    await cluster.start();
+    this.#lease = cluster.lease({
+      kind: 'expert',
+      id: identity.id,
+      incarnation: identity.incarnation,
+      value: () =>
+        encodeMember({
+          identity,
+          address,
+          admin,
+          version: VERSION,
+          capacityBytes: this.#config.weightMemoryMib * 2 ** 20,
+          expertBytes: Math.max(this.engine.shard.expertBytes, expertBytes(model, this.#config.weights)),
+          failureDomain: this.#config.failureDomain,
+          acked: this.watch.acked,
+          draining: this.#draining,
+          held: this.shard.held(),
+        }),
+      onLost: (err) => this.#deps.onFatal(err),
+      onRenew: (up) => {
+        metrics.gauge('guildhall_redis_up', up ? 1 : 0);
+        metrics.count('guildhall_lease_renewals_total', { outcome: up ? 'renewed' : 'failed' });
+      },
+    });
+    await this.#lease.join(this.#abort.signal);
+    this.watch.start();
+    this.loads.start();
+  }
+
+  observe(): void {
+    const { runtime } = this.engine;
+    for (const [kind, bytes] of Object.entries(runtime.memory())) this.metrics.gauge('guildhall_native_bytes', bytes, { kind });
+    this.metrics.gauge('guildhall_experts_held', this.shard.heldCount);
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort();
+    this.loads.stop();
+    if (this.#config.drainMs > 0 && this.#lease?.held === true) await this.#drain();
+    await this.#lease?.leave();
+    await this.watch.stop();
+    await this.batcher.idle();
+    this.service.shutDown();
+    await this.cluster.close();
+  }
+
+  async #drain(): Promise<void> {
+    const { cluster, engine } = this;
+    this.#draining = true;
+    this.#lease?.touch();
+    const { clock, logger } = this.#deps;
+    const done = await waitDrained({ id: engine.identity.id, cluster, limitMs: this.#config.drainMs, clock });
+    logger.info({ done }, 'drained');
+  }
+
+  #acked(epoch: number): void {
+    this.metrics.gauge('guildhall_epoch', epoch);
+    this.#lease?.touch();
+    this.service.heldChanged();
+  }
+
+  #heldChanged(): void {
+    this.service.heldChanged();
+  }
+}
+
+/** Starts a worker: it listens when this returns, and joins the cluster in the background. */
+export async function startExpert(config: ExpertConfig, deps: ExpertDeps): Promise<ExpertApp> {
+  refuseInsecureListen(config);
+  const { clock, logger } = deps;
+  const server = createGrpcServer(config, { maxMessageBytes: config.maxMessageBytes });
+  const worker = new Worker(config, deps);
+  worker.service.addTo(server);
+  const bound = await bindGrpcServer(server, config.listen);
+  const admin = await startAdminServer(config.adminListen, worker.metrics, () => worker.readiness());
+  const { identity, runtime } = worker.engine;
+  worker.metrics.gauge('guildhall_build_info', 1, { service: 'expert', version: VERSION, numerics_id: identity.numericsId });
+  const gauges = clock.setInterval(GAUGE_EVERY_MS, () => worker.observe());
+  logger.info({ fingerprint: identity.fingerprint, numericsId: identity.numericsId, isa: runtime.info.isa, threads: runtime.info.threads }, 'worker started');
+  const joined = worker.join(advertisedAddress(config, bound), admin.address).catch((err: unknown) => {
+    if (!stopping) deps.onFatal(err);
+  });
+  let stopping = false;
+  return {
+    id: identity.id,
+    address: bound,
+    admin: admin.address,
+    fingerprint: identity.fingerprint,
+    numericsId: identity.numericsId,
+    async stop() {
+      stopping = true;
+      gauges.cancel();
+      await worker.stop();
+      await joined;
+      await shutDownGrpcServer(server, SHUTDOWN_GRACE_MS);
+      await admin.close();
+    },
+  };
+}

@@ -1,0 +1,2 @@
+export { type ExpertApp, type ExpertDeps, startExpert } from './app.ts';
+export { type ExpertConfig, expertSchema } from './config.ts';

@@ -1,0 +1,200 @@
+import type { router } from '@guildhall/proto';
+import type { ChoiceCounts, ChoiceDelta, FinishName } from '../choice-assembler.ts';
+import type { ChoiceSink } from '../generation.ts';
+import type { CompletionLogprobs, CompletionResponse } from '../schema/completion.ts';
+import type { Usage } from '../schema/usage.ts';
+import type { SseStream } from '../sse.ts';
+import type { TokenSource } from '../token-text.ts';
+import type { AnswerHead } from './chat-answer.ts';
+import { CompletionLogprobList } from './logprobs.ts';
+import { usageOf } from './usage.ts';
+
+/** The prompt of one choice, as echo shows it. */
+export interface EchoedPrompt {
+  ids: readonly number[];
+  text: string;
+}
+
+/** What a text completion is made with. */
+export interface CompletionAnswerOptions {
+  head: AnswerHead;
+  source: TokenSource;
+  logprobs: boolean;
+  /** The prompts in front of the choices, one for each; null without echo. */
+  echo: readonly EchoedPrompt[] | null;
+  /** Only the prompt is wanted: what is generated is not shown. */
+  promptOnly: boolean;
+  fingerprint: () => string | null;
+}
+
+/** A piece of a choice. */
+interface Piece {
+  text: string;
+  logprobs: CompletionLogprobs | null;
+  finish: FinishName | null;
+  stopReason: string | number | null;
+}
+
+/** Turns the events of one choice into pieces of text with their log-probabilities. */
+class CompletionPieces {
+  readonly #options: CompletionAnswerOptions;
+  readonly #prompt: EchoedPrompt | null;
+  readonly #list: CompletionLogprobList;
+
+  constructor(options: CompletionAnswerOptions, index: number) {
+    this.#options = options;
+    this.#prompt = options.echo?.[index] ?? null;
+    this.#list = new CompletionLogprobList(options.source);
+  }
+
+  /** The prompt; with log-probabilities it waits for them. */
+  started(): Piece | null {
+    return this.#prompt === null || this.#options.logprobs ? null : this.#piece(this.#prompt.text, null);
+  }
+
+  promptLogprobs(tokens: readonly router.TokenEvent[]): Piece | null {
+    const prompt = this.#prompt;
+    if (prompt === null) return null;
+    // Offsets count characters of the text, so the prompt is decoded as far as each token.
+    const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+    let offset = 0;
+    for (const [i, id] of prompt.ids.entries()) {
+      const event = tokens[i - 1];
+      if (event === undefined) this.#list.addFirst(id);
+      else this.#list.add(event, offset);
+      offset += decoder.decode(this.#options.source.tokenBytes(id), { stream: true }).length;
+    }
+    return this.#piece(prompt.text, null);
+  }
+
+  delta(delta: ChoiceDelta): Piece {
+    const { promptOnly, logprobs } = this.#options;
+    if (promptOnly) return this.#piece('', delta.finish === null ? null : { ...delta, finish: 'length', stopReason: null });
+    const offset = this.#prompt?.text.length ?? 0;
+    if (logprobs) for (const token of delta.tokens) this.#list.add(token.event, offset + token.offset);
+    return this.#piece(delta.content, delta);
+  }
+
+  #piece(text: string, end: { finish: FinishName | null; stopReason: string | number | null } | null): Piece {
+    const logprobs = this.#options.logprobs ? this.#list.take() : null;
+    return { text, logprobs, finish: end?.finish ?? null, stopReason: end?.stopReason ?? null };
+  }
+}
+
+function joinLogprobs(parts: readonly Piece[]): CompletionLogprobs | null {
+  const lists = parts.map((part) => part.logprobs).filter((list) => list !== null);
+  if (lists.length === 0) return null;
+  return {
+    tokens: lists.flatMap((list) => list.tokens),
+    token_logprobs: lists.flatMap((list) => list.token_logprobs),
+    top_logprobs: lists.flatMap((list) => list.top_logprobs),
+    text_offset: lists.flatMap((list) => list.text_offset),
+  };
+}
+
+function withoutHidden(options: CompletionAnswerOptions, counts: readonly ChoiceCounts[]): readonly ChoiceCounts[] {
+  return options.promptOnly ? counts.map((count) => ({ ...count, completionTokens: 0 })) : counts;
+}
+
+function pieceChoice(index: number, piece: Piece): CompletionResponse['choices'][number] {
+  return { index, text: piece.text, logprobs: piece.logprobs, finish_reason: piece.finish, stop_reason: piece.stopReason };
+}
+
+/** Collects a whole text completion. */
+export class CompletionCollector implements ChoiceSink {
+  readonly #options: CompletionAnswerOptions;
+  readonly #pieces: CompletionPieces[];
+  readonly #parts: Piece[][];
+
+  constructor(options: CompletionAnswerOptions, numChoices: number) {
+    this.#options = options;
+    this.#pieces = Array.from({ length: numChoices }, (_, index) => new CompletionPieces(options, index));
+    this.#parts = this.#pieces.map(() => []);
+  }
+
+  started(index: number): void {
+    this.#add(index, this.#pieces[index]?.started());
+  }
+
+  promptLogprobs(index: number, tokens: router.TokenEvent[]): void {
+    this.#add(index, this.#pieces[index]?.promptLogprobs(tokens));
+  }
+
+  delta(index: number, delta: ChoiceDelta): void {
+    this.#add(index, this.#pieces[index]?.delta(delta));
+  }
+
+  answer(promptTokens: readonly number[], counts: readonly ChoiceCounts[]): CompletionResponse {
+    const { head, fingerprint } = this.#options;
+    return {
+      ...head,
+      object: 'text_completion',
+      system_fingerprint: fingerprint(),
+      choices: this.#parts.map((parts, index) => {
+        const last = parts.at(-1);
+        return pieceChoice(index, {
+          text: parts.map((part) => part.text).join(''),
+          logprobs: joinLogprobs(parts),
+          finish: last?.finish ?? null,
+          stopReason: last?.stopReason ?? null,
+        });
+      }),
+      usage: usageOf(promptTokens, withoutHidden(this.#options, counts)),
+    };
+  }
+
+  #add(index: number, piece: Piece | null | undefined): void {
+    if (piece !== null && piece !== undefined) this.#parts[index]?.push(piece);
+  }
+}
+
+/** Streams a text completion, one chunk for each piece. */
+export class CompletionStreamer implements ChoiceSink {
+  readonly #options: CompletionAnswerOptions;
+  readonly #pieces: CompletionPieces[];
+  readonly #stream: SseStream;
+  readonly #includeUsage: boolean;
+
+  constructor(options: CompletionAnswerOptions, numChoices: number, stream: SseStream, includeUsage: boolean) {
+    this.#options = options;
+    this.#pieces = Array.from({ length: numChoices }, (_, index) => new CompletionPieces(options, index));
+    this.#stream = stream;
+    this.#includeUsage = includeUsage;
+  }
+
+  async started(index: number): Promise<void> {
+    await this.#sendPiece(index, this.#pieces[index]?.started());
+  }
+
+  async promptLogprobs(index: number, tokens: router.TokenEvent[]): Promise<void> {
+    await this.#sendPiece(index, this.#pieces[index]?.promptLogprobs(tokens));
+  }
+
+  async delta(index: number, delta: ChoiceDelta): Promise<void> {
+    const piece = this.#pieces[index]?.delta(delta);
+    if (piece?.text === '' && piece.finish === null && (piece.logprobs?.tokens.length ?? 0) === 0) return;
+    await this.#sendPiece(index, piece);
+  }
+
+  /** Sends the usage, if asked for, and the end. */
+  async finish(promptTokens: readonly number[], counts: readonly ChoiceCounts[]): Promise<void> {
+    if (this.#includeUsage) await this.#send([], usageOf(promptTokens, withoutHidden(this.#options, counts)));
+    await this.#stream.done();
+  }
+
+  async #sendPiece(index: number, piece: Piece | null | undefined): Promise<void> {
+    if (piece !== null && piece !== undefined) await this.#send([pieceChoice(index, piece)], null);
+  }
+
+  async #send(choices: CompletionResponse['choices'], usage: Usage | null): Promise<void> {
+    const { head, fingerprint } = this.#options;
+    const chunk: CompletionResponse = {
+      ...head,
+      object: 'text_completion',
+      system_fingerprint: fingerprint(),
+      choices,
+      ...(this.#includeUsage ? { usage } : {}),
+    };
+    await this.#stream.send(chunk);
+  }
+}

@@ -1,0 +1,38 @@
+import { createHash } from 'node:crypto';
+import type { ChoiceCounts } from '../choice-assembler.ts';
+import type { GenerationFacts } from '../generation.ts';
+import type { Usage } from '../schema/usage.ts';
+
+/**
+ * Usage of a request. Each prompt counts once, however many choices it has.
+ * @param promptTokens length of each prompt.
+ * @param counts of the choices, prompt by prompt, the same number for each.
+ */
+export function usageOf(promptTokens: readonly number[], counts: readonly ChoiceCounts[]): Usage {
+  const perPrompt = promptTokens.length === 0 ? 0 : counts.length / promptTokens.length;
+  const prompt = sum(promptTokens);
+  const completion = sum(counts.map((count) => count.completionTokens));
+  const cached = promptTokens.map((_, i) =>
+    counts.slice(i * perPrompt, (i + 1) * perPrompt).reduce((most, count) => Math.max(most, count.cachedTokens), 0),
+  );
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    prompt_tokens_details: { cached_tokens: sum(cached) },
+    completion_tokens_details: { reasoning_tokens: sum(counts.map((count) => count.reasoningTokens)) },
+  };
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+/**
+ * Names the checkpoint and numerics class that an answer came from: equal fingerprints, seeds and requests give equal
+ * answers. Null before a router has begun.
+ */
+export function systemFingerprint(facts: GenerationFacts | null): string | null {
+  if (facts === null) return null;
+  return `fp_${createHash('sha256').update(`${facts.fingerprint}\n${facts.numericsId}`).digest('hex').slice(0, 16)}`;
+}

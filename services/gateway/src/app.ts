@@ -1,0 +1,123 @@
+import swagger from '@fastify/swagger';
+import { fail } from '@guildhall/common';
+import fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
+import { jsonSchemaTransform, jsonSchemaTransformObject, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import type { GatewayContext } from './context.ts';
+import { onClientError, sendError } from './http-errors.ts';
+import { requestIdOf } from './request-id.ts';
+import { chatCompletionsRoute } from './routes/chat-completions.ts';
+import { completionsRoute } from './routes/completions.ts';
+import { healthRoute } from './routes/health.ts';
+import { metricsRoute } from './routes/metrics.ts';
+import { modelsRoute } from './routes/models.ts';
+import { openapiRoute } from './routes/openapi.ts';
+import { tokenizeRoute } from './routes/tokenize.ts';
+import type { GatewayApp } from './routes/types.ts';
+import { zodValidatorCompiler } from './validation.ts';
+
+/** Time in which a whole request must have arrived. */
+const ARRIVAL_MS = 60_000;
+const KEEP_ALIVE_MS = 75_000;
+
+/** Routes that need no key: probes of orchestrators have none. */
+const OPEN_ROUTES: ReadonlySet<string> = new Set(['/health', '/ready']);
+
+/** The HTTP application. It listens to nothing yet. */
+export async function buildApp(context: GatewayContext): Promise<GatewayApp> {
+  const app = fastify({
+    bodyLimit: context.config.bodyLimitBytes,
+    requestTimeout: ARRIVAL_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    // Requests are logged by the onResponse hook, in one line and without anything that a client wrote.
+    logger: false,
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    genReqId: (request) => requestIdOf(request.headers['x-request-id']),
+    clientErrorHandler: onClientError,
+    routerOptions: { maxParamLength: 512 },
+    frameworkErrors: (err, request, reply) => void sendError(context, request, reply, err),
+  }).withTypeProvider<ZodTypeProvider>();
+  // A web page may post plain text to any address without asking; JSON it may not.
+  app.removeContentTypeParser('text/plain');
+  app.setValidatorCompiler(zodValidatorCompiler);
+  // Answers are typed by their schemas at compile time and compared with them in tests; checking each would cost time.
+  app.setSerializerCompiler(() => (value) => JSON.stringify(value));
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Guildhall',
+        description: 'OpenAI-compatible API of a Guildhall cluster.',
+        version: '1',
+        license: { name: 'Apache-2.0' },
+      },
+      components: { securitySchemes: { apiKey: { type: 'http', scheme: 'bearer' } } },
+      security: [{ apiKey: [] }],
+    },
+    transform: jsonSchemaTransform,
+    transformObject: jsonSchemaTransformObject,
+  });
+  addHooks(app, context);
+  addFallbacks(app, context);
+  addRoutes(app, context);
+  return app;
+}
+
+function addRoutes(app: GatewayApp, context: GatewayContext): void {
+  chatCompletionsRoute(app, context);
+  completionsRoute(app, context);
+  modelsRoute(app, context);
+  tokenizeRoute(app, context);
+  healthRoute(app, context);
+  metricsRoute(app, context);
+  openapiRoute(app);
+}
+
+function routeOf(request: FastifyRequest): string {
+  return request.is404 ? 'unknown' : (request.routeOptions.url ?? 'unknown');
+}
+
+function addHooks(app: GatewayApp, context: GatewayContext): void {
+  const { keys, metrics, logger, inFlight } = context;
+  app.addHook('onRequest', async (request, reply) => {
+    void reply.header('x-request-id', request.id);
+    if (inFlight.draining) void reply.header('connection', 'close');
+    if (!OPEN_ROUTES.has(routeOf(request))) keys.check(request.headers.authorization);
+  });
+  app.addHook('onResponse', async (request, reply) => {
+    const route = routeOf(request);
+    const status = reply.raw.statusCode;
+    metrics.count('guildhall_http_requests_total', { route, method: request.method, status });
+    metrics.observe('guildhall_http_request_seconds', reply.elapsedTime / 1000, { route });
+    logger.debug({ request: request.id, route, method: request.method, status, ms: Math.round(reply.elapsedTime) }, 'request');
+  });
+}
+
+function addFallbacks(app: GatewayApp, context: GatewayContext): void {
+  const methods = new RouteMethods();
+  app.addHook('onRoute', (route) => methods.add(route.url, route.method));
+  app.setErrorHandler((err, request, reply) => sendError(context, request, reply, err));
+  app.setNotFoundHandler((request, reply) => sendError(context, request, reply, notFound(methods, request, reply)));
+}
+
+function notFound(methods: RouteMethods, request: FastifyRequest, reply: FastifyReply) {
+  const path = request.url.split('?')[0] ?? '';
+  const allowed = methods.of(path);
+  if (allowed.length === 0) return fail('not_found', 'there is nothing under this path; see /openapi.json');
+  void reply.header('allow', allowed.join(', '));
+  return fail('method_not_allowed', `${request.method} is not allowed here; use ${allowed.join(' or ')}`);
+}
+
+/** Methods of each path, since the framework answers 404 for a known path under another method. */
+class RouteMethods {
+  readonly #routes: { pattern: RegExp; methods: string[] }[] = [];
+
+  add(url: string, method: string | string[]): void {
+    const pattern = new RegExp(`^${url.replaceAll('.', '\\.').replace(/:\w+/g, '[^/]+').replace('*', '.+')}$`);
+    this.#routes.push({ pattern, methods: [method].flat() });
+  }
+
+  of(path: string): string[] {
+    return [...new Set(this.#routes.filter(({ pattern }) => pattern.test(path)).flatMap(({ methods }) => methods))].toSorted();
+  }
+}

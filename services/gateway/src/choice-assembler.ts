@@ -1,0 +1,146 @@
+import type { router } from '@guildhall/proto';
+import type { OutputParser, TextDelta } from './parsers/parser.ts';
+import { StopScanner } from './parsers/stop-scanner.ts';
+
+/** Turns token ids into text that never ends inside a character. */
+export interface Detokenizer {
+  push(id: number): string;
+  flush(): string;
+}
+
+/** How a choice ended, as OpenAI names it. */
+export type FinishName = 'stop' | 'length';
+
+/** A token whose log-probability is to be shown. */
+export interface LoggedToken {
+  event: router.TokenEvent;
+  /** Characters of the raw text before this token. */
+  offset: number;
+}
+
+/** What one or more tokens add to a choice. */
+export interface ChoiceDelta extends TextDelta {
+  tokens: LoggedToken[];
+  finish: FinishName | null;
+  /** The stop string or stop token id that ended the choice. */
+  stopReason: string | number | null;
+}
+
+export interface AssemblerOptions {
+  detokenizer: Detokenizer;
+  parser: OutputParser;
+  stopStrings: readonly string[];
+  includeStop: boolean;
+  minTokens: number;
+  /** Ids that end the choice: their text is shown only with includeStop. */
+  stopIds: ReadonlySet<number>;
+  /** Whether tokens carry log-probabilities that will be shown. */
+  logprobs: boolean;
+  /** Id of `</think>` when the answer starts inside a think block; null when it does not. */
+  thinkEndId: number | null;
+}
+
+/** Token counts of one choice. */
+export interface ChoiceCounts {
+  completionTokens: number;
+  reasoningTokens: number;
+  cachedTokens: number;
+}
+
+/** Builds the text of one choice from its tokens: detokenizer, then stop strings, then the parser. */
+export class ChoiceAssembler {
+  readonly #options: AssemblerOptions;
+  readonly #scanner: StopScanner;
+  /** A token that may be the last one; its text waits until it is known. */
+  #waiting: router.TokenEvent | null = null;
+  #unsent: LoggedToken[] = [];
+  #rawLength = 0;
+  #inReasoning: boolean;
+  #counts: ChoiceCounts = { completionTokens: 0, reasoningTokens: 0, cachedTokens: 0 };
+
+  constructor(options: AssemblerOptions) {
+    this.#options = options;
+    this.#scanner = new StopScanner(options.stopStrings, options.includeStop);
+    this.#inReasoning = options.thinkEndId !== null;
+  }
+
+  /** True when a stop string has ended the text, which the router is about to say too. */
+  get ended(): boolean {
+    return this.#scanner.matched !== null;
+  }
+
+  get counts(): ChoiceCounts {
+    return { ...this.#counts };
+  }
+
+  /** Takes the next token. The delta may be empty. */
+  onToken(event: router.TokenEvent): ChoiceDelta {
+    this.#count(event);
+    const earlier = this.#waiting;
+    this.#waiting = null;
+    let delta = earlier === null ? emptyDelta() : this.#absorb(earlier);
+    if (this.#options.stopIds.has(event.id) && event.index >= this.#options.minTokens) this.#waiting = event;
+    else delta = joinDeltas(delta, this.#absorb(event));
+    return this.#withTokens(delta);
+  }
+
+  /** Ends the choice as the router says. */
+  onFinished(finished: router.Finished, finish: FinishName): ChoiceDelta {
+    this.#counts.completionTokens = Math.max(this.#counts.completionTokens, finished.completionTokens);
+    this.#counts.cachedTokens = finished.cachedTokens;
+    const last = this.#waiting;
+    this.#waiting = null;
+    const byToken = finish === 'stop' && finished.stopString === '';
+    const isStop = last !== null && byToken && (finished.stopTokenId ?? last.id) === last.id;
+    const delta = last === null || (isStop && !this.#options.includeStop) ? emptyDelta() : this.#absorb(last);
+    return this.#close(delta, finished.stopString, finish, finished.stopTokenId ?? null);
+  }
+
+  /** Ends the choice at the stop string that was found here, without the router's word. */
+  onEnded(): ChoiceDelta {
+    return this.#close(emptyDelta(), '', 'stop', null);
+  }
+
+  #close(delta: ChoiceDelta, routerStop: string, finish: FinishName, stopTokenId: number | null): ChoiceDelta {
+    const { detokenizer, parser } = this.#options;
+    const rest = this.#scanner.push(detokenizer.flush(), true) + this.#scanner.finish(routerStop);
+    const closed = joinDeltas(joinDeltas(delta, { ...emptyDelta(), ...parser.push(rest) }), { ...emptyDelta(), ...parser.finish() });
+    const stopReason = this.#scanner.matched ?? stopTokenId;
+    return { ...closed, tokens: this.#takeTokens(), finish, stopReason: finish === 'stop' ? stopReason : null };
+  }
+
+  #absorb(event: router.TokenEvent): ChoiceDelta {
+    const { detokenizer, parser, minTokens, logprobs } = this.#options;
+    if (this.ended) return emptyDelta();
+    if (logprobs) this.#unsent.push({ event, offset: this.#rawLength });
+    const text = detokenizer.push(event.id);
+    this.#rawLength += text.length;
+    return { ...emptyDelta(), ...parser.push(this.#scanner.push(text, event.index >= minTokens)) };
+  }
+
+  #count(event: router.TokenEvent): void {
+    this.#counts.completionTokens = Math.max(this.#counts.completionTokens, event.index + 1);
+    if (!this.#inReasoning) return;
+    this.#counts.reasoningTokens += 1;
+    if (event.id === this.#options.thinkEndId) this.#inReasoning = false;
+  }
+
+  // Log-probabilities travel with the text they belong to, so they wait with it.
+  #withTokens(delta: ChoiceDelta): ChoiceDelta {
+    return delta.content === '' && delta.reasoning === '' ? delta : { ...delta, tokens: this.#takeTokens() };
+  }
+
+  #takeTokens(): LoggedToken[] {
+    const tokens = this.#unsent;
+    this.#unsent = [];
+    return tokens;
+  }
+}
+
+function emptyDelta(): ChoiceDelta {
+  return { reasoning: '', content: '', tokens: [], finish: null, stopReason: null };
+}
+
+function joinDeltas(a: ChoiceDelta, b: ChoiceDelta): ChoiceDelta {
+  return { ...b, reasoning: a.reasoning + b.reasoning, content: a.content + b.content, tokens: [...a.tokens, ...b.tokens] };
+}

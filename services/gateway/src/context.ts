@@ -1,0 +1,30 @@
+import type { Clock, Logger, Metrics } from '@guildhall/common';
+import type { Assets } from './assets.ts';
+import type { ApiKeys } from './auth.ts';
+import type { GatewayConfig } from './config.ts';
+import type { InFlight } from './in-flight.ts';
+import type { ParserName } from './parsers/registry.ts';
+import type { RouterPool } from './routing/router-pool.ts';
+import type { ServedModels } from './served-models.ts';
+
+/** Everything that routes need. */
+export interface GatewayContext {
+  config: GatewayConfig;
+  assets: Assets;
+  /** How chat answers are parsed. */
+  parser: ParserName;
+  pool: RouterPool;
+  models: ServedModels;
+  keys: ApiKeys;
+  inFlight: InFlight;
+  clock: Clock;
+  logger: Logger;
+  metrics: Metrics;
+  /** Seconds since the Unix epoch at start, as `created` of the models. */
+  startedAtS: number;
+}
+
+/** The longest prompt and answer together, in tokens. */
+export function contextLength(context: GatewayContext): number {
+  return context.config.maxContext ?? context.pool.maxContext ?? context.assets.maxPositions;
+}

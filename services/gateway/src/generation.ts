@@ -1,0 +1,140 @@
+import { type Clock, fail, type Logger, type Metrics, toGuildhallError } from '@guildhall/common';
+import { router } from '@guildhall/proto';
+import { ChoiceAssembler, type AssemblerOptions, type ChoiceCounts, type ChoiceDelta } from './choice-assembler.ts';
+import { ResumableStream, type ResumeOptions } from './routing/resume.ts';
+import type { RouterPool } from './routing/router-pool.ts';
+
+/** One choice that is to be generated. */
+export interface ChoicePlan {
+  /** Place in the answer's list of choices. */
+  index: number;
+  request: router.GenerateRequest;
+  assembler: AssemblerOptions;
+}
+
+/** Where the pieces of an answer go. A call is awaited before the next event of its choice is taken. */
+export interface ChoiceSink {
+  started(index: number): Promise<void> | void;
+  promptLogprobs(index: number, tokens: router.TokenEvent[]): Promise<void> | void;
+  delta(index: number, delta: ChoiceDelta): Promise<void> | void;
+}
+
+export interface GenerationContext {
+  pool: RouterPool;
+  clock: Clock;
+  logger: Logger;
+  metrics: Metrics;
+  resumeTimeoutMs: number;
+  maxFruitlessResumes: number;
+  /** Name that routers serve the model by; null where they are asked by their own first name. */
+  routerModel: string | null;
+  /** Name under which metrics are kept. */
+  modelName: string;
+  /** Monotonic times. */
+  arrivedAtMs: number;
+  deadlineAtMs: number | null;
+  signal: AbortSignal;
+}
+
+/** What is known of an answer beside its text. */
+export interface GenerationFacts {
+  /** Fingerprint of the checkpoint and numerics class of the router that began. */
+  fingerprint: string;
+  numericsId: string;
+}
+
+const FINISH_NAMES = { [router.FinishReason.FINISH_REASON_STOP]: 'stop', [router.FinishReason.FINISH_REASON_LENGTH]: 'length' } as const;
+
+/** Generates the choices of one request side by side. */
+export class Generation {
+  readonly #context: GenerationContext;
+  #facts: GenerationFacts | null = null;
+
+  constructor(context: GenerationContext) {
+    this.#context = context;
+  }
+
+  /** Null until a router has begun. */
+  get facts(): GenerationFacts | null {
+    return this.#facts;
+  }
+
+  /** Runs all choices to their end and returns their counts in order. The first failure cancels the others and is thrown. */
+  async run(plans: readonly ChoicePlan[], sink: ChoiceSink): Promise<ChoiceCounts[]> {
+    const abort = new AbortController();
+    const signal = AbortSignal.any([this.#context.signal, abort.signal]);
+    let failure: unknown = null;
+    const results = await Promise.all(
+      plans.map(async (plan) => {
+        try {
+          return await this.#runChoice(plan, sink, signal);
+        } catch (err) {
+          failure ??= err;
+          abort.abort(err);
+          return null;
+        }
+      }),
+    );
+    if (failure !== null) throw toGuildhallError(failure);
+    return results.filter((counts) => counts !== null);
+  }
+
+  async #runChoice(plan: ChoicePlan, sink: ChoiceSink, signal: AbortSignal): Promise<ChoiceCounts> {
+    const assembler = new ChoiceAssembler(plan.assembler);
+    const timer = new TokenTimer(this.#context);
+    for await (const event of this.#stream(plan, signal).events()) {
+      if (event.kind === 'started') {
+        this.#facts ??= { fingerprint: event.fingerprint, numericsId: event.started.numericsId };
+        await sink.started(plan.index);
+      } else if (event.kind === 'promptLogprobs') {
+        await sink.promptLogprobs(plan.index, event.tokens);
+      } else if (event.kind === 'finished') {
+        await sink.delta(plan.index, assembler.onFinished(event.finished, finishName(event.finished.reason)));
+        return assembler.counts;
+      } else {
+        timer.onToken();
+        if (assembler.ended) break;
+        const delta = assembler.onToken(event.token);
+        if (!isEmpty(delta)) await sink.delta(plan.index, delta);
+      }
+    }
+    // The router has gone on after a stop string that ended the text here; leaving the loop has cancelled it.
+    await sink.delta(plan.index, assembler.onEnded());
+    return assembler.counts;
+  }
+
+  #stream(plan: ChoicePlan, signal: AbortSignal): ResumableStream {
+    const { pool, clock, logger, metrics, routerModel, resumeTimeoutMs, maxFruitlessResumes, deadlineAtMs } = this.#context;
+    const onResume: ResumeOptions['onResume'] = (outcome) => metrics.count('guildhall_stream_resumes_total', { outcome });
+    const options = { pool, clock, logger, routerModel, resumeTimeoutMs, maxFruitless: maxFruitlessResumes, deadlineAtMs, signal, onResume };
+    return new ResumableStream(plan.request, options);
+  }
+}
+
+function finishName(reason: router.FinishReason): 'stop' | 'length' {
+  const name = FINISH_NAMES[reason as keyof typeof FINISH_NAMES];
+  if (name === undefined) throw fail('router_lost', 'the router cancelled the sequence');
+  return name;
+}
+
+function isEmpty(delta: ChoiceDelta): boolean {
+  return delta.content === '' && delta.reasoning === '' && delta.tokens.length === 0;
+}
+
+/** Times of tokens as the gateway sees them. */
+class TokenTimer {
+  readonly #context: GenerationContext;
+  #lastMs: number | null = null;
+
+  constructor(context: GenerationContext) {
+    this.#context = context;
+  }
+
+  onToken(): void {
+    const { clock, metrics, modelName, arrivedAtMs } = this.#context;
+    const nowMs = clock.monotonicMs();
+    const name = this.#lastMs === null ? 'vllm:time_to_first_token_seconds' : 'vllm:inter_token_latency_seconds';
+    metrics.observe(name, (nowMs - (this.#lastMs ?? arrivedAtMs)) / 1000, { model_name: modelName });
+    this.#lastMs = nowMs;
+  }
+}

@@ -1,0 +1,79 @@
+import { heldLength, type OutputParser, type TextDelta } from './parser.ts';
+
+const OPEN = '<think>';
+const CLOSE = '</think>';
+
+type State = 'start' | 'reasoning' | 'gap' | 'content';
+
+/**
+ * Splits the think block from the answer, as Qwen3.5 writes it: `reasoning\n</think>\n\nanswer`. Its chat template
+ * ends the prompt inside the block, so the text starts there without a `<think>`; a text that does not may open one
+ * itself, as its very first thing. The line breaks around the tags belong to neither part. A text that ends inside
+ * the block is all reasoning.
+ */
+export class ReasoningParser implements OutputParser {
+  #state: State;
+  #held = '';
+
+  /** `inside`: the prompt ends in an open think block. */
+  constructor(inside: boolean) {
+    this.#state = inside ? 'reasoning' : 'start';
+  }
+
+  push(text: string): TextDelta {
+    const delta: TextDelta = { reasoning: '', content: '' };
+    this.#held += text;
+    while (this.#step(delta));
+    return delta;
+  }
+
+  finish(): TextDelta {
+    const held = this.#held;
+    this.#held = '';
+    return this.#state === 'reasoning' ? { reasoning: held, content: '' } : { reasoning: '', content: held };
+  }
+
+  /** Moves held text on; true when the state has changed and there may be more to move. */
+  #step(delta: TextDelta): boolean {
+    if (this.#held === '') return false;
+    if (this.#state === 'start') return this.#stepStart();
+    if (this.#state === 'reasoning') return this.#stepReasoning(delta);
+    if (this.#state === 'gap') return this.#stepGap();
+    delta.content += this.#held;
+    this.#held = '';
+    return false;
+  }
+
+  #stepStart(): boolean {
+    const text = this.#held.trimStart();
+    if (text.startsWith(OPEN)) {
+      this.#held = text.slice(OPEN.length).replace(/^\n/, '');
+      this.#state = 'reasoning';
+      return true;
+    }
+    if (OPEN.startsWith(text)) return false;
+    this.#state = 'content';
+    return true;
+  }
+
+  #stepReasoning(delta: TextDelta): boolean {
+    const at = this.#held.indexOf(CLOSE);
+    if (at >= 0) {
+      delta.reasoning += this.#held.slice(0, at).trimEnd();
+      this.#held = this.#held.slice(at + CLOSE.length);
+      this.#state = 'gap';
+      return true;
+    }
+    const settled = this.#held.slice(0, this.#held.length - heldLength(this.#held, CLOSE)).trimEnd().length;
+    delta.reasoning += this.#held.slice(0, settled);
+    this.#held = this.#held.slice(settled);
+    return false;
+  }
+
+  #stepGap(): boolean {
+    this.#held = this.#held.replace(/^\n+/, '');
+    if (this.#held === '') return false;
+    this.#state = 'content';
+    return true;
+  }
+}

@@ -1,0 +1,70 @@
+import { IncrementalDetokenizer } from '@guildhall/model/tokenizer';
+import type { router } from '@guildhall/proto';
+import type { GatewayContext } from './context.ts';
+import type { ChoicePlan } from './generation.ts';
+import { type SamplingInput, samplingParams, type StopInput, stopConditions } from './params.ts';
+import { createParser, type ParserName } from './parsers/registry.ts';
+import type { PreparedPrompt } from './prompt.ts';
+
+/** What all choices of a request share. */
+export interface PlanInput {
+  id: string;
+  body: SamplingInput & StopInput & { n?: number | null | undefined; skip_special_tokens?: boolean | null | undefined };
+  parser: ParserName;
+  /** Alternatives per token; -1 for no log-probabilities. */
+  topLogprobs: number;
+  promptLogprobs: boolean;
+  traceparent: string;
+}
+
+/** A prompt and how much may be generated after it. */
+export interface PlannedPrompt extends PreparedPrompt {
+  maxTokens: number;
+}
+
+/**
+ * One plan for each choice, prompt by prompt. All share one seed; choices of a prompt differ by their number, so that
+ * a prompt gets the same choices in a list as alone.
+ */
+export function planChoices(context: GatewayContext, input: PlanInput, prompts: readonly PlannedPrompt[]): ChoicePlan[] {
+  const { assets, config } = context;
+  const { body, id, topLogprobs, promptLogprobs, traceparent } = input;
+  const sampling = samplingParams(assets, body, config.generationConfig === 'auto', topLogprobs);
+  const choices = body.n ?? 1;
+  return prompts.flatMap((prompt, p) => {
+    const stop = stopConditions(assets, body, prompt.maxTokens);
+    return Array.from({ length: choices }, (_, choice) => ({
+      index: p * choices + choice,
+      request: {
+        requestId: `${id}-${p * choices + choice}`,
+        choice,
+        promptIds: prompt.ids,
+        generatedIds: [],
+        sampling,
+        stop,
+        model: '',
+        numericsId: '',
+        deadlineMs: 0,
+        priority: 0,
+        traceparent,
+        promptLogprobs,
+      },
+      assembler: assemblerOptions(context, input, prompt, stop),
+    }));
+  });
+}
+
+function assemblerOptions(context: GatewayContext, input: PlanInput, prompt: PlannedPrompt, stop: router.StopConditions): ChoicePlan['assembler'] {
+  const { tokenizer, generation } = context.assets;
+  const splits = prompt.insideThink && input.parser !== 'none';
+  return {
+    detokenizer: new IncrementalDetokenizer(tokenizer, { skipSpecial: input.body.skip_special_tokens ?? true }),
+    parser: createParser(input.parser, prompt.insideThink),
+    stopStrings: stop.stopStrings,
+    includeStop: stop.includeStop,
+    minTokens: stop.minTokens,
+    stopIds: new Set([...stop.stopTokenIds, ...(stop.ignoreEos ? [] : generation.eosIds)]),
+    logprobs: input.topLogprobs >= 0,
+    thinkEndId: splits ? tokenizer.tokenToId('</think>') : null,
+  };
+}

@@ -1,0 +1,170 @@
+import assert from 'node:assert/strict';
+import { after, before, beforeEach, test } from 'node:test';
+import { fail } from '@guildhall/common';
+import { eventually } from '@guildhall/common/testing';
+import type OpenAI from 'openai';
+import type { FakeRouter, FakeScript } from '../../../test/fakes/fake-router.ts';
+import { GatewayUnderTest, tokensOf } from './testing/gateway-under-test.ts';
+
+const TEXT = 'I think 😀.\n</think>\n\nA long answer 👩‍👩‍👧‍👦 of many words, with a STOP at its end';
+let gateway: GatewayUnderTest;
+let client: OpenAI;
+let script: FakeScript;
+let expected: { content: string; reasoning: string };
+
+const options = { script: (): FakeScript => script };
+
+before(async () => {
+  script = { tokens: await tokensOf(TEXT), finished: { stopString: 'STOP' } };
+  gateway = await GatewayUnderTest.start({}, options, options);
+  client = gateway.client();
+  expected = { content: 'A long answer 👩‍👩‍👧‍👦 of many words, with a ', reasoning: 'I think 😀.' };
+});
+after(() => gateway.stop());
+
+beforeEach(async () => {
+  for (const router of gateway.routers) router.calls.length = 0;
+  await eventually(() => gateway.context.pool.usable.length >= 2, 'two routers');
+});
+
+const ask = { model: 'tiny', messages: [{ role: 'user' as const, content: 'Hi' }], stop: 'STOP', logprobs: true };
+
+interface Streamed {
+  content: string;
+  reasoning: string;
+  tokens: string[];
+  finish: string | null;
+  usage: number | undefined;
+}
+
+/** Streams an answer and puts it together. */
+async function streamed(extra: object = {}): Promise<Streamed> {
+  const whole: Streamed = { content: '', reasoning: '', tokens: [], finish: null, usage: undefined };
+  for await (const { choices, usage } of await client.chat.completions.create({ ...ask, ...extra, stream: true, stream_options: { include_usage: true } })) {
+    whole.usage = usage?.completion_tokens;
+    const choice = choices[0];
+    if (choice === undefined) continue;
+    const delta = choice.delta as { content?: string; reasoning_content?: string };
+    whole.content += delta.content ?? '';
+    whole.reasoning += delta.reasoning_content ?? '';
+    whole.tokens.push(...(choice.logprobs?.content ?? []).map((token) => token.token));
+    whole.finish = choice.finish_reason ?? whole.finish;
+  }
+  return whole;
+}
+
+/** The router that was asked, and the other one. */
+async function pair(): Promise<[FakeRouter, FakeRouter]> {
+  const first = await eventually(() => gateway.routers.find((router) => router.calls.length > 0), 'a router is asked');
+  const second = gateway.routers.find((router) => router !== first && gateway.leases.get(router)?.held);
+  assert.ok(second !== undefined);
+  return [first, second];
+}
+
+function assertSame(whole: Streamed): void {
+  assert.deepEqual({ content: whole.content, reasoning: whole.reasoning }, expected);
+  assert.equal(whole.finish, 'stop');
+  assert.equal(whole.usage, script.tokens.length);
+  assert.equal(whole.tokens.length, script.tokens.length);
+}
+
+test('without a failure the answer is whole', async () => {
+  assertSame(await streamed());
+});
+
+test('a stream that ends too early goes on elsewhere with its tokens, seed and numerics class', async () => {
+  for (const position of [0, 3, script.tokens.length - 1]) {
+    for (const router of gateway.routers) router.calls.length = 0;
+    for (const router of gateway.routers) router.endAfterToken(position);
+    const answer = streamed({ seed: 11 });
+    const [first, second] = await pair();
+    second.endAfterToken(null);
+    assertSame(await answer);
+    const [before] = first.calls;
+    const [resumed] = second.calls;
+    assert.deepEqual(resumed?.request.generatedIds, script.tokens.slice(0, position + 1));
+    assert.equal(resumed?.request.numericsId, first.member().numericsId);
+    assert.equal(before?.request.numericsId, '');
+    assert.deepEqual(resumed?.request.sampling, before?.request.sampling);
+    assert.deepEqual(resumed?.request.promptIds, before?.request.promptIds);
+    assert.deepEqual(resumed?.request.stop, before?.request.stop);
+    first.endAfterToken(null);
+  }
+  const metrics = await gateway.metrics.render();
+  assert.match(metrics.body, /guildhall_stream_resumes_total\{outcome="resumed"\} 3/);
+});
+
+test('a router that answers "not ready" before it begins is passed over', async () => {
+  for (const router of gateway.routers) router.failNext(fail('not_ready', 'waiting for experts'));
+  const refused = await gateway.fetch('/v1/chat/completions', ask);
+  assert.equal(refused.status, 503);
+  assert.equal(gateway.routers.flatMap((router) => router.calls).length, 2);
+  gateway.router.failNext(fail('queue_full', 'full'));
+  for (let i = 0; i < 8; i += 1) assertSame(await streamed());
+});
+
+test('a router that dies in the middle of a whole answer is not seen by the client', async () => {
+  const extra = await gateway.addRouter(options);
+  await eventually(() => gateway.context.pool.usable.length === 3, 'three routers');
+  for (const router of gateway.routers) router.draining = router !== extra;
+  for (const router of gateway.routers) gateway.leases.get(router)?.touch();
+  await eventually(() => gateway.context.pool.usable.length === 1, 'only the one that will die takes requests');
+  extra.holdBeforeToken(5);
+  const answer = client.chat.completions.create(ask);
+  await eventually(() => extra.calls[0]?.sent === 5, 'five tokens');
+  for (const router of gateway.routers) router.draining = false;
+  for (const router of gateway.routers) gateway.leases.get(router)?.touch();
+  await eventually(() => gateway.context.pool.usable.length === 3, 'the others take requests again');
+  extra.dieAfterToken(6);
+  extra.release();
+  const { choices } = await answer;
+  assert.equal(choices[0]?.message.content, expected.content);
+  const resumed = gateway.routers.filter((router) => router !== extra).flatMap((router) => router.calls);
+  assert.deepEqual(resumed.map((call) => call.request.generatedIds), [script.tokens.slice(0, 7)]);
+  await gateway.leases.get(extra)?.leave();
+  await eventually(() => gateway.context.pool.usable.length === 2, 'the dead router is gone');
+});
+
+test('with all routers gone a stream waits until one is back', async () => {
+  const survivors = [...gateway.routers].filter((router) => gateway.leases.get(router)?.held);
+  for (const router of survivors) router.holdBeforeToken(4);
+  const answer = streamed();
+  const [first] = await pair();
+  await eventually(() => first.calls[0]?.sent === 4, 'four tokens');
+  for (const router of survivors) await gateway.leases.get(router)?.leave();
+  await eventually(() => gateway.context.pool.usable.length === 0, 'no router');
+  for (const router of survivors) router.kill();
+  const late = await gateway.addRouter(options);
+  assertSame(await answer);
+  assert.deepEqual(late.calls[0]?.request.generatedIds, script.tokens.slice(0, 4));
+  await gateway.addRouter(options);
+});
+
+test('a stream is not resumed in another numerics class', async () => {
+  const held = gateway.routers.filter((router) => gateway.leases.get(router)?.held);
+  for (const router of held) router.holdBeforeToken(2);
+  const answer = gateway.fetch('/v1/chat/completions', { ...ask, stream: true }).then((response) => response.text());
+  const [first] = await pair();
+  await eventually(() => first.calls[0]?.sent === 2, 'two tokens');
+  const other = await gateway.addRouter({ ...options, numericsId: 'bf16-dot-v1/bf16/act-bf16/row-bf16/kv-bf16/exact' });
+  await eventually(() => gateway.context.pool.usable.length === 3, 'the other class');
+  for (const router of held) await gateway.leases.get(router)?.leave();
+  for (const router of held) router.kill();
+  const late = await gateway.addRouter(options);
+  assert.match(await answer, /\[DONE\]/);
+  assert.equal(other.calls.length, 0);
+  assert.equal(late.calls.length, 1);
+});
+
+test('a request that takes routers down again and again is given up', async () => {
+  const held = gateway.routers.filter((router) => gateway.leases.get(router)?.held);
+  let deaths = 0;
+  for (const router of held) router.endAlways();
+  const text = await (await gateway.fetch('/v1/chat/completions', { ...ask, stream: true })).text();
+  for (const router of held) deaths += router.calls.length;
+  assert.equal(deaths, gateway.context.config.maxFruitlessResumes);
+  assert.match(text, /"code":"router_lost"/);
+  assert.ok(!text.includes('[DONE]'));
+  for (const router of held) router.endAlways(false);
+  assertSame(await streamed());
+});

@@ -1,0 +1,109 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { CompletionCollector, type CompletionAnswerOptions, CompletionStreamer, type EchoedPrompt } from '../answers/completion-answer.ts';
+import { systemFingerprint } from '../answers/usage.ts';
+import { contextLength, type GatewayContext } from '../context.ts';
+import { planChoices, type PlannedPrompt } from '../plan.ts';
+import { preparePrompt, tokenBudget } from '../prompt.ts';
+import { completionId } from '../request-id.ts';
+import { type RequestScope, withRequestScope } from '../request-scope.ts';
+import { type PlannedRequest, runStream, startGeneration, traceOf } from '../run-completion.ts';
+import { type CompletionRequest, completionRequest, type CompletionResponse, completionResponse } from '../schema/completion.ts';
+import { errorResponse } from '../schema/error.ts';
+import { type Prompt, promptList } from '../schema/prompt.ts';
+import type { GatewayApp } from './types.ts';
+
+const DEFAULT_MAX_TOKENS = 16;
+
+interface PlannedCompletion extends PlannedRequest {
+  promptTokens: number[];
+  options: Omit<CompletionAnswerOptions, 'fingerprint'>;
+}
+
+async function planPrompts(context: GatewayContext, body: CompletionRequest): Promise<PlannedPrompt[]> {
+  const length = contextLength(context);
+  // A prompt alone is scored by generating one token that is not shown.
+  const asked = body.max_tokens === 0 ? 1 : (body.max_tokens ?? null);
+  const prompts: PlannedPrompt[] = [];
+  for (const prompt of promptList(body.prompt)) {
+    const prepared = await preparePrompt(context.assets, prompt);
+    const maxTokens = tokenBudget(prepared.ids.length, asked, DEFAULT_MAX_TOKENS, length, 'prompt');
+    prompts.push({ ...prepared, maxTokens });
+  }
+  return prompts;
+}
+
+function echoes(context: GatewayContext, prompts: readonly Prompt[], planned: readonly PlannedPrompt[], choices: number): EchoedPrompt[] {
+  return prompts.flatMap((prompt, i) => {
+    const ids = planned[i]?.ids ?? [];
+    const text = typeof prompt === 'string' ? prompt : context.assets.tokenizer.decode(ids, { skipSpecial: false });
+    return Array.from({ length: choices }, () => ({ ids, text }));
+  });
+}
+
+async function planCompletion(context: GatewayContext, body: CompletionRequest, request: FastifyRequest): Promise<PlannedCompletion> {
+  const routerModel = context.models.resolve(body.model);
+  const prompts = await planPrompts(context, body);
+  const id = completionId('cmpl');
+  const topLogprobs = body.logprobs ?? -1;
+  const echo = body.echo === true;
+  const input = { id, body, parser: 'none' as const, topLogprobs, promptLogprobs: echo && topLogprobs >= 0, traceparent: traceOf(request) };
+  return {
+    modelName: body.model,
+    routerModel,
+    plans: planChoices(context, input, prompts),
+    promptTokens: prompts.map((prompt) => prompt.ids.length),
+    options: {
+      head: { id, created: Math.floor(context.clock.nowMs() / 1000), model: body.model },
+      source: context.assets.tokenizer,
+      logprobs: topLogprobs >= 0,
+      echo: echo ? echoes(context, promptList(body.prompt), prompts, body.n ?? 1) : null,
+      promptOnly: body.max_tokens === 0,
+    },
+  };
+}
+
+async function answerWhole(context: GatewayContext, scope: RequestScope, planned: PlannedCompletion): Promise<CompletionResponse> {
+  const { options, plans, promptTokens } = planned;
+  const generation = startGeneration(context, scope, planned);
+  const collector = new CompletionCollector({ ...options, fingerprint: () => systemFingerprint(generation.facts) }, plans.length);
+  const counts = await generation.run(plans, collector);
+  return collector.answer(promptTokens, counts);
+}
+
+async function answerStream(context: GatewayContext, scope: RequestScope, reply: FastifyReply, planned: PlannedCompletion, includeUsage: boolean): Promise<void> {
+  const { options, plans, promptTokens } = planned;
+  const generation = startGeneration(context, scope, planned);
+  const answer = { ...options, fingerprint: () => systemFingerprint(generation.facts) };
+  await runStream(context, scope, reply, async (stream) => {
+    const streamer = new CompletionStreamer(answer, plans.length, stream, includeUsage);
+    const counts = await generation.run(plans, streamer);
+    await streamer.finish(promptTokens, counts);
+  });
+}
+
+/** POST /v1/completions. */
+export function completionsRoute(app: GatewayApp, context: GatewayContext): void {
+  app.post(
+    '/v1/completions',
+    {
+      schema: {
+        summary: 'Text completion',
+        body: completionRequest,
+        response: {
+          200: {
+            description: 'The answer; an event stream of the same shape when `stream` is true.',
+            content: { 'application/json': { schema: completionResponse }, 'text/event-stream': { schema: completionResponse } },
+          },
+          default: errorResponse,
+        },
+      },
+    },
+    (request, reply) =>
+      withRequestScope(context, reply, request.body.model, async (scope) => {
+        const planned = await planCompletion(context, request.body, request);
+        if (request.body.stream !== true) return answerWhole(context, scope, planned);
+        await answerStream(context, scope, reply, planned, request.body.stream_options?.include_usage === true);
+        return reply;
+      }),
+  );
+}

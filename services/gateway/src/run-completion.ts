@@ -1,0 +1,60 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { GatewayContext } from './context.ts';
+import { type ChoicePlan, Generation } from './generation.ts';
+import { traceparentOf } from './request-id.ts';
+import type { RequestScope } from './request-scope.ts';
+import { SseStream } from './sse.ts';
+
+/** A request whose prompts are tokenized and whose choices are planned. */
+export interface PlannedRequest {
+  /** Name that the client asked for. */
+  modelName: string;
+  /** Name that routers are asked for; null where any router will do. */
+  routerModel: string | null;
+  plans: ChoicePlan[];
+}
+
+/** The generation of a planned request, not yet running. */
+export function startGeneration(context: GatewayContext, scope: RequestScope, planned: PlannedRequest): Generation {
+  const { pool, clock, logger, metrics, config } = context;
+  const { modelName, routerModel } = planned;
+  const { resumeTimeoutMs, maxFruitlessResumes } = config;
+  return new Generation({ pool, clock, logger, metrics, resumeTimeoutMs, maxFruitlessResumes, modelName, routerModel, ...scope });
+}
+
+/**
+ * Runs `answer` with an event stream to the client. A failure before the first event is thrown, for a plain HTTP
+ * answer; a later one ends the stream with an error event.
+ */
+export async function runStream(
+  context: GatewayContext,
+  scope: RequestScope,
+  reply: FastifyReply,
+  answer: (stream: SseStream) => Promise<void>,
+): Promise<void> {
+  const { clock, config, metrics, logger, inFlight } = context;
+  const stream = new SseStream({
+    response: reply.raw,
+    onOpen: () => void reply.hijack(),
+    headers: { 'x-request-id': reply.request.id },
+    clock,
+    keepAliveMs: config.keepAliveMs,
+    signal: scope.signal,
+  });
+  metrics.gauge('guildhall_http_streams', inFlight.openStream());
+  try {
+    await answer(stream);
+  } catch (err) {
+    if (!stream.opened) throw err;
+    logger.debug({ request: reply.request.id, err }, 'stream ended with an error');
+    stream.failed(err);
+  } finally {
+    stream.dispose();
+    metrics.gauge('guildhall_http_streams', inFlight.closeStream());
+  }
+}
+
+/** Trace context of the caller, for the router. */
+export function traceOf(request: FastifyRequest): string {
+  return traceparentOf(request.headers['traceparent']);
+}

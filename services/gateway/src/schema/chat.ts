@@ -1,0 +1,150 @@
+import { z } from 'zod';
+import { addIssue, ignored, isEmptyArray, named, optional, refused } from './fields.ts';
+import { message, tool } from './messages.ts';
+import { checkCommon, LIMITS, samplingFields } from './sampling.ts';
+import { usage } from './usage.ts';
+
+const RESERVED_KWARGS = ['messages', 'tools', 'add_generation_prompt'];
+
+const templateKwargs = z.record(z.string(), z.unknown()).superRefine((kwargs, ctx) => {
+  for (const key of RESERVED_KWARGS) {
+    if (Object.hasOwn(kwargs, key)) addIssue(ctx, 'invalid_value', 'is a field of the request itself', [key]);
+  }
+});
+
+/** What decides how messages become a prompt; /tokenize takes the same. */
+export const templateFields = {
+  add_generation_prompt: optional(z.boolean(), 'Default: true unless continue_final_message.'),
+  continue_final_message: optional(z.boolean(), 'Go on with the last message instead of starting a new one.'),
+  chat_template_kwargs: optional(templateKwargs, 'Further variables for the chat template, such as enable_thinking.'),
+  enable_thinking: optional(z.boolean(), 'Short for chat_template_kwargs.enable_thinking.'),
+  tools: optional(z.array(tool).max(LIMITS.tools), 'Shown to the model by the template. Calls come back as plain content.'),
+};
+
+interface TemplateFields {
+  add_generation_prompt?: boolean | null | undefined;
+  continue_final_message?: boolean | null | undefined;
+}
+
+/** Rules over the template's fields. */
+export function checkTemplate(body: TemplateFields, ctx: z.RefinementCtx): void {
+  if (body.continue_final_message === true && body.add_generation_prompt === true) {
+    addIssue(ctx, 'invalid_value', 'cannot be combined with add_generation_prompt', ['continue_final_message']);
+  }
+}
+
+function isPlainText(format: unknown): boolean {
+  return typeof format === 'object' && format !== null && (format as { type?: unknown }).type === 'text';
+}
+
+/** Body of POST /v1/chat/completions. */
+export const chatRequest = named(
+  'ChatCompletionRequest',
+  z
+    .strictObject({
+      messages: z.array(message).min(1).max(LIMITS.messages),
+      ...samplingFields,
+      ...templateFields,
+      max_tokens: optional(z.int().min(1).max(0x7fffffff), 'Default: what the context leaves.'),
+      max_completion_tokens: optional(z.int().min(1).max(0x7fffffff), 'The newer name of max_tokens; wins over it.'),
+      logprobs: optional(z.boolean(), 'Return the log-probability of each token.'),
+      top_logprobs: optional(z.int().min(0).max(LIMITS.topLogprobs), 'Alternatives per token; needs logprobs.'),
+      tool_choice: optional(
+        z.unknown().superRefine((value, ctx) => {
+          if (value === null || value === 'none' || value === 'auto') return;
+          addIssue(ctx, 'unsupported', 'a forced tool call is not supported by this server; use "auto" or "none"');
+        }),
+        '"auto" shows the tools to the model, "none" hides them.',
+      ),
+      reasoning_effort: optional(
+        z.enum(['none', 'minimal', 'low', 'medium', 'high', 'xhigh']),
+        '"none" turns thinking off; other values are given to the template as reasoning_effort.',
+      ),
+      parallel_tool_calls: ignored('the model decides.'),
+      store: refused('stored completions are', (value) => value === false),
+      response_format: refused('a response format other than {"type":"text"} is', isPlainText),
+      modalities: refused('output other than text is', (value) => Array.isArray(value) && value.every((v) => v === 'text')),
+      audio: refused('audio output is'),
+      prediction: refused('predicted output is'),
+      web_search_options: refused('web search is'),
+      verbosity: refused('verbosity other than "medium" is', (value) => value === 'medium'),
+      functions: refused('functions is (use tools)', isEmptyArray),
+      function_call: refused('function_call is (use tool_choice)', (value) => value === 'none'),
+    })
+    .superRefine((body, ctx) => {
+      checkCommon(body, ctx);
+      checkTemplate(body, ctx);
+      if (body.logprobs !== true && (body.top_logprobs ?? 0) > 0) {
+        addIssue(ctx, 'invalid_value', 'needs logprobs to be true', ['top_logprobs']);
+      }
+    }),
+);
+
+export type ChatRequest = z.output<typeof chatRequest>;
+
+const tokenLogprob = z.object({ token: z.string(), logprob: z.number(), bytes: z.array(z.int()).nullable() });
+
+/** Log-probabilities of a choice or chunk. */
+export const chatLogprobs = z.object({
+  content: z.array(tokenLogprob.extend({ top_logprobs: z.array(tokenLogprob) })).nullable(),
+  refusal: z.null(),
+});
+
+const finishReason = z.enum(['stop', 'length']);
+
+/** Answer of POST /v1/chat/completions. */
+export const chatResponse = named(
+  'ChatCompletion',
+  z.object({
+    id: z.string(),
+    object: z.literal('chat.completion'),
+    created: z.int(),
+    model: z.string(),
+    system_fingerprint: z.string().nullable(),
+    choices: z.array(
+      z.object({
+        index: z.int(),
+        message: z.object({
+          role: z.literal('assistant'),
+          content: z.string().nullable(),
+          reasoning_content: z.string().nullable(),
+          refusal: z.null(),
+        }),
+        logprobs: chatLogprobs.nullable(),
+        finish_reason: finishReason,
+        stop_reason: z.union([z.string(), z.int()]).nullable().describe('The stop string or stop token id that ended the answer.'),
+      }),
+    ),
+    usage,
+  }),
+);
+
+/** One `data:` line of a streamed chat completion. */
+export const chatChunk = named(
+  'ChatCompletionChunk',
+  z.object({
+    id: z.string(),
+    object: z.literal('chat.completion.chunk'),
+    created: z.int(),
+    model: z.string(),
+    system_fingerprint: z.string().nullable(),
+    choices: z.array(
+      z.object({
+        index: z.int(),
+        delta: z.object({
+          role: z.literal('assistant').optional(),
+          content: z.string().optional(),
+          reasoning_content: z.string().optional(),
+        }),
+        logprobs: chatLogprobs.nullable(),
+        finish_reason: finishReason.nullable(),
+        stop_reason: z.union([z.string(), z.int()]).nullish(),
+      }),
+    ),
+    usage: usage.nullish(),
+  }),
+);
+
+export type ChatResponse = z.output<typeof chatResponse>;
+export type ChatChunk = z.output<typeof chatChunk>;
+export type ChatLogprobs = z.output<typeof chatLogprobs>;

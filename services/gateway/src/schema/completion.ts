@@ -1,0 +1,65 @@
+import { z } from 'zod';
+import { addIssue, named, optional, refused } from './fields.ts';
+import { promptField, promptList } from './prompt.ts';
+import { checkCommon, LIMITS, samplingFields } from './sampling.ts';
+import { usage } from './usage.ts';
+
+/** Body of POST /v1/completions. */
+export const completionRequest = named(
+  'CompletionRequest',
+  z
+    .strictObject({
+      prompt: promptField,
+      ...samplingFields,
+      max_tokens: optional(z.int().min(0).max(0x7fffffff), 'Default 16. 0 is allowed with echo.'),
+      logprobs: optional(z.int().min(0).max(LIMITS.topLogprobs), 'Alternatives returned per token.'),
+      echo: optional(z.boolean(), 'Put the prompt before the text.'),
+      suffix: refused('a suffix is', (value) => value === ''),
+      best_of: optional(z.int().min(1), 'Accepted only where it equals n.'),
+    })
+    .superRefine((body, ctx) => {
+      checkCommon(body, ctx);
+      if (body.best_of !== null && body.best_of !== undefined && body.best_of !== (body.n ?? 1)) {
+        addIssue(ctx, 'unsupported', 'best_of other than n is not supported by this server', ['best_of']);
+      }
+      if (body.max_tokens === 0 && body.echo !== true) addIssue(ctx, 'invalid_value', '0 is only allowed with echo', ['max_tokens']);
+      if (promptList(body.prompt).length * (body.n ?? 1) > LIMITS.prompts) {
+        addIssue(ctx, 'invalid_value', `prompts times n may be at most ${LIMITS.prompts}`, ['n']);
+      }
+    }),
+);
+
+export type CompletionRequest = z.output<typeof completionRequest>;
+
+/** Log-probabilities of a text completion, in four arrays of equal length. */
+export const completionLogprobs = z.object({
+  tokens: z.array(z.string()),
+  token_logprobs: z.array(z.number().nullable()),
+  top_logprobs: z.array(z.record(z.string(), z.number()).nullable()),
+  text_offset: z.array(z.int()),
+});
+
+/** Answer of POST /v1/completions; a streamed one has the same shape in each chunk, with finish_reason null until the end. */
+export const completionResponse = named(
+  'Completion',
+  z.object({
+    id: z.string(),
+    object: z.literal('text_completion'),
+    created: z.int(),
+    model: z.string(),
+    system_fingerprint: z.string().nullable(),
+    choices: z.array(
+      z.object({
+        index: z.int(),
+        text: z.string(),
+        logprobs: completionLogprobs.nullable(),
+        finish_reason: z.enum(['stop', 'length']).nullable(),
+        stop_reason: z.union([z.string(), z.int()]).nullish(),
+      }),
+    ),
+    usage: usage.nullish(),
+  }),
+);
+
+export type CompletionResponse = z.output<typeof completionResponse>;
+export type CompletionLogprobs = z.output<typeof completionLogprobs>;

@@ -1,0 +1,152 @@
+import {
+  advertisedAddress,
+  authMetadata,
+  channelCredentials,
+  channelOptions,
+  type Clock,
+  Cluster,
+  createMetrics,
+  fail,
+  errorMessage,
+  formatHostPort,
+  loadConfig,
+  type Logger,
+  MAX_MESSAGE_BYTES,
+  type Metrics,
+  newIncarnation,
+  parseHostPort,
+  processId,
+  refuseInsecureListen,
+  type ServiceContext,
+  type ServiceHandle,
+  startAdminServer,
+  systemClock,
+} from '@guildhall/common';
+import { control, router } from '@guildhall/proto';
+import { buildApp } from './app.ts';
+import { type Assets, loadAssets } from './assets.ts';
+import { ApiKeys } from './auth.ts';
+import { type GatewayConfig, gatewayConfig } from './config.ts';
+import type { GatewayContext } from './context.ts';
+import { InFlight } from './in-flight.ts';
+import type { ParserName } from './parsers/registry.ts';
+import { readiness } from './routes/health.ts';
+import type { GatewayApp } from './routes/types.ts';
+import { type MemberSource, RouterPool } from './routing/router-pool.ts';
+import { ServedModels } from './served-models.ts';
+
+/**
+ * Receive window of a call. Small, so that a client that does not read stops its router soon; the router's window,
+ * through which prompts go, is the large one.
+ */
+const WINDOW_BYTES = 64 << 10;
+
+/** Makes the clients of routers. */
+export function routerConnector(config: GatewayConfig): (address: string) => { client: router.RouterClient; metadata: ReturnType<typeof authMetadata> } {
+  const credentials = channelCredentials(config);
+  const options = { ...channelOptions({ maxMessageBytes: MAX_MESSAGE_BYTES }), 'grpc-node.flow_control_window': WINDOW_BYTES };
+  return (address) => ({ client: new router.RouterClient(address, credentials, options), metadata: authMetadata(config) });
+}
+
+/** Puts together what routes need. */
+export function createContext(
+  config: GatewayConfig,
+  parts: { assets: Assets; members: MemberSource; clock: Clock; logger: Logger; metrics: Metrics },
+): GatewayContext {
+  const { assets, members, clock, logger, metrics } = parts;
+  const pool = new RouterPool({ members, connect: routerConnector(config), clock, logger });
+  return {
+    config,
+    assets,
+    parser: parserOf(config, assets),
+    pool,
+    models: new ServedModels(config.servedModelName, pool, assets.name),
+    keys: ApiKeys.load(config),
+    inFlight: new InFlight(config.maxInFlight, clock),
+    clock,
+    logger,
+    metrics,
+    startedAtS: Math.floor(clock.nowMs() / 1000),
+  };
+}
+
+function parserOf(config: GatewayConfig, assets: Assets): ParserName {
+  if (config.reasoningParser !== 'auto') return config.reasoningParser;
+  return assets.tokenizer.tokenToId('</think>') === null ? 'none' : 'qwen3';
+}
+
+/** Listens and returns host:port with the port that it got. Throws `config_invalid`. */
+export async function listen(app: GatewayApp, hostPort: string): Promise<string> {
+  const { host, port } = parseHostPort(hostPort);
+  try {
+    await app.listen({ host, port });
+  } catch (err) {
+    throw fail('config_invalid', `cannot listen on ${hostPort}: ${errorMessage(err)}`, { field: 'listen', cause: err });
+  }
+  const bound = app.server.address();
+  if (bound === null || typeof bound === 'string') throw fail('internal', 'the HTTP server has no address');
+  return formatHostPort(host, bound.port);
+}
+
+function ownMember(config: GatewayConfig, context: GatewayContext, id: string, incarnation: bigint, address: string, admin: string): Uint8Array {
+  const member = control.Member.create({
+    kind: control.MemberKind.MEMBER_KIND_GATEWAY,
+    id,
+    incarnation,
+    address: advertisedAddress(config, address),
+    adminAddress: admin,
+    ready: readiness(context).ready,
+    draining: context.inFlight.draining,
+    servedModels: [...context.models.names],
+    running: context.inFlight.size,
+  });
+  return control.Member.encode(member).finish();
+}
+
+/** Starts the gateway's process. */
+export async function startGateway(service: ServiceContext): Promise<ServiceHandle> {
+  const { logger } = service;
+  const config = loadConfig(gatewayConfig, { argv: service.argv, env: service.env, program: 'gateway' });
+  const clock = systemClock;
+  refuseInsecureListen(config, { authenticated: ApiKeys.load(config).required, remedy: 'set --api-key (GUILDHALL_API_KEYS)' });
+  const assets = loadAssets(config.model);
+  const metrics = createMetrics('gateway');
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
+  service.onShutdown(() => cluster.close());
+  await cluster.members.start();
+  const context = createContext(config, { assets, members: cluster.members, clock, logger, metrics });
+  service.onShutdown(() => context.pool.close());
+  const app = await buildApp(context);
+  const address = await listen(app, config.listen);
+  service.onShutdown(() => closeApp(app, context));
+  const admin = await startAdminServer(config.adminListen, metrics, () => readiness(context));
+  service.onShutdown(() => admin.close());
+  await joinCluster(service, config, context, cluster, address, admin.address);
+  return { address, admin: admin.address };
+}
+
+async function joinCluster(
+  service: ServiceContext,
+  config: GatewayConfig,
+  context: GatewayContext,
+  cluster: Cluster,
+  address: string,
+  admin: string,
+): Promise<void> {
+  const id = processId('gateway', config.id);
+  const incarnation = newIncarnation();
+  const value = (): Uint8Array => ownMember(config, context, id, incarnation, address, admin);
+  const lease = cluster.lease({ kind: 'gateway', id, incarnation, value, onLost: (err) => service.fatal(err) });
+  // Serving does not depend on being listed, so it does not wait for Redis.
+  lease.join(service.signal).catch((err: unknown) => {
+    if (!service.signal.aborted) service.fatal(err);
+  });
+}
+
+/** Lets running completions end, then closes all connections. */
+export async function closeApp(app: GatewayApp, context: GatewayContext): Promise<void> {
+  await context.inFlight.drain(context.config.drainMs);
+  const closed = app.close();
+  app.server.closeAllConnections();
+  await closed;
+}

@@ -1,0 +1,16 @@
+import type { LmHead } from '@guildhall/native';
+import type { BuildContext } from './build-context.ts';
+
+/**
+ * Final norm and output projection.
+ * @param tokenizerSize ids from here on are padding rows of the checkpoint and can never be sampled.
+ */
+export function buildLmHead(
+  { native, runtime, checkpoint, config, format }: BuildContext,
+  tokenizerSize: number,
+): LmHead {
+  const { hidden, vocab, norm } = config;
+  const { finalNorm, head } = checkpoint.layout;
+  const weights = { norm: checkpoint.source(finalNorm), head: checkpoint.source(head) };
+  return new native.LmHead(runtime, { hidden, vocab, tokenizerSize, norm, format }, weights);
+}

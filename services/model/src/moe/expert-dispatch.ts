@@ -1,0 +1,28 @@
+import type { Lane, StepBuffers } from '@guildhall/native';
+
+/** What travels with one micro-batch through the model. */
+export interface StepContext {
+  step: number;
+  microBatch: number;
+  lane: Lane;
+  /** Ends the step between two layers. */
+  signal: AbortSignal | null;
+  /** Monotonic milliseconds after which the step is of no use. */
+  deadlineMs: number | null;
+  traceparent: string | null;
+}
+
+/** Rows on their way. */
+export interface DispatchHandle {
+  /** Resolves when every expert row has been unpacked into the step; rejects if one cannot be had. */
+  done: Promise<void>;
+}
+
+/** Where expert rows come from: workers over gRPC, or experts in this process. */
+export interface ExpertDispatch {
+  /**
+   * Sends the rows of a layer, whose gate has just run, to the holders of their experts. Everything that is read from
+   * the step is read before this returns.
+   */
+  dispatch(layer: number, step: StepBuffers, numTokens: number, ctx: StepContext): DispatchHandle;
+}

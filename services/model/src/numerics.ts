@@ -1,0 +1,38 @@
+import type { CombineMode, KernelFamily, RowFormat, WeightFormat } from '@guildhall/native';
+
+/**
+ * Version of the arithmetic of each kernel family. It goes up with every change that can change a bit of any output;
+ * processes of different versions then refuse each other.
+ */
+export const KERNEL_VERSIONS: Record<KernelFamily, number> = { 'f32-fma': 1, 'bf16-fma': 1, 'bf16-dot': 1 };
+
+/** What a numerics class consists of. */
+export interface NumericsClass {
+  kernelFamily: KernelFamily;
+  weights: WeightFormat;
+  rowFormat: RowFormat;
+  kvFormat: RowFormat;
+  combine: CombineMode;
+}
+
+/** Format of dispatched rows under a weight format. */
+export function rowFormatOf(weights: WeightFormat): RowFormat {
+  return weights;
+}
+
+/** Format of KV pages under a weight format. */
+export function kvFormatOf(weights: WeightFormat): RowFormat {
+  return weights;
+}
+
+/**
+ * Name of the class within which the same tokens give the same bits, for instance
+ * `bf16-dot-v1/bf16/act-bf16/row-bf16/kv-bf16/exact`. The instruction set is not part of it: every path of a family
+ * gives the same bits.
+ */
+export function numericsId(numerics: NumericsClass): string {
+  const { kernelFamily, weights, rowFormat, kvFormat, combine } = numerics;
+  const activations = kernelFamily === 'bf16-dot' ? 'bf16' : 'f32';
+  const family = `${kernelFamily}-v${KERNEL_VERSIONS[kernelFamily]}`;
+  return `${family}/${weights}/act-${activations}/row-${rowFormat}/kv-${kvFormat}/${combine}`;
+}

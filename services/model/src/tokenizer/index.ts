@@ -1,0 +1,6 @@
+// Entry '@guildhall/model/tokenizer': text in and out of token ids, without the native addon.
+export { loadModelConfig, numFullLayers, numLinearLayers, type ModelConfig } from '../config.ts';
+export { ChatTemplate, type ChatMessage, type RenderInput } from './chat-template.ts';
+export { IncrementalDetokenizer } from './detokenizer.ts';
+export { loadGenerationConfig, type GenerationConfig } from './generation-config.ts';
+export { Tokenizer, tokenizerSize } from './tokenizer.ts';

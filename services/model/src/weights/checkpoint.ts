@@ -1,0 +1,147 @@
+import { fail } from '@guildhall/common';
+import type { TensorSource } from '@guildhall/native';
+import { loadModelConfig, type ModelConfig } from '../config.ts';
+import { scaleName } from './expected.ts';
+import { fingerprintOf } from './fingerprint.ts';
+import { findLayout, type ModelLayout } from './layout.ts';
+import type { MapFile } from './safetensors/file.ts';
+import { openTensorTable, type TensorLocation, type TensorTable } from './tensor-table.ts';
+import { verifyTensors, type Verification } from './verify.ts';
+
+/** A range of weights that somebody asked for. */
+export interface ReadRecord {
+  file: string;
+  tensor: string;
+  /** Bytes of the tensor. */
+  begin: number;
+  end: number;
+}
+
+export interface CheckpointOptions {
+  /** Maps files (the native addon's `mapFile`); without it ranges are read into memory. */
+  mapFile?: MapFile | null;
+  /** Told of every range of weights that is handed out. */
+  onRead?: ((read: ReadRecord) => void) | null;
+}
+
+/** A tensor as it is stored. */
+export interface TensorInfo {
+  name: string;
+  file: string;
+  dtype: string;
+  shape: readonly number[];
+  byteLength: number;
+}
+
+/**
+ * A checkpoint directory: config, tensor table and layout, all checked against each other when it is opened. Weights
+ * are touched only when asked for: a router asks for dense ones, a worker for its experts.
+ */
+export class Checkpoint {
+  readonly dir: string;
+  readonly config: ModelConfig;
+  readonly layout: ModelLayout;
+  /** What was set aside or ignored, for the log. */
+  readonly notices: readonly string[];
+  readonly #table: TensorTable;
+  readonly #verified: Verification;
+  readonly #onRead: ((read: ReadRecord) => void) | null;
+  #fingerprint: string | null = null;
+
+  private constructor(dir: string, config: ModelConfig, table: TensorTable, options: CheckpointOptions) {
+    this.dir = dir;
+    this.config = config;
+    this.layout = findLayout(dir, (name) => table.tensors.has(name), config);
+    this.#table = table;
+    this.#verified = verifyTensors(dir, table.tensors, config, this.layout);
+    this.#onRead = options.onRead ?? null;
+    this.notices = [...config.notices, ...table.notices, ...this.#verified.notices];
+  }
+
+  /**
+   * Opens and checks a checkpoint. No weights are read.
+   * @throws checkpoint_not_found, checkpoint_invalid naming file, tensor or field, found and expected.
+   */
+  static open(dir: string, options: CheckpointOptions = {}): Checkpoint {
+    const config = loadModelConfig(dir);
+    return new Checkpoint(dir, config, openTensorTable(dir, options.mapFile ?? null), options);
+  }
+
+  /** All tensors, sorted by name. */
+  get names(): string[] {
+    return [...this.#table.tensors.keys()].sort();
+  }
+
+  /** Tensors that a router reads. */
+  get denseNames(): readonly string[] {
+    return this.#verified.dense;
+  }
+
+  /** Tensors that holders of experts read. */
+  get expertNames(): readonly string[] {
+    return this.#verified.experts;
+  }
+
+  /** Name of the contents, 32 hex digits; computed when first asked for. */
+  get fingerprint(): string {
+    this.#fingerprint ??= fingerprintOf(this.config, this.#table);
+    return this.#fingerprint;
+  }
+
+  has(name: string): boolean {
+    return this.#table.tensors.has(name);
+  }
+
+  /** What the header says of a tensor. @throws checkpoint_invalid if there is none of that name. */
+  info(name: string): TensorInfo {
+    const { file, entry } = this.#locate(name);
+    const byteLength = entry.end - entry.begin;
+    return { name, file: file.name, dtype: entry.dtype, shape: entry.shape, byteLength };
+  }
+
+  /** A whole tensor. */
+  tensor(name: string): TensorInfo & { data: Uint8Array } {
+    const info = this.info(name);
+    return { ...info, data: this.bytes(name, 0, info.byteLength) };
+  }
+
+  /** Bytes [begin, end) of a tensor: a view on the mapped file, at any alignment. */
+  bytes(name: string, begin: number, end: number): Uint8Array {
+    const { file, entry } = this.#locate(name);
+    if (begin < 0 || begin > end || end > entry.end - entry.begin) {
+      throw fail('internal', `${name}: range [${begin}, ${end}) is outside its ${entry.end - entry.begin} bytes`);
+    }
+    this.#onRead?.({ file: file.name, tensor: name, begin, end });
+    return file.bytes(entry.begin + begin, entry.begin + end);
+  }
+
+  /**
+   * A whole weight for a native block: vectors as [n, 1], the convolution as [channels, kernel], matrices as they
+   * are, with their block scales if they are FP8.
+   * @param rows source row of each output row, or null.
+   */
+  source(name: string, rows: Int32Array | null = null): TensorSource {
+    const { dtype, shape, data } = this.tensor(name);
+    const first = shape[0] ?? 1;
+    const columns = shape.slice(1).reduce((product, size) => product * size, 1);
+    return {
+      dtype: dtype as TensorSource['dtype'],
+      shape: [first, columns],
+      data,
+      scale: this.#scaleOf(name, dtype),
+      rows,
+    };
+  }
+
+  #scaleOf(name: string, dtype: string): TensorSource['scale'] {
+    if (dtype !== 'F8_E4M3') return null;
+    const scale = this.tensor(scaleName(name));
+    return { dtype: scale.dtype as 'F32' | 'BF16', data: scale.data, shape: scale.shape as [number, number] };
+  }
+
+  #locate(name: string): TensorLocation {
+    const found = this.#table.tensors.get(name);
+    if (found === undefined) throw fail('checkpoint_invalid', `${this.dir}: tensor ${name}: missing`, { field: name });
+    return found;
+  }
+}

@@ -1,0 +1,90 @@
+import { fail } from '@guildhall/common';
+import type { TensorSource, WeightFormat } from '@guildhall/native';
+import type { ModelConfig } from '../config.ts';
+import type { Checkpoint } from './checkpoint.ts';
+import { SCALE_BLOCK, scaleName } from './expected.ts';
+import { tensorBytes } from './safetensors/dtype.ts';
+
+/** The three matrices of one routed expert: gate and up are [I, H], down is [H, I]. */
+export interface ExpertSources {
+  gate: TensorSource;
+  up: TensorSource;
+  down: TensorSource;
+}
+
+/**
+ * Weights of one routed expert, fused or one by one, plain or FP8. Only the bytes of this expert are touched.
+ * @throws invalid_value for a layer or expert that the model does not have.
+ */
+export function expertSources(ckpt: Checkpoint, config: ModelConfig, layer: number, expert: number): ExpertSources {
+  const layout = ckpt.layout.layers[layer];
+  if (layout === undefined || !Number.isInteger(expert) || expert < 0 || expert >= config.moe.numExperts) {
+    throw fail(
+      'invalid_value',
+      `expert ${expert} of layer ${layer}: the model has ${config.numLayers} layers of ${config.moe.numExperts} experts`,
+    );
+  }
+  const prefix = `${layout.prefix}mlp.experts.`;
+  if (layout.experts === 'fused') return fusedSources(ckpt, config, prefix, expert);
+  return {
+    gate: ckpt.source(`${prefix}${expert}.gate_proj.weight`),
+    up: ckpt.source(`${prefix}${expert}.up_proj.weight`),
+    down: ckpt.source(`${prefix}${expert}.down_proj.weight`),
+  };
+}
+
+function fusedSources(ckpt: Checkpoint, config: ModelConfig, prefix: string, expert: number): ExpertSources {
+  const { hidden, moe } = config;
+  const { intermediate } = moe;
+  const gateUp = `${prefix}gate_up_proj`;
+  const down = slab(ckpt, `${prefix}down_proj`, expert, [hidden, intermediate], 0, hidden);
+  const scaled = ckpt.has(scaleName(gateUp)) && ckpt.info(gateUp).dtype === 'F8_E4M3';
+  const shape: [number, number] = [2 * intermediate, hidden];
+  if (scaled && intermediate % SCALE_BLOCK !== 0) {
+    // The block that holds the border belongs to both halves: each takes its rows out of the whole.
+    const whole = slab(ckpt, gateUp, expert, shape, 0, 2 * intermediate);
+    const rowsFrom = (first: number): Int32Array => Int32Array.from({ length: intermediate }, (_, r) => first + r);
+    return { gate: { ...whole, rows: rowsFrom(0) }, up: { ...whole, rows: rowsFrom(intermediate) }, down };
+  }
+  return {
+    gate: slab(ckpt, gateUp, expert, shape, 0, intermediate),
+    up: slab(ckpt, gateUp, expert, shape, intermediate, 2 * intermediate),
+    down,
+  };
+}
+
+/** Rows [first, last) of one expert's matrix of `shape` in a 3-D tensor. `first` lies on a scale block if it is FP8. */
+function slab(
+  ckpt: Checkpoint,
+  name: string,
+  expert: number,
+  shape: [number, number],
+  first: number,
+  last: number,
+): TensorSource {
+  const [numRows, columns] = shape;
+  const { dtype } = ckpt.info(name);
+  const rowBytes = tensorBytes(dtype, [columns]) ?? 0;
+  const base = expert * numRows * rowBytes;
+  const data = ckpt.bytes(name, base + first * rowBytes, base + last * rowBytes);
+  const source = { dtype: dtype as TensorSource['dtype'], shape: [last - first, columns] as [number, number], data };
+  if (dtype !== 'F8_E4M3') return { ...source, scale: null, rows: null };
+
+  const scales = ckpt.info(scaleName(name));
+  const [, blockRows, blockColumns] = scales.shape as [number, number, number];
+  const scaleRowBytes = tensorBytes(scales.dtype, [blockColumns]) ?? 0;
+  const firstBlock = first / SCALE_BLOCK;
+  const lastBlock = Math.ceil(last / SCALE_BLOCK);
+  const scaleBase = expert * blockRows * scaleRowBytes;
+  const scale = {
+    dtype: scales.dtype as 'F32' | 'BF16',
+    data: ckpt.bytes(scales.name, scaleBase + firstBlock * scaleRowBytes, scaleBase + lastBlock * scaleRowBytes),
+    shape: [lastBlock - firstBlock, blockColumns] as [number, number],
+  };
+  return { ...source, scale, rows: null };
+}
+
+/** Bytes that one routed expert takes in memory: 3 matrices of H x I, packed in the weight format. */
+export function expertBytes(config: ModelConfig, format: WeightFormat): number {
+  return 3 * config.hidden * config.moe.intermediate * (format === 'f32' ? 4 : 2);
+}

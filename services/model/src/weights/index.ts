@@ -1,0 +1,20 @@
+// Entry '@guildhall/model/weights': checkpoints without the native addon.
+export {
+  loadModelConfig,
+  numFullLayers,
+  numLinearLayers,
+  parseModelConfig,
+  type AttentionConfig,
+  type LayerType,
+  type LinearAttentionConfig,
+  type ModelConfig,
+  type ModelFamily,
+  type MoeConfig,
+  type NormConfig,
+  type RopeConfig,
+  type VisionConfig,
+} from '../config.ts';
+export { KERNEL_VERSIONS, kvFormatOf, numericsId, rowFormatOf, type NumericsClass } from '../numerics.ts';
+export { Checkpoint, type CheckpointOptions, type ReadRecord, type TensorInfo } from './checkpoint.ts';
+export { expertBytes, expertSources, type ExpertSources } from './experts.ts';
+export type { MapFile } from './safetensors/file.ts';

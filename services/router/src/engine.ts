@@ -1,0 +1,281 @@
+import { type Clock, fail, type GuildhallError, type Logger, type Timer, toGuildhallError } from '@guildhall/common';
+import type { Lane, SamplerState } from '@guildhall/native';
+import type { ExpertViews } from './experts/placement-view.ts';
+import type { WorkerLink } from './experts/worker-link.ts';
+import { Gate } from './gate.ts';
+import type { PagePool } from './kv/page-pool.ts';
+import type { StateSlots } from './kv/state-slots.ts';
+import type { Outcome, StepRunner } from './runner.ts';
+import type { PrefillAllowance } from './scheduler/budget.ts';
+import { type DecodePlan, type PrefillPlan, Scheduler, type SchedulerLimits } from './scheduler/scheduler.ts';
+import { Sequence, type SequenceSink, type SequenceSpec } from './sequence.ts';
+import { type Detokenizer, StopConditions, type StopReason } from './stop-conditions.ts';
+
+/** What the engine tells its metrics. */
+export interface EngineObserver {
+  step(lane: Lane, tokens: number, ms: number): void;
+  preempted(): void;
+  token(seq: Sequence, previousAtMs: number | null, nowMs: number): void;
+  finished(seq: Sequence, reason: StopReason['kind'], nowMs: number): void;
+  failed(seq: Sequence, error: GuildhallError): void;
+}
+
+export interface EngineOptions {
+  clock: Clock;
+  logger: Logger;
+  views: Pick<ExpertViews<WorkerLink>, 'pin' | 'covered' | 'uncoveredSinceMs' | 'latest' | 'onChange'>;
+  runner: StepRunner;
+  pool: PagePool;
+  slots: StateSlots;
+  limits: SchedulerLimits;
+  allowance: PrefillAllowance;
+  makeSampler: (spec: SequenceSpec) => SamplerState;
+  makeDetokenizer: () => Detokenizer;
+  observer: EngineObserver;
+  /** Time that a sequence may wait for its first step, milliseconds. */
+  queueLimitMs: number;
+  /** Time that sequences wait for experts without a holder, milliseconds. */
+  expertWaitMs: number;
+  /** An account does not add up, or a step broke in a way that is nobody's fault: the process should end. */
+  onFatal: (err: unknown) => void;
+}
+
+/** Interval at which deadlines are looked at. */
+const SWEEP_MS = 50;
+/** Broken steps after which a sequence is no longer tried again. */
+const MAX_FAILURES = 2;
+
+/**
+ * The loop that turns requests into tokens. Two lanes run side by side, decode steps and prefill chunks, on disjoint
+ * sequences; each step is schedule, forward, postprocess.
+ */
+export class Engine {
+  readonly scheduler: Scheduler;
+  readonly #o: EngineOptions;
+  readonly #gates: Readonly<Record<Lane, Gate>> = { decode: new Gate(), prefill: new Gate() };
+  readonly #loops: Promise<void>[] = [];
+  #tickets = 0;
+  #stopping = false;
+  #sweeper: Timer | null = null;
+  #stopWatching: (() => void) | null = null;
+
+  constructor(options: EngineOptions) {
+    this.#o = options;
+    this.scheduler = new Scheduler(options.pool, options.slots, options.limits, {
+      admitted: (seq) => this.#onAdmitted(seq),
+      preempted: () => options.observer.preempted(),
+    });
+  }
+
+  start(): void {
+    this.#stopWatching = this.#o.views.onChange(() => this.wake());
+    this.#sweeper = this.#o.clock.setInterval(SWEEP_MS, () => this.#sweep());
+    this.#loops.push(this.#runLane('decode'), this.#runLane('prefill'));
+  }
+
+  /** Ends every sequence with `reason` and resolves when the steps in flight have retired. */
+  async stop(reason: GuildhallError): Promise<void> {
+    this.#stopping = true;
+    for (const seq of this.scheduler.sequences()) this.#fail(seq, reason);
+    this.#o.allowance.lift();
+    this.wake();
+    await Promise.all(this.#loops);
+    this.#sweeper?.cancel();
+    this.#stopWatching?.();
+  }
+
+  /**
+   * Takes a checked request. Its events go to `sink`, perhaps before this returns. Errors: `not_ready` while
+   * stopping; `queue_full`, `out_of_pages`; `invalid_value` for generated_ids that go on past their own end.
+   */
+  submit(spec: SequenceSpec, sink: SequenceSink): Sequence {
+    if (this.#stopping) throw fail('not_ready', 'the router is shutting down');
+    const needsText = spec.stop.stopStrings.length > 0;
+    const stop = new StopConditions(spec.stop, needsText ? this.#o.makeDetokenizer() : null);
+    const reason = replay(stop, spec);
+    const sampler = this.#o.makeSampler(spec);
+    for (const id of spec.generatedIds) sampler.accept(id);
+    this.#tickets += 1;
+    const arrivedAtMs = this.#o.clock.monotonicMs();
+    const seq = new Sequence({ spec, sampler, stop, sink, ticket: this.#tickets, arrivedAtMs });
+    if (reason !== null && !(spec.promptLogprobs && spec.generatedIds.length === 0)) {
+      this.#finish(seq, reason);
+      return seq;
+    }
+    this.scheduler.add(seq);
+    this.wake();
+    return seq;
+  }
+
+  /** Ends a sequence at its caller's wish, without a further event. What it holds is freed when its step retires. */
+  cancel(seq: Sequence): void {
+    if (seq.ended) return;
+    this.#o.observer.failed(seq, fail('cancelled', 'the caller cancelled'));
+    this.#end(seq);
+  }
+
+  /** Has both lanes look for work: something arrived, was freed, or can be sent again. */
+  wake(): void {
+    this.#gates.decode.open();
+    this.#gates.prefill.open();
+  }
+
+  async #runLane(lane: Lane): Promise<void> {
+    try {
+      while (!this.#stopping) {
+        if (!(await this.step(lane))) await this.#gates[lane].wait();
+      }
+    } catch (err) {
+      this.#o.onFatal(err);
+    }
+  }
+
+  /** Schedule, forward, postprocess. False when this lane has nothing to do now. */
+  async step(lane: Lane): Promise<boolean> {
+    const plan = this.#schedule(lane);
+    if (plan === null) {
+      if (lane === 'decode') this.#o.allowance.lift();
+      this.#checkWhenIdle();
+      return false;
+    }
+    const pin = this.#o.views.pin();
+    try {
+      const { outcomes, ms } = await (plan.lane === 'decode'
+        ? this.#o.runner.decode(plan, pin.view)
+        : this.#o.runner.prefill(plan, pin.view));
+      this.#postprocess(plan, outcomes, ms);
+    } finally {
+      pin.release();
+    }
+    this.wake();
+    return true;
+  }
+
+  #schedule(lane: Lane): DecodePlan | PrefillPlan | null {
+    // Without all experts a step could only wait, with its buffers and its place in the queue taken.
+    if (this.#stopping || !this.#o.views.covered) return null;
+    if (lane === 'prefill') return this.scheduler.schedulePrefill();
+    const plan = this.scheduler.scheduleDecode();
+    if (plan !== null) this.#o.allowance.grant(plan.prefillSliceMs);
+    return plan;
+  }
+
+  #postprocess(plan: DecodePlan | PrefillPlan, outcomes: readonly Outcome[], ms: number): void {
+    this.#o.observer.step(plan.lane, plan.work.tokens, ms);
+    const whole = outcomes.every((outcome) => outcome.kind === 'ok');
+    const cost = plan.lane === 'decode' ? this.scheduler.decodeCost : this.scheduler.prefillCost;
+    if (whole) cost.observe(plan.work, ms);
+    for (const outcome of outcomes) {
+      if (outcome.kind === 'ok') this.#advance(outcome);
+      else if (outcome.kind === 'failed') this.#fail(outcome.seq, outcome.error);
+      else this.#again(outcome.seq, outcome.cause);
+      this.scheduler.retire(outcome.seq);
+    }
+  }
+
+  #advance({ seq, computed, sample, promptOutputs }: Extract<Outcome, { kind: 'ok' }>): void {
+    seq.numComputed += computed;
+    if (seq.ended) return;
+    if (promptOutputs.length > 0) seq.promptOutputs.push(...promptOutputs);
+    if (seq.spec.promptLogprobs && !seq.promptSent && seq.numComputed >= seq.numPrompt) {
+      seq.promptSent = true;
+      seq.sink.promptLogprobs(seq.promptOutputs);
+    }
+    if (sample !== null) {
+      const now = this.#o.clock.monotonicMs();
+      const previous = seq.lastTokenAtMs;
+      const reason = seq.accept(sample.id, now);
+      this.#o.observer.token(seq, previous, now);
+      seq.sink.token({ index: seq.numGenerated - 1, sample });
+      if (reason !== null) return this.#finish(seq, reason);
+      seq.phase = 'decode';
+    } else if (seq.numPending === 0) {
+      this.#finish(seq, { kind: 'length', stopString: null, stopTokenId: null });
+    }
+  }
+
+  #again(seq: Sequence, cause: GuildhallError): void {
+    if (seq.ended) return;
+    if (cause.code !== 'expert_unavailable' && cause.code !== 'cancelled') {
+      seq.failures += 1;
+      this.#o.logger.error({ err: cause, sequence: seq.key, failures: seq.failures }, 'a step broke off');
+    }
+    if (seq.failures > MAX_FAILURES) this.#fail(seq, cause);
+    else seq.preemptWanted = true;
+  }
+
+  #onAdmitted(seq: Sequence): void {
+    this.#o.runner.resetState(seq);
+    if (seq.admittedAtMs !== null) return;
+    seq.admittedAtMs = this.#o.clock.monotonicMs();
+    seq.sink.started(this.#o.views.latest.epoch);
+  }
+
+  #finish(seq: Sequence, reason: StopReason): void {
+    const now = this.#o.clock.monotonicMs();
+    seq.sink.finished(seq.summary(reason, now));
+    this.#o.observer.finished(seq, reason.kind, now);
+    this.#end(seq);
+  }
+
+  #fail(seq: Sequence, error: GuildhallError): void {
+    if (seq.ended) return;
+    seq.sink.failed(error);
+    this.#o.observer.failed(seq, error);
+    this.#end(seq);
+  }
+
+  #end(seq: Sequence): void {
+    seq.ended = true;
+    this.scheduler.remove(seq);
+    this.wake();
+  }
+
+  /** Ends sequences whose time is up. */
+  #sweep(): void {
+    const now = this.#o.clock.monotonicMs();
+    const { queueLimitMs, expertWaitMs, views } = this.#o;
+    const uncoveredMs = views.uncoveredSinceMs === null ? null : now - views.uncoveredSinceMs;
+    for (const seq of this.scheduler.sequences()) {
+      if (seq.ended) continue;
+      const waitedMs = now - seq.arrivedAtMs;
+      if (seq.spec.deadlineAtMs !== null && now >= seq.spec.deadlineAtMs) {
+        this.#fail(seq, uncoveredMs === null ? lateError(seq, waitedMs) : uncoveredError(uncoveredMs));
+      } else if (uncoveredMs !== null && Math.min(uncoveredMs, waitedMs) >= expertWaitMs) {
+        this.#fail(seq, uncoveredError(uncoveredMs));
+      } else if (seq.admittedAtMs === null && waitedMs >= queueLimitMs) {
+        this.#fail(seq, fail('overloaded', `waited ${Math.round(waitedMs)} ms without being admitted`));
+      }
+    }
+  }
+
+  #checkWhenIdle(): void {
+    if (this.scheduler.numActive > 0) return;
+    try {
+      this.scheduler.checkIntegrity();
+    } catch (err) {
+      throw toGuildhallError(err);
+    }
+  }
+}
+
+/** Feeds the generated tokens of a resumed sequence to its stop conditions; returns why it has ended, or null. */
+function replay(stop: StopConditions, spec: SequenceSpec): StopReason | null {
+  let reason: StopReason | null = stop.atLimit() ? { kind: 'length', stopString: null, stopTokenId: null } : null;
+  for (const [index, id] of spec.generatedIds.entries()) {
+    if (reason !== null) {
+      throw fail('invalid_value', `generated_ids go on past the end at ${index} tokens`, { field: 'generated_ids' });
+    }
+    reason = stop.push(id);
+  }
+  return reason;
+}
+
+function lateError(seq: Sequence, waitedMs: number): GuildhallError {
+  const done = `${seq.numGenerated} tokens after ${Math.round(waitedMs)} ms`;
+  return fail('deadline_exceeded', `the request did not finish before its deadline (${done})`);
+}
+
+function uncoveredError(ms: number): GuildhallError {
+  return fail('expert_unavailable', `some experts have had no live worker for ${Math.round(ms)} ms`);
+}

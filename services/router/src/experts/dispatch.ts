@@ -1,0 +1,126 @@
+import type { Clock, Logger } from '@guildhall/common';
+import type { CombineMode, Lane, StepBuffers } from '@guildhall/native';
+import type { ExpertLoads } from './expert-loads.ts';
+import { LayerDispatch } from './layer-dispatch.ts';
+import type { ExpertView, ExpertViews } from './placement-view.ts';
+import type { WorkerLink } from './worker-link.ts';
+
+/** What the dispatch uses of a step's buffers. */
+export type DispatchBuffers = Pick<
+  StepBuffers,
+  'topkIds' | 'topkWeights' | 'packForward' | 'beginCombine' | 'unpackReply' | 'missing'
+>;
+
+/** What a forward pass tells with each layer. */
+export interface DispatchContext {
+  step: number;
+  microBatch: number;
+  lane: Lane;
+  signal: AbortSignal | null;
+  /** Monotonic milliseconds at which waiting for lost experts must end, or null. */
+  deadlineMs: number | null;
+  traceparent: string | null;
+}
+
+/** Counts of the dispatch, for metrics. */
+export interface DispatchObserver {
+  message(worker: string, status: string): void;
+  bytes(worker: string, direction: 'sent' | 'received', bytes: number): void;
+  retry(reason: string): void;
+  rows(worker: string, rows: number): void;
+  /** From sending the rows of a layer to its last reply. */
+  layer(lane: Lane, ms: number): void;
+}
+
+export interface RemoteExpertsOptions {
+  views: ExpertViews<WorkerLink>;
+  clock: Clock;
+  logger: Logger;
+  loads: ExpertLoads;
+  observer: DispatchObserver;
+  incarnation: bigint;
+  topK: number;
+  /** Bytes of one row in the row format. */
+  rowBytes: number;
+  combineMode: CombineMode;
+  /** Time without a reply after which a worker counts as lost. */
+  replyLimitMs: Readonly<Record<Lane, number>>;
+  /** Time for which lost experts are waited for, at most. */
+  expertWaitMs: number;
+}
+
+/** Which sequence each row of a micro-batch belongs to. */
+export interface RowOwners {
+  /** Sequence of each row, by its index in the micro-batch. */
+  owner: Int32Array;
+  numSequences: number;
+}
+
+/** Experts in other processes, over gRPC. */
+export class RemoteExperts {
+  readonly options: RemoteExpertsOptions;
+
+  constructor(options: RemoteExpertsOptions) {
+    this.options = options;
+  }
+
+  /** Dispatch for one forward pass of one micro-batch, planning with `view`. Close it when the pass is over. */
+  begin(view: ExpertView<WorkerLink>, lane: Lane, owners: RowOwners): StepDispatch {
+    return new StepDispatch(this.options, view, lane, owners);
+  }
+}
+
+/** The dispatch of one micro-batch's forward pass, layer after layer. */
+export class StepDispatch {
+  /** Expert rows of each sequence by worker id. */
+  readonly rowsOf: readonly Map<string, number>[];
+  readonly #options: RemoteExpertsOptions;
+  readonly #view: ExpertView<WorkerLink>;
+  readonly #owners: RowOwners;
+  readonly #lane: Lane;
+  /** One timer for the whole pass: a long-lived stream has no deadline per message. */
+  readonly #timer: { cancel(): void };
+  #layer: LayerDispatch | null = null;
+
+  constructor(options: RemoteExpertsOptions, view: ExpertView<WorkerLink>, lane: Lane, owners: RowOwners) {
+    this.#options = options;
+    this.#view = view;
+    this.#owners = owners;
+    this.#lane = lane;
+    this.rowsOf = Array.from({ length: owners.numSequences }, () => new Map<string, number>());
+    const limitMs = options.replyLimitMs[lane];
+    this.#timer = options.clock.setInterval(limitMs / 4, () => this.#layer?.expire(limitMs));
+  }
+
+  /**
+   * Sends the rows of a layer to the workers that hold their experts. `done` resolves when every row has come back
+   * into `step`, and rejects with `expert_unavailable` (details.sequences: whose rows are missing) or `cancelled`.
+   */
+  dispatch(layer: number, step: DispatchBuffers, numTokens: number, ctx: DispatchContext): LayerDispatch {
+    this.#options.loads.add(layer, step.topkIds, numTokens * this.#options.topK);
+    this.#layer = new LayerDispatch({
+      ...this.#options,
+      view: this.#view,
+      lane: this.#lane,
+      layer,
+      step,
+      numTokens,
+      ctx,
+      ownerOf: (row) => this.#owners.owner[row] ?? -1,
+      onRows: (worker, row, count) => this.#countRows(worker, row, count),
+    });
+    this.#layer.start();
+    return this.#layer;
+  }
+
+  /** Stops the timer; rows of a layer that is not done are no longer waited for. */
+  close(): void {
+    this.#timer.cancel();
+    this.#layer?.abandon();
+  }
+
+  #countRows(worker: string, row: number, count: number): void {
+    const rows = this.rowsOf[this.#owners.owner[row] ?? -1];
+    rows?.set(worker, (rows.get(worker) ?? 0) + count);
+  }
+}

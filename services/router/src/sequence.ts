@@ -1,0 +1,191 @@
+import { fail, type GuildhallError } from '@guildhall/common';
+import type { Sample, SamplerParams, SamplerState } from '@guildhall/native';
+import { PAGE_TOKENS } from './kv/page-pool.ts';
+import { PageTable } from './kv/page-table.ts';
+import type { SlotId } from './kv/state-slots.ts';
+import type { StopConditions, StopReason, StopSpec } from './stop-conditions.ts';
+
+/** A checked request for one choice, in the engine's terms. Times are the clock's monotonic milliseconds. */
+export interface SequenceSpec {
+  requestId: string;
+  choice: number;
+  /** Larger is more urgent. */
+  priority: number;
+  promptIds: Int32Array;
+  /** Tokens generated before, replayed with decode's arithmetic. */
+  generatedIds: Int32Array;
+  sampler: SamplerParams;
+  stop: StopSpec;
+  /** When the sequence ends with an error; null for never. */
+  deadlineAtMs: number | null;
+  promptLogprobs: boolean;
+  /** W3C traceparent (55 bytes) or null. */
+  traceparent: string | null;
+}
+
+/** One position of the output, or of the prompt when its log-probabilities were asked for. */
+export interface TokenOutput {
+  index: number;
+  sample: Sample;
+}
+
+/** Figures of a finished sequence. */
+export interface FinishOutput {
+  reason: StopReason;
+  promptTokens: number;
+  completionTokens: number;
+  queueMs: number;
+  prefillMs: number;
+  decodeMs: number;
+  /** Expert rows computed for it, by worker id. */
+  expertRows: ReadonlyMap<string, number>;
+}
+
+/** Where a sequence's events go. Calls never block and never throw. */
+export interface SequenceSink {
+  started(epoch: number): void;
+  token(token: TokenOutput): void;
+  promptLogprobs(tokens: readonly TokenOutput[]): void;
+  finished(output: FinishOutput): void;
+  failed(error: GuildhallError): void;
+  /** True while so much is unsent that the sequence should not generate more. */
+  congested(): boolean;
+}
+
+/** Where a sequence is: `new` was never queued, `done` has given everything back. */
+export type Phase = 'new' | 'waiting' | 'prefill' | 'decode' | 'done';
+
+/** Next piece of a sequence's unprocessed tokens. `mode` 0 is the chunked form (prompt), 1 the recurrent one. */
+export interface Chunk {
+  start: number;
+  count: number;
+  mode: 0 | 1;
+}
+
+export interface SequenceParts {
+  spec: SequenceSpec;
+  sampler: SamplerState;
+  stop: StopConditions;
+  sink: SequenceSink;
+  /** Order of arrival in this router. */
+  ticket: number;
+  arrivedAtMs: number;
+}
+
+/**
+ * One choice being generated: its tokens, how far they are in pages and state, and what it holds. The scheduler
+ * moves it between phases; only the engine feeds it tokens.
+ */
+export class Sequence {
+  readonly spec: SequenceSpec;
+  readonly key: string;
+  readonly ticket: number;
+  readonly arrivedAtMs: number;
+  readonly sampler: SamplerState;
+  readonly stop: StopConditions;
+  readonly sink: SequenceSink;
+  readonly table = new PageTable();
+  slot: SlotId | null = null;
+  phase: Phase = 'new';
+  /** Tokens whose K, V and state are in place. */
+  numComputed = 0;
+  /** A step that uses its pages and slot is running. */
+  inFlight = false;
+  /** Gives its pages up when the step in flight retires. */
+  preemptWanted = false;
+  /** Set once the caller has its last event; the rest is cleaning up. */
+  ended = false;
+  /** Steps that failed under it without being its fault. */
+  failures = 0;
+  admittedAtMs: number | null = null;
+  firstTokenAtMs: number | null = null;
+  lastTokenAtMs: number | null = null;
+  readonly expertRows = new Map<string, number>();
+  readonly promptOutputs: TokenOutput[] = [];
+  promptSent = false;
+  readonly #generated: number[];
+
+  constructor(parts: SequenceParts) {
+    this.spec = parts.spec;
+    this.key = `${parts.spec.requestId}/${parts.spec.choice}#${parts.ticket}`;
+    this.ticket = parts.ticket;
+    this.arrivedAtMs = parts.arrivedAtMs;
+    this.sampler = parts.sampler;
+    this.stop = parts.stop;
+    this.sink = parts.sink;
+    this.#generated = Array.from(parts.spec.generatedIds);
+  }
+
+  get numPrompt(): number {
+    return this.spec.promptIds.length;
+  }
+
+  get numGenerated(): number {
+    return this.#generated.length;
+  }
+
+  get numTokens(): number {
+    return this.numPrompt + this.#generated.length;
+  }
+
+  /** Tokens to process before the next one can be sampled. */
+  get numPending(): number {
+    return this.numTokens - this.numComputed;
+  }
+
+  /** Token ids [start, start + count) of prompt and generated tokens together. */
+  copyTokens(start: number, count: number, into: Int32Array, offset: number): void {
+    for (let i = 0; i < count; i++) into[offset + i] = this.#tokenAt(start + i);
+  }
+
+  #tokenAt(index: number): number {
+    const id = index < this.numPrompt ? this.spec.promptIds[index] : this.#generated[index - this.numPrompt];
+    if (id === undefined) throw fail('integrity', `${this.key} has no token ${index}`);
+    return id;
+  }
+
+  /**
+   * Next chunk of at most `limit` tokens. Prompt chunks end at multiples of 64 or at the prompt's end, so fewer than
+   * 64 may give an empty one; a chunk never mixes prompt and generated tokens.
+   */
+  nextChunk(limit: number): Chunk {
+    const start = this.numComputed;
+    if (start >= this.numPrompt) return { start, count: Math.min(limit, this.numPending), mode: 1 };
+    const cut = start + limit - ((start + limit) % PAGE_TOKENS);
+    const end = start + limit >= this.numPrompt ? this.numPrompt : cut;
+    return { start, count: end - start, mode: 0 };
+  }
+
+  /** Appends a sampled token; returns why the sequence ends with it, or null. */
+  accept(id: number, nowMs: number): StopReason | null {
+    this.firstTokenAtMs ??= nowMs;
+    this.lastTokenAtMs = nowMs;
+    this.#generated.push(id);
+    this.sampler.accept(id);
+    return this.stop.push(id);
+  }
+
+  countRows(worker: string, rows: number): void {
+    this.expertRows.set(worker, (this.expertRows.get(worker) ?? 0) + rows);
+  }
+
+  /** Figures for its last event. */
+  summary(reason: StopReason, nowMs: number): FinishOutput {
+    const admitted = this.admittedAtMs ?? nowMs;
+    const first = this.firstTokenAtMs ?? nowMs;
+    return {
+      reason,
+      promptTokens: this.numPrompt,
+      completionTokens: this.numGenerated,
+      queueMs: admitted - this.arrivedAtMs,
+      prefillMs: first - admitted,
+      decodeMs: nowMs - first,
+      expertRows: this.expertRows,
+    };
+  }
+}
+
+/** Orders sequences by urgency: negative when `a` goes first. Higher priority, then earlier arrival. */
+export function byRank(a: Sequence, b: Sequence): number {
+  return b.spec.priority - a.spec.priority || a.ticket - b.ticket;
+}

@@ -1,0 +1,110 @@
+import type { GuildhallError } from '@guildhall/common';
+import type { Sample, SamplerState } from '@guildhall/native';
+import { type FinishOutput, Sequence, type SequenceSink, type SequenceSpec, type TokenOutput } from '../sequence.ts';
+import { StopConditions } from '../stop-conditions.ts';
+
+/** A sink of a test: keeps what it gets. */
+export class RecordingSink implements SequenceSink {
+  readonly tokens: TokenOutput[] = [];
+  readonly prompt: TokenOutput[] = [];
+  startedEpochs: number[] = [];
+  result: FinishOutput | null = null;
+  error: GuildhallError | null = null;
+  slow = false;
+  #done: () => void = () => undefined;
+  readonly done = new Promise<void>((resolve) => {
+    this.#done = resolve;
+  });
+
+  get ids(): number[] {
+    return this.tokens.map(({ sample }) => sample.id);
+  }
+
+  started(epoch: number): void {
+    this.startedEpochs.push(epoch);
+  }
+
+  token(token: TokenOutput): void {
+    this.tokens.push(token);
+  }
+
+  promptLogprobs(tokens: readonly TokenOutput[]): void {
+    this.prompt.push(...tokens);
+  }
+
+  finished(output: FinishOutput): void {
+    this.result = output;
+    this.#done();
+  }
+
+  failed(error: GuildhallError): void {
+    this.error = error;
+    this.#done();
+  }
+
+  congested(): boolean {
+    return this.slow;
+  }
+}
+
+/** Counts tokens; its draws are the test's business. */
+export class CountingSampler implements SamplerState {
+  numGenerated = 0;
+
+  accept(): void {
+    this.numGenerated += 1;
+  }
+}
+
+export function sampleOf(id: number): Sample {
+  return { id, logprob: -id / 16, topIds: new Int32Array(0), topLogprobs: new Float32Array(0) };
+}
+
+/** A spec with defaults for everything that a test does not care about. */
+export function specOf(given: Partial<SequenceSpec> & { numPrompt?: number; maxTokens?: number } = {}): SequenceSpec {
+  const { numPrompt = 10, maxTokens = 8, ...spec } = given;
+  return {
+    requestId: 'request',
+    choice: 0,
+    priority: 0,
+    promptIds: Int32Array.from({ length: numPrompt }, (_, i) => (i * 7 + 3) % 97),
+    generatedIds: new Int32Array(0),
+    sampler: {
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      repetitionPenalty: 1,
+      presencePenalty: 0,
+      frequencyPenalty: 0,
+      seed: 0n,
+      choice: 0,
+      biasIds: new Int32Array(0),
+      biasValues: new Float32Array(0),
+      stopIds: new Int32Array(0),
+      minTokens: 0,
+      topLogprobs: -1,
+    },
+    stop: { maxTokens, minTokens: 0, stopStrings: [], stopIds: [] },
+    deadlineAtMs: null,
+    promptLogprobs: false,
+    traceparent: null,
+    ...spec,
+  };
+}
+
+let tickets = 0;
+
+/** A sequence outside of any engine. */
+export function sequenceOf(given: Parameters<typeof specOf>[0] = {}, sink: SequenceSink = new RecordingSink()): Sequence {
+  const spec = specOf(given);
+  tickets += 1;
+  return new Sequence({
+    spec,
+    sampler: new CountingSampler(),
+    stop: new StopConditions(spec.stop, null),
+    sink,
+    ticket: tickets,
+    arrivedAtMs: 0,
+  });
+}

@@ -1,0 +1,239 @@
+import { once } from 'node:events';
+import type { Server, ServerWritableStream } from '@grpc/grpc-js';
+import { bindGrpcServer, createGrpcServer, fail, type GuildhallError, newIncarnation, toGrpc } from '@guildhall/common';
+import { control, router } from '@guildhall/proto';
+
+type GenerateCall = ServerWritableStream<router.GenerateRequest, router.GenerateEvent>;
+
+/** What the fake generates for a request. */
+export interface FakeScript {
+  tokens: readonly number[];
+  /** How it ends after its last token; STOP by default. */
+  finished?: Partial<router.Finished>;
+  cachedTokens?: number;
+}
+
+export interface FakeRouterOptions {
+  id?: string;
+  numericsId?: string;
+  fingerprint?: string;
+  servedModels?: string[];
+  maxContext?: number;
+  clusterToken?: string | null;
+  script: (request: router.GenerateRequest) => FakeScript;
+}
+
+/** One Generate call as it was received. */
+export interface RecordedCall {
+  request: router.GenerateRequest;
+  /** Tokens written so far. */
+  sent: number;
+  /** The caller cancelled it, or its connection broke. */
+  cancelled: boolean;
+  /** Finished was written. */
+  finished: boolean;
+}
+
+/** Log-probability that the fake gives a token; alternatives follow below it. */
+export function fakeLogprob(id: number, rank = 0): number {
+  return -((id % 7) + 1) / 8 - rank;
+}
+
+/**
+ * A real gRPC server of `guildhall.v1.Router` that replays scripted tokens. It records its calls and can be told to
+ * fail, to hold, and to die in the middle of a stream. A resumed call must bring the beginning of the same script.
+ */
+export class FakeRouter {
+  readonly calls: RecordedCall[] = [];
+  /** Put into the member; change it and call `touch` of the lease that shows it. */
+  ready = true;
+  draining = false;
+  running = 0;
+  waiting = 0;
+  readonly incarnation = newIncarnation();
+  readonly #options: Required<Omit<FakeRouterOptions, 'clusterToken'>>;
+  readonly #server: Server;
+  #address = '';
+  #failures: GuildhallError[] = [];
+  #dieAt: number | null = null;
+  #endAt: number | null = null;
+  #endAlways = false;
+  #holdAt: number | null = null;
+  #held = Promise.withResolvers<void>();
+
+  private constructor(options: FakeRouterOptions) {
+    this.#options = {
+      id: 'router-1',
+      numericsId: 'f32-fma-v1/f32/act-f32/row-f32/kv-f32/exact',
+      fingerprint: '0123456789abcdef0123456789abcdef',
+      servedModels: ['tiny'],
+      maxContext: 4096,
+      ...options,
+    };
+    const config = { clusterToken: options.clusterToken ?? null, tlsCert: null, tlsKey: null, tlsCa: null };
+    this.#server = createGrpcServer(config, { maxMessageBytes: 64 << 20 });
+    this.#server.addService(router.RouterService, {
+      generate: (call: GenerateCall) => void this.#generate(call),
+      getInfo: (_call: unknown, callback: (err: null, info: router.RouterInfo) => void) => callback(null, this.#info()),
+    });
+  }
+
+  static async start(options: FakeRouterOptions): Promise<FakeRouter> {
+    const fake = new FakeRouter(options);
+    fake.#address = await bindGrpcServer(fake.#server, '127.0.0.1:0');
+    return fake;
+  }
+
+  get id(): string {
+    return this.#options.id;
+  }
+
+  get address(): string {
+    return this.#address;
+  }
+
+  /** The router's entry among the members. */
+  member(): control.Member {
+    const { id, fingerprint, numericsId, servedModels } = this.#options;
+    return control.Member.create({
+      kind: control.MemberKind.MEMBER_KIND_ROUTER,
+      id,
+      incarnation: this.incarnation,
+      address: this.#address,
+      modelFingerprint: fingerprint,
+      numericsId,
+      servedModels,
+      ready: this.ready,
+      draining: this.draining,
+      running: this.running,
+      waiting: this.waiting,
+    });
+  }
+
+  /** The next calls fail with these errors, in order, before anything is sent. */
+  failNext(...errors: GuildhallError[]): void {
+    this.#failures.push(...errors);
+  }
+
+  /** The server dies, with every call on it, when a call has sent the token at this position. */
+  dieAfterToken(index: number): void {
+    this.#dieAt = index;
+  }
+
+  /** The next call that gets there ends without Finished after the token at this position. */
+  endAfterToken(index: number | null): void {
+    this.#endAt = index;
+  }
+
+  /** Every call ends without Finished before its first token. */
+  endAlways(on = true): void {
+    this.#endAlways = on;
+  }
+
+  /** Calls stop before the token at this position until `release`. */
+  holdBeforeToken(index: number): void {
+    this.#holdAt = index;
+    this.#held = Promise.withResolvers<void>();
+  }
+
+  release(): void {
+    this.#holdAt = null;
+    this.#held.resolve();
+  }
+
+  /** Ends the server and breaks its connections. */
+  kill(): void {
+    this.release();
+    this.#server.forceShutdown();
+  }
+
+  #info(): router.RouterInfo {
+    const { id, fingerprint, numericsId, servedModels, maxContext } = this.#options;
+    return router.RouterInfo.create({ routerId: id, ready: this.ready, modelFingerprint: fingerprint, numericsId, servedModels, maxContext });
+  }
+
+  async #generate(call: GenerateCall): Promise<void> {
+    const record: RecordedCall = { request: call.request, sent: 0, cancelled: false, finished: false };
+    this.calls.push(record);
+    call.on('cancelled', () => (record.cancelled = true));
+    call.on('error', () => undefined);
+    try {
+      const failure = this.#failures.shift();
+      if (failure !== undefined) throw failure;
+      await this.#replay(call, record);
+    } catch (err) {
+      if (!record.cancelled) call.emit('error', toGrpc(err));
+    }
+  }
+
+  async #replay(call: GenerateCall, record: RecordedCall): Promise<void> {
+    const { request } = call;
+    const script = this.#options.script(request);
+    checkResume(request, script, this.#options.numericsId);
+    const { id, numericsId } = this.#options;
+    const cachedTokens = script.cachedTokens ?? 0;
+    await this.#write(call, record, { $case: 'started', value: { routerId: id, numericsId, epoch: 1n, cachedTokens } });
+    if (this.#endAlways) {
+      call.end();
+      return;
+    }
+    if (request.promptLogprobs) {
+      await this.#write(call, record, { $case: 'promptLogprobs', value: { tokens: promptLogprobs(request) } });
+    }
+    const end = Math.min(script.tokens.length, request.stop?.maxTokens ?? 0);
+    for (let index = request.generatedIds.length; index < end && !record.cancelled; index += 1) {
+      if (this.#holdAt === index) await this.#untilReleased(call);
+      await this.#write(call, record, { $case: 'token', value: tokenEvent(request, index, script.tokens[index] ?? 0) });
+      record.sent += 1;
+      if (this.#dieAt === index) return this.#server.forceShutdown();
+      if (this.#endAt === index) {
+        this.#endAt = null;
+        call.end();
+        return;
+      }
+    }
+    if (record.cancelled) return;
+    await this.#write(call, record, { $case: 'finished', value: finishedEvent(request, script, end) });
+    record.finished = true;
+    call.end();
+  }
+
+  async #untilReleased(call: GenerateCall): Promise<void> {
+    const cancelled = new Promise<void>((resolve) => call.once('cancelled', () => resolve()));
+    await Promise.race([this.#held.promise, cancelled]);
+  }
+
+  /** Waits for the caller to read, as the real router must not queue without end. */
+  async #write(call: GenerateCall, record: RecordedCall, event: router.GenerateEvent['event']): Promise<void> {
+    if (record.cancelled || call.write({ event })) return;
+    const cancelled = new Promise<void>((resolve) => call.once('cancelled', () => resolve()));
+    await Promise.race([once(call, 'drain'), cancelled]);
+  }
+}
+
+function checkResume(request: router.GenerateRequest, script: FakeScript, numericsId: string): void {
+  if (request.numericsId !== '' && request.numericsId !== numericsId) throw fail('numerics_mismatch', 'another numerics class');
+  const same = request.generatedIds.every((id, i) => id === script.tokens[i]);
+  if (!same) throw fail('integrity', 'the resumed tokens are not the ones that were sent');
+}
+
+function tokenEvent(request: router.GenerateRequest, index: number, id: number): router.TokenEvent {
+  const topLogprobs = request.sampling?.topLogprobs ?? -1;
+  const top = Array.from({ length: Math.max(0, topLogprobs) }, (_, rank) => ({ id: id + rank, logprob: fakeLogprob(id, rank) }));
+  return { index, id, logprob: topLogprobs < 0 ? 0 : fakeLogprob(id), top };
+}
+
+function promptLogprobs(request: router.GenerateRequest): router.TokenEvent[] {
+  return request.promptIds.slice(1).map((id, i) => tokenEvent(request, i + 1, id));
+}
+
+function finishedEvent(request: router.GenerateRequest, script: FakeScript, end: number): router.Finished {
+  const cut = end < script.tokens.length;
+  return router.Finished.create({
+    reason: cut ? router.FinishReason.FINISH_REASON_LENGTH : router.FinishReason.FINISH_REASON_STOP,
+    promptTokens: request.promptIds.length,
+    completionTokens: end,
+    cachedTokens: script.cachedTokens ?? 0,
+    ...(cut ? {} : script.finished),
+  });
+}
