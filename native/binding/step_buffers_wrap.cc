@@ -86,7 +86,8 @@ class StepBuffersWrap final : public Handle<StepBuffersWrap, StepState> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(
         env, "StepBuffers",
-        {InstanceAccessor<&StepBuffersWrap::maxTokens>("maxTokens"), InstanceMethod<&StepBuffersWrap::setBatch>("setBatch"),
+        {InstanceAccessor<&StepBuffersWrap::maxTokens>("maxTokens"), InstanceAccessor<&StepBuffersWrap::numTokens>("numTokens"),
+         InstanceMethod<&StepBuffersWrap::setBatch>("setBatch"),
          InstanceMethod<&StepBuffersWrap::hidden>("hidden"), InstanceMethod<&StepBuffersWrap::setHidden>("setHidden"),
          InstanceMethod<&StepBuffersWrap::rows>("rows"), InstanceMethod<&StepBuffersWrap::packForward>("packForward"),
          InstanceMethod<&StepBuffersWrap::beginCombine>("beginCombine"),
@@ -113,6 +114,10 @@ class StepBuffersWrap final : public Handle<StepBuffersWrap, StepState> {
 
   Napi::Value maxTokens(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), static_cast<double>(step().options().maxTokens));
+  }
+
+  Napi::Value numTokens(const Napi::CallbackInfo& info) {
+    return Napi::Number::New(info.Env(), static_cast<double>(step().numTokens()));
   }
 
   void setBatch(const Napi::CallbackInfo& info) {

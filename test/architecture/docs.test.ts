@@ -22,7 +22,7 @@ test('every file that the documents name exists', () => {
 
 test('the token path names a file and a symbol that it exports for each step', () => {
   const text = readFileSync(join(ROOT, 'docs/architecture.md'), 'utf8');
-  const rows = [...text.matchAll(/^\| (\d+) \| [^|]* \| `([^`]+)` \| `([^`]+)` \|/gm)];
+  const rows = [...text.matchAll(/^\| (\d+) +\| [^|]* \| `([^`]+)` +\| `([^`]+)` +\|/gm)];
   assert.ok(rows.length >= 12, `found ${rows.length} rows`);
   for (const [, step, file, symbol] of rows) {
     const source = readFileSync(join(ROOT, file as string), 'utf8');

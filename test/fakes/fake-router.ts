@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import type { Server, ServerWritableStream } from '@grpc/grpc-js';
-import { bindGrpcServer, createGrpcServer, fail, type GuildhallError, newIncarnation, toGrpc } from '@guildhall/common';
+import { bindGrpcServer, createGrpcServer, fail, type GuildhallError, newIncarnation, parseHostPort, shutDownGrpcServer, toGrpc } from '@guildhall/common';
 import { control, router } from '@guildhall/proto';
+import { TcpFront } from './tcp-front.ts';
 
 type GenerateCall = ServerWritableStream<router.GenerateRequest, router.GenerateEvent>;
 
@@ -11,6 +12,8 @@ export interface FakeScript {
   /** How it ends after its last token; STOP by default. */
   finished?: Partial<router.Finished>;
   cachedTokens?: number;
+  /** Thrown after the last token instead of finishing. */
+  failure?: GuildhallError;
 }
 
 export interface FakeRouterOptions {
@@ -53,7 +56,7 @@ export class FakeRouter {
   readonly incarnation = newIncarnation();
   readonly #options: Required<Omit<FakeRouterOptions, 'clusterToken'>>;
   readonly #server: Server;
-  #address = '';
+  #front: TcpFront | null = null;
   #failures: GuildhallError[] = [];
   #dieAt: number | null = null;
   #endAt: number | null = null;
@@ -80,7 +83,8 @@ export class FakeRouter {
 
   static async start(options: FakeRouterOptions): Promise<FakeRouter> {
     const fake = new FakeRouter(options);
-    fake.#address = await bindGrpcServer(fake.#server, '127.0.0.1:0');
+    const bound = await bindGrpcServer(fake.#server, '127.0.0.1:0');
+    fake.#front = await TcpFront.start(parseHostPort(bound).port);
     return fake;
   }
 
@@ -89,7 +93,7 @@ export class FakeRouter {
   }
 
   get address(): string {
-    return this.#address;
+    return this.#front?.address ?? '';
   }
 
   /** The router's entry among the members. */
@@ -99,7 +103,7 @@ export class FakeRouter {
       kind: control.MemberKind.MEMBER_KIND_ROUTER,
       id,
       incarnation: this.incarnation,
-      address: this.#address,
+      address: this.address,
       modelFingerprint: fingerprint,
       numericsId,
       servedModels,
@@ -141,10 +145,17 @@ export class FakeRouter {
     this.#held.resolve();
   }
 
-  /** Ends the server and breaks its connections. */
+  /** Dies as a killed process does. */
   kill(): void {
+    this.#front?.kill();
     this.release();
-    this.#server.forceShutdown();
+  }
+
+  /** Ends it and waits until nothing of it is left. */
+  async stop(): Promise<void> {
+    this.kill();
+    await this.#front?.closed();
+    await shutDownGrpcServer(this.#server, 1000);
   }
 
   #info(): router.RouterInfo {
@@ -185,7 +196,7 @@ export class FakeRouter {
       if (this.#holdAt === index) await this.#untilReleased(call);
       await this.#write(call, record, { $case: 'token', value: tokenEvent(request, index, script.tokens[index] ?? 0) });
       record.sent += 1;
-      if (this.#dieAt === index) return this.#server.forceShutdown();
+      if (this.#dieAt === index) return this.kill();
       if (this.#endAt === index) {
         this.#endAt = null;
         call.end();
@@ -193,6 +204,7 @@ export class FakeRouter {
       }
     }
     if (record.cancelled) return;
+    if (script.failure !== undefined) throw script.failure;
     await this.#write(call, record, { $case: 'finished', value: finishedEvent(request, script, end) });
     record.finished = true;
     call.end();

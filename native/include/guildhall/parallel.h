@@ -45,13 +45,4 @@ class ParallelFor {
   virtual int threads() const = 0;
 };
 
-/** Runs everything on the calling thread. */
-class SerialFor final : public ParallelFor {
- public:
-  void run(int64_t n, FunctionRef<void(int64_t, int64_t, int)> body, int64_t grain = 1) override {
-    for (int64_t begin = 0; begin < n; begin += grain) body(begin, begin + grain < n ? begin + grain : n, 0);
-  }
-  int threads() const override { return 1; }
-};
-
 }  // namespace guildhall

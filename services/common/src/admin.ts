@@ -22,7 +22,12 @@ function sendJson(response: ServerResponse, status: number, body: unknown): void
   response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
 }
 
-async function answer(path: string, response: ServerResponse, metrics: Metrics, readiness: () => Readiness): Promise<void> {
+async function answer(
+  path: string,
+  response: ServerResponse,
+  metrics: Metrics,
+  readiness: () => Readiness,
+): Promise<void> {
   if (path === '/health') return sendJson(response, 200, { status: 'alive' });
   if (path === '/ready') {
     const state = readiness();
@@ -41,7 +46,11 @@ async function answer(path: string, response: ServerResponse, metrics: Metrics, 
  * Serves /health (200 while alive), /ready (200 or 503 with the reason) and /metrics. Throws `config_invalid` when
  * the address cannot be bound.
  */
-export async function startAdminServer(listen: string, metrics: Metrics, readiness: () => Readiness): Promise<AdminServer> {
+export async function startAdminServer(
+  listen: string,
+  metrics: Metrics,
+  readiness: () => Readiness,
+): Promise<AdminServer> {
   const { host, port } = parseHostPort(listen);
   const server = createServer({ keepAliveTimeout: 5000, requestTimeout: 10_000 }, (request, response) => {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
@@ -58,7 +67,12 @@ export async function startAdminServer(listen: string, metrics: Metrics, readine
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (err) => {
-      reject(fail('config_invalid', `cannot listen on ${listen}: ${errorMessage(err)}`, { field: 'adminListen', cause: err }));
+      reject(
+        fail('config_invalid', `cannot listen on ${listen}: ${errorMessage(err)}`, {
+          field: 'adminListen',
+          cause: err,
+        }),
+      );
     });
     server.listen({ host, port }, resolve);
   });

@@ -118,7 +118,8 @@ export class FakeClock implements Clock {
     let best: Entry | null = null;
     for (const entry of this.#entries) {
       if (entry.atMs > endMs) continue;
-      if (best === null || entry.atMs < best.atMs || (entry.atMs === best.atMs && entry.order < best.order)) best = entry;
+      if (best === null || entry.atMs < best.atMs || (entry.atMs === best.atMs && entry.order < best.order))
+        best = entry;
     }
     return best;
   }

@@ -53,7 +53,17 @@ test('flags win over variables, variables over the file, the file over defaults'
 
 test('booleans, arrays and nulls have their spellings', () => {
   const config = load(
-    ['--model', 'm', '--no-strict', '--parent-pipe', '--served-model-name', 'a,b', '--served-model-name', 'c', '--stop-ids=1,-2'],
+    [
+      '--model',
+      'm',
+      '--no-strict',
+      '--parent-pipe',
+      '--served-model-name',
+      'a,b',
+      '--served-model-name',
+      'c',
+      '--stop-ids=1,-2',
+    ],
     { GUILDHALL_ID: '' },
   );
   assert.equal(config.strict, false);
@@ -64,10 +74,17 @@ test('booleans, arrays and nulls have their spellings', () => {
 });
 
 test('mistakes are refused by name, with a suggestion where one is near', () => {
-  assert.deepEqual(refusal(['--model', 'm', '--thread', '3']), ['config_invalid', 'thread', 'unknown option --thread, did you mean --threads?']);
+  assert.deepEqual(refusal(['--model', 'm', '--thread', '3']), [
+    'config_invalid',
+    'thread',
+    'unknown option --thread, did you mean --threads?',
+  ]);
   assert.deepEqual(refusal(['--model', 'm', '--threads', '0']).slice(0, 2), ['config_invalid', 'threads']);
   assert.deepEqual(refusal(['--model', 'm', '--threads', '2x'])[2], '--threads: expected a number, got "2x"');
-  assert.deepEqual(refusal(['--model', 'm'], { GUILDHALL_THREADS: 'many' })[2], 'GUILDHALL_THREADS: expected a number, got "many"');
+  assert.deepEqual(
+    refusal(['--model', 'm'], { GUILDHALL_THREADS: 'many' })[2],
+    'GUILDHALL_THREADS: expected a number, got "many"',
+  );
   assert.deepEqual(refusal(['--model', 'm', '--weights', 'q4']).slice(0, 2), ['config_invalid', 'weights']);
   assert.deepEqual(refusal([]).slice(0, 2), ['config_invalid', 'model']);
   assert.match(refusal([])[2], /--model is required \(or GUILDHALL_MODEL\)/);
@@ -82,8 +99,15 @@ test('files are refused when missing, not JSON, not an object, with an unknown k
   assert.match(refusal(['--config', file('{ "model": ')])[2], /not valid JSON/);
   assert.match(refusal(['--config', file([1])])[2], /expected a JSON object/);
   const path = file({ model: 'm', treads: 3 });
-  assert.deepEqual(refusal(['--config', path]), ['config_invalid', 'treads', `${path}: unknown key "treads", did you mean threads?`]);
-  assert.deepEqual(refusal(['--config', file({ model: 'm', threads: '3' })]).slice(0, 2), ['config_invalid', 'threads']);
+  assert.deepEqual(refusal(['--config', path]), [
+    'config_invalid',
+    'treads',
+    `${path}: unknown key "treads", did you mean threads?`,
+  ]);
+  assert.deepEqual(refusal(['--config', file({ model: 'm', threads: '3' })]).slice(0, 2), [
+    'config_invalid',
+    'threads',
+  ]);
 });
 
 test('a secret is never printed', () => {
@@ -104,7 +128,8 @@ test('--help lists every option with its description', () => {
           throw new RangeError(text);
         },
       }),
-    (err: RangeError) => describeConfig(schema).every((row) => err.message.includes(row.flag) && err.message.includes(row.description)),
+    (err: RangeError) =>
+      describeConfig(schema).every((row) => err.message.includes(row.flag) && err.message.includes(row.description)),
   );
   assert.match(helpText(schema, 'guildhall-x'), /^Usage: guildhall-x/);
 });
@@ -120,7 +145,10 @@ test('every shared option is described and spelt three ways', () => {
 });
 
 test('no argument list makes it fail with anything but a config error', () => {
-  const word = fc.oneof(fc.string(), fc.constantFrom('--model', '--threads', '--no-strict', '--config', '--x=', '--', '-', '--=', '--no-'));
+  const word = fc.oneof(
+    fc.string(),
+    fc.constantFrom('--model', '--threads', '--no-strict', '--config', '--x=', '--', '-', '--=', '--no-'),
+  );
   fc.assert(
     fc.property(fc.array(word, { maxLength: 6 }), (argv) => {
       fc.pre(!argv.includes('--help') && !argv.includes('-h'));

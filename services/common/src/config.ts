@@ -63,7 +63,8 @@ function readFile(options: OptionInfo[], path: string, put: Put): void {
   const names = options.map((option) => option.name);
   for (const [key, value] of Object.entries(parseConfigFile(path, text))) {
     const option = options.find((candidate) => candidate.name === key);
-    if (option === undefined) throw fail('config_invalid', `${path}: unknown key "${key}"${suggest(key, names)}`, { field: key });
+    if (option === undefined)
+      throw fail('config_invalid', `${path}: unknown key "${key}"${suggest(key, names)}`, { field: key });
     put(option, value, `${path}: ${key}`);
   }
 }
@@ -82,7 +83,8 @@ function parseFlags(options: OptionInfo[], argv: readonly string[], fileFlag: st
       parsed.help = true;
       continue;
     }
-    if (!arg.startsWith('--')) throw fail('config_invalid', `unexpected argument "${arg}"; options start with --`, { field: null });
+    if (!arg.startsWith('--'))
+      throw fail('config_invalid', `unexpected argument "${arg}"; options start with --`, { field: null });
     const equals = arg.indexOf('=');
     const flag = equals < 0 ? arg : arg.slice(0, equals);
     const inline = equals < 0 ? null : arg.slice(equals + 1);
@@ -100,7 +102,9 @@ function addUse(
   rest: string[],
   fileFlag: string,
 ): void {
-  const negated = flag.startsWith('--no-') ? options.find((o) => o.kind === 'boolean' && o.flag === `--${flag.slice(5)}`) : undefined;
+  const negated = flag.startsWith('--no-')
+    ? options.find((o) => o.kind === 'boolean' && o.flag === `--${flag.slice(5)}`)
+    : undefined;
   const option = negated ?? options.find((candidate) => candidate.flag === flag);
   if (option === undefined) {
     const known = [...options.map((o) => o.flag), `--${fileFlag}`, '--help'];
@@ -117,7 +121,8 @@ function addUse(
 
 function takeValue(flag: string, rest: string[], field: string): string {
   const value = rest[0];
-  if (value === undefined || value.startsWith('--')) throw fail('config_invalid', `${flag}: a value is missing`, { field });
+  if (value === undefined || value.startsWith('--'))
+    throw fail('config_invalid', `${flag}: a value is missing`, { field });
   rest.shift();
   return value;
 }
@@ -138,7 +143,9 @@ function check<S extends z.ZodObject>(
   }
   const given = from.get(name);
   if (given === undefined && option.required) {
-    throw fail('config_invalid', `${option.flag} is required (or ${option.env}): ${option.description}`, { field: name });
+    throw fail('config_invalid', `${option.flag} is required (or ${option.env}): ${option.description}`, {
+      field: name,
+    });
   }
   throw badValue(option, given ?? option.flag, `${lowerFirst(issue.message)}, got ${show(option, values[name])}`);
 }
@@ -155,7 +162,8 @@ function printHelp(text: string): never {
 function showDefault(option: OptionInfo): string {
   if (option.required) return 'required';
   if (option.default === undefined || option.default === null) return '';
-  return Array.isArray(option.default) ? option.default.join(',') : String(option.default);
+  if (typeof option.default === 'string') return option.default;
+  return Array.isArray(option.default) ? option.default.join(',') : JSON.stringify(option.default);
 }
 
 function showType(option: OptionInfo): string {
@@ -169,7 +177,8 @@ export function helpText(schema: z.ZodObject, program: string): string {
   const rows = optionsOf(schema).map((option) => {
     const value = option.kind === 'boolean' ? '' : ` <${option.choices?.join('|') ?? option.itemKind ?? option.kind}>`;
     const fallback = showDefault(option);
-    const note = fallback === '' || fallback === 'false' ? '' : option.required ? ' (required)' : ` (default ${fallback})`;
+    const note =
+      fallback === '' || fallback === 'false' ? '' : option.required ? ' (required)' : ` (default ${fallback})`;
     return `  ${option.flag}${value}\n      ${option.description}${note}\n`;
   });
   return `Usage: ${program} [options]\n\nOptions:\n${rows.join('')}  --config <file>\n      JSON file of options by their camelCase names.\n
@@ -202,7 +211,11 @@ export function describeConfig(schema: z.ZodObject): ConfigRow[] {
 
 /** The configuration as it may be logged: secrets are replaced. */
 export function redactConfig(schema: z.ZodObject, config: Record<string, unknown>): Record<string, unknown> {
-  const secrets = new Set(optionsOf(schema).filter((option) => option.secret).map((option) => option.name));
+  const secrets = new Set(
+    optionsOf(schema)
+      .filter((option) => option.secret)
+      .map((option) => option.name),
+  );
   return Object.fromEntries(
     Object.entries(config).map(([name, value]) => [name, secrets.has(name) && value !== null ? '(hidden)' : value]),
   );

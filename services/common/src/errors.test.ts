@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type ErrorCode, ERRORS, errorInfo, fail, fromGrpc, GuildhallError, isErrorCode, toGrpc, toHttp } from './errors.ts';
+import {
+  type ErrorCode,
+  ERRORS,
+  errorInfo,
+  fail,
+  fromGrpc,
+  GuildhallError,
+  isErrorCode,
+  toGrpc,
+  toHttp,
+} from './errors.ts';
 
 const codes = Object.keys(ERRORS) as ErrorCode[];
 
@@ -23,7 +33,12 @@ test('HTTP errors have the shape of OpenAI', () => {
   const { status, body } = toHttp(fail('invalid_value', 'temperature: expected 0 to 2', { field: 'temperature' }));
   assert.equal(status, 400);
   assert.deepEqual(body, {
-    error: { message: 'temperature: expected 0 to 2', type: 'invalid_request_error', param: 'temperature', code: 'invalid_value' },
+    error: {
+      message: 'temperature: expected 0 to 2',
+      type: 'invalid_request_error',
+      param: 'temperature',
+      code: 'invalid_value',
+    },
   });
 });
 
@@ -56,7 +71,9 @@ test('a bare gRPC status becomes the nearest code', () => {
 });
 
 test('native errors keep their meaning', () => {
-  const native = Object.assign(new RangeError('spec.hidden: expected a multiple of 16'), { code: 'NATIVE_INVALID_ARGUMENT' });
+  const native = Object.assign(new RangeError('spec.hidden: expected a multiple of 16'), {
+    code: 'NATIVE_INVALID_ARGUMENT',
+  });
   assert.equal(toHttp(native).body.error.code, 'native_invalid_argument');
 });
 

@@ -285,6 +285,7 @@ export function errorInfo(code: ErrorCode): ErrorInfo {
 const NATIVE_CODES: Record<string, ErrorCode> = {
   NATIVE_INVALID_ARGUMENT: 'native_invalid_argument',
   NATIVE_FAILURE: 'native_failure',
+  NATIVE_UNAVAILABLE: 'native_failure',
 };
 
 /** Turns anything caught into a GuildhallError; a stranger becomes `internal` and is kept as the cause only. */

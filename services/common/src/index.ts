@@ -31,7 +31,14 @@ export {
   serviceOptions,
 } from './service-options.ts';
 export { type AdminServer, type Readiness, startAdminServer } from './admin.ts';
-export { newIncarnation, processId, runService, type ServiceContext, type ServiceHandle, SHUTDOWN_LIMIT_MS } from './lifecycle.ts';
+export {
+  newIncarnation,
+  processId,
+  runService,
+  type ServiceContext,
+  type ServiceHandle,
+  SHUTDOWN_LIMIT_MS,
+} from './lifecycle.ts';
 export { createLogger, type Logger, type LoggerOptions, type LogLevel } from './logger.ts';
 export { type MetricInfo, type MetricName, METRICS, type MetricService } from './metric-table.ts';
 export { createMetrics, type Labels, type Metrics } from './metrics.ts';
@@ -70,3 +77,4 @@ export { identityBidiDefinition, openIdentityStream } from './grpc/identity.ts';
 export { bindGrpcServer, createGrpcServer, type GrpcServerConfig, shutDownGrpcServer } from './grpc/server.ts';
 export { Cluster, type ClusterOptions } from './redis/cluster.ts';
 export { VERSION } from './version.ts';
+export { Poller } from './redis/poller.ts';

@@ -24,13 +24,20 @@ function start(...args: string[]): Run {
   return { child, exit, out: () => texts[1] ?? '', err: () => texts[2] ?? '', fd3: () => texts[3] ?? '' };
 }
 
-const listening = (run: Run): Promise<string> => eventually(() => run.out().includes('listening') && run.out(), 'listening line');
+const listening = (run: Run): Promise<string> =>
+  eventually(() => run.out().includes('listening') && run.out(), 'listening line');
 
 test('the listening line, then a signal: hooks run last first and the exit is clean', async () => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     const run = start('run', '--ready-fd', '3');
     const line = JSON.parse(await listening(run)) as Record<string, unknown>;
-    assert.deepEqual(line, { event: 'listening', address: '127.0.0.1:1', admin: null, pid: run.child.pid, aborted: false });
+    assert.deepEqual(line, {
+      event: 'listening',
+      address: '127.0.0.1:1',
+      admin: null,
+      pid: run.child.pid,
+      aborted: false,
+    });
     await eventually(() => run.fd3().includes('listening'), 'line on descriptor 3');
     run.child.kill(signal);
     assert.deepEqual(await run.exit, [0, null]);

@@ -16,9 +16,9 @@ export interface ServiceContext {
   /** Aborts when shutdown begins. */
   signal: AbortSignal;
   /** Adds a hook; hooks run one after the other, the last one first. */
-  onShutdown(hook: () => void | Promise<void>): void;
+  onShutdown: (hook: () => void | Promise<void>) => void;
   /** Ends the process after the hooks with exit code 1 and the reason on stderr. */
-  fatal(err: unknown): void;
+  fatal: (err: unknown) => void;
 }
 
 /** What a started service tells. */
@@ -160,7 +160,13 @@ export async function runService(name: string, start: (ctx: ServiceContext) => P
       fatal: (err) => life.fatal(err),
     });
     if (life.signal.aborted) return;
-    const line = { event: 'listening', address: handle.address, admin: handle.admin, pid: process.pid, ...handle.extra };
+    const line = {
+      event: 'listening',
+      address: handle.address,
+      admin: handle.admin,
+      pid: process.pid,
+      ...handle.extra,
+    };
     writeLine(1, line);
     const fd = Number(peek(argv, env, 'ready-fd'));
     if (Number.isInteger(fd) && fd > 0) writeLine(fd, line);

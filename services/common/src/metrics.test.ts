@@ -11,7 +11,10 @@ test('every metric is named by its convention, and histograms have rising bucket
     assert.ok(info.help.endsWith('.'), name);
     assert.equal(info.buckets !== undefined, info.type === 'histogram', name);
     const buckets = info.buckets ?? [];
-    assert.deepEqual([...buckets], [...buckets].sort((a, b) => a - b));
+    assert.deepEqual(
+      [...buckets],
+      [...buckets].sort((a, b) => a - b),
+    );
   }
 });
 
@@ -32,7 +35,11 @@ test('a service has its own metrics and no others', async () => {
 
 test('the admin server tells alive from ready', async () => {
   let reason: string | null = 'experts are missing';
-  const admin = await startAdminServer('127.0.0.1:0', createMetrics('expert'), () => ({ ready: reason === null, reason, details: { epoch: 4 } }));
+  const admin = await startAdminServer('127.0.0.1:0', createMetrics('expert'), () => ({
+    ready: reason === null,
+    reason,
+    details: { epoch: 4 },
+  }));
   const get = async (path: string, init?: RequestInit): Promise<[number, string]> => {
     const response = await fetch(`http://${admin.address}${path}`, init);
     return [response.status, await response.text()];
@@ -45,10 +52,13 @@ test('the admin server tells alive from ready', async () => {
     assert.match((await get('/metrics'))[1], /guildhall_redis_up/);
     assert.equal((await get('/nothing'))[0], 404);
     assert.equal((await get('/health', { method: 'POST' }))[0], 405);
-    await assert.rejects(startAdminServer(admin.address, createMetrics('expert'), () => ({ ready: true, reason: null })), {
-      code: 'config_invalid',
-      field: 'adminListen',
-    });
+    await assert.rejects(
+      startAdminServer(admin.address, createMetrics('expert'), () => ({ ready: true, reason: null })),
+      {
+        code: 'config_invalid',
+        field: 'adminListen',
+      },
+    );
   } finally {
     await admin.close();
   }
@@ -56,11 +66,19 @@ test('the admin server tells alive from ready', async () => {
 
 test('log lines are JSON with the service and without secrets', () => {
   const lines: string[] = [];
-  const logger = createLogger({ service: 'router', id: 'router-1', level: 'info', destination: { write: (line) => void lines.push(line) } });
+  const logger = createLogger({
+    service: 'router',
+    id: 'router-1',
+    level: 'info',
+    destination: { write: (line) => void lines.push(line) },
+  });
   logger.info({ clusterToken: 'hunter2', config: { apiKey: 'hunter3' } }, 'started');
   logger.debug('hidden');
   assert.equal(lines.length, 1);
   const line = JSON.parse(lines[0] ?? '') as Record<string, unknown>;
-  assert.deepEqual([line['level'], line['service'], line['id'], line['msg']], ['info', 'router', 'router-1', 'started']);
+  assert.deepEqual(
+    [line['level'], line['service'], line['id'], line['msg']],
+    ['info', 'router', 'router-1', 'started'],
+  );
   assert.doesNotMatch(lines[0] ?? '', /hunter/);
 });

@@ -48,7 +48,9 @@ export function createMetrics(service: Exclude<MetricService, 'all'>): Metrics {
     count: (name, labels = {}, by = 1) => find(name, Counter).inc(labels, by),
     gauge: (name, value, labels = {}) => find(name, Gauge).set(labels, value),
     observe: (name, value, labels = {}) => find(name, Histogram).observe(labels, value),
-    remove: (name, labels) => void instruments.get(name)?.remove(labels),
+    remove(name, labels) {
+      instruments.get(name)?.remove(labels);
+    },
     render: async () => ({ contentType: registry.contentType, body: await registry.metrics() }),
   };
 }

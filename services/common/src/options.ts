@@ -63,7 +63,14 @@ interface Unwrapped {
 }
 
 function unwrap(schema: z.ZodType): Unwrapped {
-  const found: Unwrapped = { inner: schema, nullable: false, required: true, default: undefined, description: '', secret: false };
+  const found: Unwrapped = {
+    inner: schema,
+    nullable: false,
+    required: true,
+    default: undefined,
+    description: '',
+    secret: false,
+  };
   for (let at: z.ZodType | undefined = schema; at !== undefined;) {
     const def: SchemaDef = defOf(at);
     found.inner = at;
@@ -104,7 +111,16 @@ export function optionsOf(schema: z.ZodObject): OptionInfo[] {
   });
 }
 
-const BOOLEANS: Record<string, boolean> = { true: true, '1': true, yes: true, on: true, false: false, '0': false, no: false, off: false };
+const BOOLEANS: Record<string, boolean> = {
+  true: true,
+  '1': true,
+  yes: true,
+  on: true,
+  false: false,
+  '0': false,
+  no: false,
+  off: false,
+};
 
 /**
  * Reads the text of a flag or environment variable. Numbers and booleans must be written as such; an array may be
@@ -122,7 +138,8 @@ export function parseOptionText(option: OptionInfo, text: string, source: string
 function parseScalar(option: OptionInfo, kind: OptionKind, text: string, source: string): unknown {
   if (kind === 'number') {
     const value = Number(text);
-    if (text.trim() === '' || !Number.isFinite(value)) throw badValue(option, source, `expected a number, got ${show(option, text)}`);
+    if (text.trim() === '' || !Number.isFinite(value))
+      throw badValue(option, source, `expected a number, got ${show(option, text)}`);
     return value;
   }
   if (kind === 'boolean') {

@@ -2,7 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { z } from 'zod';
 import { loadConfig } from './config.ts';
-import { advertisedAddress, formatHostPort, isLoopback, parseHostPort, refuseInsecureListen, serviceOptions } from './service-options.ts';
+import {
+  advertisedAddress,
+  formatHostPort,
+  isLoopback,
+  parseHostPort,
+  refuseInsecureListen,
+  serviceOptions,
+} from './service-options.ts';
 
 const schema = z.strictObject(serviceOptions);
 
@@ -11,14 +18,34 @@ test('host:port is read and written, with IPv6 in brackets', () => {
     const { host, port } = parseHostPort(text);
     assert.equal(formatHostPort(host, port), text);
   }
-  for (const text of ['', '127.0.0.1', ':80', '::1:80', '[127.0.0.1]:80', 'a b:1', '1.2.3.4:65536', '1.2.3.4:-1', 'localhost:80', 'LOCALHOST.:80']) {
+  for (const text of [
+    '',
+    '127.0.0.1',
+    ':80',
+    '::1:80',
+    '[127.0.0.1]:80',
+    'a b:1',
+    '1.2.3.4:65536',
+    '1.2.3.4:-1',
+    'localhost:80',
+    'LOCALHOST.:80',
+  ]) {
     assert.throws(() => parseHostPort(text), { code: 'config_invalid' }, text);
   }
 });
 
 test('loopback is decided by the address alone', () => {
   for (const host of ['127.0.0.1', '127.9.9.9', '::1', '0:0:0:0:0:0:0:1']) assert.ok(isLoopback(host), host);
-  for (const host of ['0.0.0.0', '::', '10.0.0.1', '::2', '1::1', 'localhost', '127.0.0.1.example.org', '::ffff:127.0.0.1']) {
+  for (const host of [
+    '0.0.0.0',
+    '::',
+    '10.0.0.1',
+    '::2',
+    '1::1',
+    'localhost',
+    '127.0.0.1.example.org',
+    '::ffff:127.0.0.1',
+  ]) {
     assert.ok(!isLoopback(host), host);
   }
 });
@@ -28,19 +55,31 @@ test('a listen address that others can reach needs authentication', () => {
   refuseInsecureListen(config([]));
   refuseInsecureListen(config(['--listen', '[::1]:0']));
   refuseInsecureListen(config(['--listen', '0.0.0.0:1', '--cluster-token', 'long-enough']));
-  assert.throws(() => refuseInsecureListen(config(['--listen', '0.0.0.0:1'])), { code: 'insecure_listen', field: 'listen', message: /--cluster-token/ });
+  assert.throws(() => refuseInsecureListen(config(['--listen', '0.0.0.0:1'])), {
+    code: 'insecure_listen',
+    field: 'listen',
+    message: /--cluster-token/,
+  });
   assert.throws(() => refuseInsecureListen(config(['--listen', '[::]:1'])), { code: 'insecure_listen' });
   assert.throws(() => refuseInsecureListen(config(['--listen', 'my-host:1'])), { code: 'insecure_listen' });
-  assert.throws(() => refuseInsecureListen(config(['--admin-listen', '0.0.0.0:1'])), { code: 'insecure_listen', field: 'adminListen' });
+  assert.throws(() => refuseInsecureListen(config(['--admin-listen', '0.0.0.0:1'])), {
+    code: 'insecure_listen',
+    field: 'adminListen',
+  });
   const open = config(['--listen', '0.0.0.0:1', '--cluster-token', 'long-enough']);
-  assert.throws(() => refuseInsecureListen(open, { authenticated: false, remedy: 'set --api-key' }), { message: /--api-key/ });
+  assert.throws(() => refuseInsecureListen(open, { authenticated: false, remedy: 'set --api-key' }), {
+    message: /--api-key/,
+  });
 });
 
 test('the announced address is the bound one unless told otherwise', () => {
   assert.equal(advertisedAddress({ advertise: null }, '127.0.0.1:9'), '127.0.0.1:9');
   assert.equal(advertisedAddress({ advertise: 'pod-1:0' }, '0.0.0.0:9'), 'pod-1:9');
   assert.equal(advertisedAddress({ advertise: '10.0.0.7:80' }, '0.0.0.0:9'), '10.0.0.7:80');
-  assert.throws(() => advertisedAddress({ advertise: null }, '0.0.0.0:9'), { code: 'config_invalid', field: 'advertise' });
+  assert.throws(() => advertisedAddress({ advertise: null }, '0.0.0.0:9'), {
+    code: 'config_invalid',
+    field: 'advertise',
+  });
 });
 
 test('the Redis URL and ids are checked', () => {
@@ -52,6 +91,10 @@ test('the Redis URL and ids are checked', () => {
     ['--id', 'a b'],
     ['--cluster', '{x}'],
   ]) {
-    assert.throws(() => loadConfig(schema, { argv, env: {} }), { code: 'config_invalid', field: argv[0]?.slice(2) }, argv.join(' '));
+    assert.throws(
+      () => loadConfig(schema, { argv, env: {} }),
+      { code: 'config_invalid', field: argv[0]?.slice(2) },
+      argv.join(' '),
+    );
   }
 });

@@ -61,7 +61,9 @@ const redisUrl = z.string().superRefine((text, ctx) => {
   }
 });
 
-const memberId = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/, 'expected 1 to 63 letters, digits, dots, dashes or underscores');
+const memberId = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/, 'expected 1 to 63 letters, digits, dots, dashes or underscores');
 
 /** Fields that every service has; spread them into its own schema. */
 export const serviceOptions = {
@@ -83,8 +85,15 @@ export const serviceOptions = {
     .meta({ secret: true }),
   tlsCert: z.string().nullable().default(null).describe('PEM file with the certificate of this process.'),
   tlsKey: z.string().nullable().default(null).describe('PEM file with the key of that certificate.'),
-  tlsCa: z.string().nullable().default(null).describe('PEM file with the authority that certificates of peers must come from.'),
-  logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info').describe('Least level that is logged.'),
+  tlsCa: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe('PEM file with the authority that certificates of peers must come from.'),
+  logLevel: z
+    .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+    .default('info')
+    .describe('Least level that is logged.'),
   readyFd: z
     .int()
     .min(1)
@@ -111,7 +120,10 @@ export interface ListenGuard {
  */
 export function refuseInsecureListen(
   config: Pick<ServiceConfig, 'listen' | 'clusterToken'> & { adminListen?: string },
-  guard: ListenGuard = { authenticated: config.clusterToken !== null, remedy: 'set --cluster-token (GUILDHALL_CLUSTER_TOKEN)' },
+  guard: ListenGuard = {
+    authenticated: config.clusterToken !== null,
+    remedy: 'set --cluster-token (GUILDHALL_CLUSTER_TOKEN)',
+  },
 ): void {
   if (guard.authenticated) return;
   for (const field of ['listen', 'adminListen'] as const) {

@@ -16,7 +16,15 @@ import {
   startAdminServer,
   VERSION,
 } from '@guildhall/common';
-import { Checkpoint, expertBytes, kvFormatOf, loadModelConfig, type ModelConfig, numericsId, rowFormatOf } from '@guildhall/model/weights';
+import {
+  Checkpoint,
+  expertBytes,
+  kvFormatOf,
+  loadModelConfig,
+  type ModelConfig,
+  numericsId,
+  rowFormatOf,
+} from '@guildhall/model/weights';
 import { type ExpertShard, loadNative, type NativeBinding, type Runtime } from '@guildhall/native';
 import { Batcher } from './batcher.ts';
 import type { ExpertConfig } from './config.ts';
@@ -63,12 +71,19 @@ function openEngine(config: ExpertConfig, logger: Logger): Engine {
   const native = loadNative();
   const runtime = new native.Runtime({ threads: config.threads, isa: config.isa, bf16Kernels: config.bf16Kernels });
   const model = loadModelConfig(config.model);
-  const checkpoint = Checkpoint.open(config.model, { mapFile: native.mapFile });
+  const checkpoint = Checkpoint.open(config.model, { mapFile: (fd, length) => native.mapFile(fd, length) });
   for (const notice of checkpoint.notices) logger.info({ notice }, 'checkpoint');
   const rowFormat = rowFormatOf(config.weights);
   const { hidden, numLayers } = model;
   const { numExperts, topK, intermediate } = model.moe;
-  const shard = new native.ExpertShard(runtime, { numLayers, numExperts, hidden, intermediate, format: config.weights, rowFormat });
+  const shard = new native.ExpertShard(runtime, {
+    numLayers,
+    numExperts,
+    hidden,
+    intermediate,
+    format: config.weights,
+    rowFormat,
+  });
   const identity: WorkerIdentity = {
     id: processId('expert', config.id),
     incarnation: newIncarnation(),
@@ -117,7 +132,14 @@ class Worker {
     const { metrics } = this;
     this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
     this.batcher = new Batcher({ target: this.engine.shard, clock, metrics, maxQueued: config.maxQueued });
-    this.shard = new Shard({ native: this.engine.shard, checkpoint, model, logger, metrics, onChange: () => this.#heldChanged() });
+    this.shard = new Shard({
+      native: this.engine.shard,
+      checkpoint,
+      model,
+      logger,
+      metrics,
+      onChange: () => this.#heldChanged(),
+    });
     this.loads = new LoadReport({
       reporter: identity.id,
       numLayers: identity.numLayers,
@@ -192,7 +214,8 @@ class Worker {
 
   observe(): void {
     const { runtime } = this.engine;
-    for (const [kind, bytes] of Object.entries(runtime.memory())) this.metrics.gauge('guildhall_native_bytes', bytes, { kind });
+    for (const [kind, bytes] of Object.entries(runtime.memory()))
+      this.metrics.gauge('guildhall_native_bytes', bytes, { kind });
     this.metrics.gauge('guildhall_experts_held', this.shard.heldCount);
   }
 
@@ -237,9 +260,21 @@ export async function startExpert(config: ExpertConfig, deps: ExpertDeps): Promi
   const bound = await bindGrpcServer(server, config.listen);
   const admin = await startAdminServer(config.adminListen, worker.metrics, () => worker.readiness());
   const { identity, runtime } = worker.engine;
-  worker.metrics.gauge('guildhall_build_info', 1, { service: 'expert', version: VERSION, numerics_id: identity.numericsId });
+  worker.metrics.gauge('guildhall_build_info', 1, {
+    service: 'expert',
+    version: VERSION,
+    numerics_id: identity.numericsId,
+  });
   const gauges = clock.setInterval(GAUGE_EVERY_MS, () => worker.observe());
-  logger.info({ fingerprint: identity.fingerprint, numericsId: identity.numericsId, isa: runtime.info.isa, threads: runtime.info.threads }, 'worker started');
+  logger.info(
+    {
+      fingerprint: identity.fingerprint,
+      numericsId: identity.numericsId,
+      isa: runtime.info.isa,
+      threads: runtime.info.threads,
+    },
+    'worker started',
+  );
   const joined = worker.join(advertisedAddress(config, bound), admin.address).catch((err: unknown) => {
     if (!stopping) deps.onFatal(err);
   });

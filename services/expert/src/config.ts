@@ -10,7 +10,10 @@ export const expertSchema = z.strictObject({
   model: z.string().describe('Directory of the checkpoint; only expert tensors are read from it.'),
   weights: z.enum(['f32', 'bf16']).default('bf16').describe('Format in which weights are kept and multiplied.'),
   threads: z.int().min(1).max(1024).default(availableParallelism()).describe('Threads that compute.'),
-  isa: z.enum(['auto', 'scalar', 'avx2', 'avx512']).default('auto').describe('Instruction set; auto takes the best that the CPU has.'),
+  isa: z
+    .enum(['auto', 'scalar', 'avx2', 'avx512'])
+    .default('auto')
+    .describe('Instruction set; auto takes the best that the CPU has.'),
   bf16Kernels: z
     .enum(['auto', 'bf16-fma', 'bf16-dot'])
     .default('auto')
@@ -18,15 +21,27 @@ export const expertSchema = z.strictObject({
   combine: z
     .enum(['exact', 'partial'])
     .default('exact')
-    .describe('exact returns a row per token and expert, partial one sum per token: fewer bytes, tolerance instead of bits.'),
+    .describe(
+      'exact returns a row per token and expert, partial one sum per token: fewer bytes, tolerance instead of bits.',
+    ),
   weightMemoryMib: z
     .int()
     .min(1)
     .default(Math.max(1, Math.floor((totalmem() * 0.6) / MIB)))
     .describe('MiB of expert weights that the controller may place here; by default 60 % of the memory.'),
-  maxMessageBytes: z.int().min(1 << 16).max(64 << 20).default(4 * MIB).describe('Largest message accepted or sent, in bytes.'),
+  maxMessageBytes: z
+    .int()
+    .min(1 << 16)
+    .max(64 << 20)
+    .default(4 * MIB)
+    .describe('Largest message accepted or sent, in bytes.'),
   maxQueued: z.int().min(1).max(4096).default(16).describe('Requests that wait per stream before the answer is BUSY.'),
-  drainMs: z.int().min(0).max(8000).default(0).describe('At shutdown, time to wait for the experts to be served elsewhere, in ms.'),
+  drainMs: z
+    .int()
+    .min(0)
+    .max(8000)
+    .default(0)
+    .describe('At shutdown, time to wait for the experts to be served elsewhere, in ms.'),
   failureDomain: z.string().max(128).default('').describe('Name of the rack or zone, for placement.'),
 });
 

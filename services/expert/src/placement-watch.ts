@@ -1,4 +1,11 @@
-import { type Clock, errorMessage, type Logger, type MemberView, type PlacementView, type StoredPlacement } from '@guildhall/common';
+import {
+  type Clock,
+  errorMessage,
+  type Logger,
+  type MemberView,
+  type PlacementView,
+  type StoredPlacement,
+} from '@guildhall/common';
 import { control } from '@guildhall/proto';
 import { type Assignment, readAssignment } from './placement.ts';
 import type { Shard } from './shard.ts';
@@ -69,7 +76,10 @@ export class PlacementWatch {
       return;
     }
     if (assignment.fingerprint !== fingerprint || assignment.numericsId !== numericsId) {
-      logger.warn({ epoch: placement.epoch, fingerprint: assignment.fingerprint, numericsId: assignment.numericsId }, 'the placement is of another model or numerics class');
+      logger.warn(
+        { epoch: placement.epoch, fingerprint: assignment.fingerprint, numericsId: assignment.numericsId },
+        'the placement is of another model or numerics class',
+      );
       return;
     }
     this.#assignment = { ...assignment, epoch: placement.epoch };
@@ -116,7 +126,8 @@ export class PlacementWatch {
     for (const member of members.members()) {
       if (member.kind !== 'router') continue;
       const router = decodeMember(member.value);
-      if (router === null || (router.modelFingerprint === fingerprint && Number(router.ackedEpoch) < assignment.epoch)) return;
+      if (router === null || (router.modelFingerprint === fingerprint && Number(router.ackedEpoch) < assignment.epoch))
+        return;
     }
     const dropped = shard.dropAllBut(assignment.experts);
     if (dropped > 0) logger.info({ epoch: assignment.epoch, dropped }, 'experts dropped');

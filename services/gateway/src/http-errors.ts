@@ -34,12 +34,19 @@ export function sendError(context: GatewayContext, request: FastifyRequest, repl
   const error = knownError(err, context.config.bodyLimitBytes);
   const { status, body } = toHttp(error);
   context.metrics.count('guildhall_errors_total', { code: error.code });
-  if (status >= 500) context.logger.warn({ request: request.id, code: error.code, err: error.cause ?? error }, 'request failed');
+  logFailure(context, request, error, status);
   if (status === 401) void reply.header('www-authenticate', 'Bearer');
   if (status === 429 || status === 503) void reply.header('retry-after', String(RETRY_AFTER_S));
   // A client that is still sending would not read the answer; what it sends is thrown away.
   if (error.code === 'body_too_large') request.raw.resume();
   return reply.code(status).type('application/json').send(body);
+}
+
+function logFailure(context: GatewayContext, request: FastifyRequest, error: GuildhallError, status: number): void {
+  const facts = { request: request.id, code: error.code };
+  if (status === 500) context.logger.error({ ...facts, err: error.cause ?? error }, 'request failed');
+  else if (status > 500) context.logger.warn({ ...facts, reason: error.message }, 'request failed');
+  else context.logger.debug(facts, 'request refused');
 }
 
 const PARSE_FAILURES: Record<string, { status: string; message: string }> = {

@@ -6,7 +6,7 @@ import type OpenAI from 'openai';
 import type { FakeRouter, FakeScript } from '../../../test/fakes/fake-router.ts';
 import { GatewayUnderTest, tokensOf } from './testing/gateway-under-test.ts';
 
-const TEXT = 'I think 😀.\n</think>\n\nA long answer 👩‍👩‍👧‍👦 of many words, with a STOP at its end';
+const TEXT = 'I think 😀.\n</think>\n\nA long answer 👩‍👩‍👧‍👦 of many words, with a STOP';
 let gateway: GatewayUnderTest;
 let client: OpenAI;
 let script: FakeScript;
@@ -53,12 +53,12 @@ async function streamed(extra: object = {}): Promise<Streamed> {
   return whole;
 }
 
-/** The router that was asked, and the other one. */
-async function pair(): Promise<[FakeRouter, FakeRouter]> {
-  const first = await eventually(() => gateway.routers.find((router) => router.calls.length > 0), 'a router is asked');
-  const second = gateway.routers.find((router) => router !== first && gateway.leases.get(router)?.held);
-  assert.ok(second !== undefined);
-  return [first, second];
+/** Routers that are members now. */
+const members = (): FakeRouter[] => gateway.routers.filter((router) => gateway.leases.get(router)?.held);
+
+/** The router that was asked first. */
+async function asked(): Promise<FakeRouter> {
+  return eventually(() => gateway.routers.find((router) => router.calls.length > 0), 'a router is asked');
 }
 
 function assertSame(whole: Streamed): void {
@@ -76,19 +76,17 @@ test('a stream that ends too early goes on elsewhere with its tokens, seed and n
   for (const position of [0, 3, script.tokens.length - 1]) {
     for (const router of gateway.routers) router.calls.length = 0;
     for (const router of gateway.routers) router.endAfterToken(position);
-    const answer = streamed({ seed: 11 });
-    const [first, second] = await pair();
-    second.endAfterToken(null);
-    assertSame(await answer);
-    const [before] = first.calls;
-    const [resumed] = second.calls;
-    assert.deepEqual(resumed?.request.generatedIds, script.tokens.slice(0, position + 1));
-    assert.equal(resumed?.request.numericsId, first.member().numericsId);
-    assert.equal(before?.request.numericsId, '');
-    assert.deepEqual(resumed?.request.sampling, before?.request.sampling);
-    assert.deepEqual(resumed?.request.promptIds, before?.request.promptIds);
-    assert.deepEqual(resumed?.request.stop, before?.request.stop);
-    first.endAfterToken(null);
+    assertSame(await streamed({ seed: 11 }));
+    const calls = gateway.routers.flatMap((router) => router.calls);
+    const first = calls.find((call) => call.request.generatedIds.length === 0)?.request;
+    const resumed = calls.find((call) => call.request.generatedIds.length > 0)?.request;
+    assert.equal(calls.length, 2);
+    assert.deepEqual(resumed?.generatedIds, script.tokens.slice(0, position + 1));
+    assert.deepEqual([first?.numericsId, resumed?.numericsId], ['', gateway.router.member().numericsId]);
+    assert.deepEqual(resumed?.sampling, first?.sampling);
+    assert.deepEqual(resumed?.promptIds, first?.promptIds);
+    assert.deepEqual(resumed?.stop, first?.stop);
+    for (const router of gateway.routers) router.endAfterToken(null);
   }
   const metrics = await gateway.metrics.render();
   assert.match(metrics.body, /guildhall_stream_resumes_total\{outcome="resumed"\} 3/);
@@ -120,16 +118,20 @@ test('a router that dies in the middle of a whole answer is not seen by the clie
   const { choices } = await answer;
   assert.equal(choices[0]?.message.content, expected.content);
   const resumed = gateway.routers.filter((router) => router !== extra).flatMap((router) => router.calls);
-  assert.deepEqual(resumed.map((call) => call.request.generatedIds), [script.tokens.slice(0, 7)]);
+  // A broken connection may swallow the last tokens that were sent.
+  const ids = resumed[0]?.request.generatedIds ?? [];
+  assert.equal(resumed.length, 1);
+  assert.ok(ids.length >= 5);
+  assert.deepEqual(ids, script.tokens.slice(0, ids.length));
   await gateway.leases.get(extra)?.leave();
   await eventually(() => gateway.context.pool.usable.length === 2, 'the dead router is gone');
 });
 
 test('with all routers gone a stream waits until one is back', async () => {
-  const survivors = [...gateway.routers].filter((router) => gateway.leases.get(router)?.held);
+  const survivors = members();
   for (const router of survivors) router.holdBeforeToken(4);
   const answer = streamed();
-  const [first] = await pair();
+  const first = await asked();
   await eventually(() => first.calls[0]?.sent === 4, 'four tokens');
   for (const router of survivors) await gateway.leases.get(router)?.leave();
   await eventually(() => gateway.context.pool.usable.length === 0, 'no router');
@@ -141,10 +143,10 @@ test('with all routers gone a stream waits until one is back', async () => {
 });
 
 test('a stream is not resumed in another numerics class', async () => {
-  const held = gateway.routers.filter((router) => gateway.leases.get(router)?.held);
+  const held = members();
   for (const router of held) router.holdBeforeToken(2);
   const answer = gateway.fetch('/v1/chat/completions', { ...ask, stream: true }).then((response) => response.text());
-  const [first] = await pair();
+  const first = await asked();
   await eventually(() => first.calls[0]?.sent === 2, 'two tokens');
   const other = await gateway.addRouter({ ...options, numericsId: 'bf16-dot-v1/bf16/act-bf16/row-bf16/kv-bf16/exact' });
   await eventually(() => gateway.context.pool.usable.length === 3, 'the other class');
@@ -157,7 +159,7 @@ test('a stream is not resumed in another numerics class', async () => {
 });
 
 test('a request that takes routers down again and again is given up', async () => {
-  const held = gateway.routers.filter((router) => gateway.leases.get(router)?.held);
+  const held = members();
   let deaths = 0;
   for (const router of held) router.endAlways();
   const text = await (await gateway.fetch('/v1/chat/completions', { ...ask, stream: true })).text();

@@ -52,3 +52,8 @@ export function rowOwners(items: readonly BatchItem[]): Int32Array {
   }
   return owners;
 }
+
+/** Micro-batches that a decode step of `count` sequences is split into. */
+export function numMicroBatches(count: number, microBatches: number, microBatchMin: number): number {
+  return Math.max(1, Math.min(microBatches, Math.floor(count / microBatchMin)));
+}

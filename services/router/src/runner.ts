@@ -1,6 +1,6 @@
 import { type Clock, fail, type GuildhallError, toGuildhallError } from '@guildhall/common';
 import type { KvPool, Lane, Sample, SamplerState, StatePool, StepBuffers } from '@guildhall/native';
-import { type BatchItem, buildBatch, rowOwners } from './batch.ts';
+import { type BatchItem, buildBatch, numMicroBatches, rowOwners } from './batch.ts';
 import type { DispatchContext, RemoteExperts, StepDispatch } from './experts/dispatch.ts';
 import type { ExpertView } from './experts/placement-view.ts';
 import type { WorkerLink } from './experts/worker-link.ts';
@@ -55,7 +55,7 @@ export interface ModelRunnerOptions {
   prefillBuffers: StepBuffers;
   /** One for each micro-batch of a decode step. */
   decodeBuffers: readonly StepBuffers[];
-  /** A decode step of at least twice as many sequences is split into micro-batches. */
+  /** Sequences of a micro-batch at least. */
   microBatchMin: number;
 }
 
@@ -97,7 +97,7 @@ export class ModelRunner implements StepRunner {
   async decode(plan: DecodePlan, view: ExpertView<WorkerLink>): Promise<{ outcomes: Outcome[]; ms: number }> {
     const begun = this.#o.clock.monotonicMs();
     const step = this.#nextStep();
-    const groups = splitEvenly(plan.seqs, this.#numMicroBatches(plan.seqs.length));
+    const groups = splitEvenly(plan.seqs, numMicroBatches(plan.seqs.length, this.#o.decodeBuffers.length, this.#o.microBatchMin));
     const runs = groups.map((seqs, index) => {
       const items = seqs.map((seq) => ({ seq, chunk: seq.nextChunk(1), logitRows: 1, completes: true }));
       const buffers = this.#o.decodeBuffers[index];
@@ -106,11 +106,6 @@ export class ModelRunner implements StepRunner {
     });
     const outcomes = (await Promise.all(runs)).flat();
     return { outcomes, ms: this.#o.clock.monotonicMs() - begun };
-  }
-
-  #numMicroBatches(numSequences: number): number {
-    const most = Math.floor(numSequences / this.#o.microBatchMin);
-    return Math.max(1, Math.min(this.#o.decodeBuffers.length, most));
   }
 
   /** Step numbers are u32 on the wire; one that comes round again is long done. */

@@ -35,8 +35,6 @@ struct PairLanes16 {
   }
 };
 
-inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
-
 #elif defined(GUILDHALL_ISA_AVX2)
 
 struct Lanes16 {
@@ -66,8 +64,6 @@ struct PairLanes16 {
             {_mm256_castsi256_ps(_mm256_and_si256(lo, mask)), _mm256_castsi256_ps(_mm256_and_si256(hi, mask))}};
   }
 };
-
-inline void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 #else
 
@@ -105,8 +101,6 @@ struct PairLanes16 {
     return r;
   }
 };
-
-inline void prefetch(const void*) {}
 
 #endif
 

@@ -92,7 +92,7 @@ struct Buffers {
         scores(query + kQueryBlock * dim),
         keys(scores + kQueryBlock * kPageTokens),
         values(keys + dim * kPageTokens),
-        small(values + dim * kPageTokens),
+        small(values + (dim + kValuePad) * kPageTokens),
         running(small + 3 * kQueryBlock),
         split(small + 3 * kQueryBlock + s.partialFloats) {}
 };
@@ -172,19 +172,20 @@ class BlockAttention {
     const int64_t most = minInt(kPageTokens, block_.mostVisible() - token);
     const float* keys = nullptr;
     const float* values = nullptr;
-    locatePage(token, most, keys, values);
+    int64_t valueRow = 0;
+    locatePage(token, most, keys, values, valueRow);
     const int64_t rows = block_.count() - first;
     const Product scores{buf_.query + first * dim_, dim_, 1, keys, kPageTokens, buf_.scores + first * kPageTokens, kPageTokens};
     const int64_t dim = dim_;
     multiply<Start::Zero>(scores, rows, roundUp(most, kLanes), [dim](int64_t) { return dim; });
     softmaxPage(token, first, to);
-    const Product weighted{buf_.scores + first * kPageTokens, kPageTokens, 1, values, dim_, to.acc + first * paddedDim_, paddedDim_, buf_.small + kQueryBlock + first};
+    const Product weighted{buf_.scores + first * kPageTokens, kPageTokens, 1, values, valueRow, to.acc + first * paddedDim_, paddedDim_, buf_.small + kQueryBlock + first};
     const QueryBlock& block = block_;
     multiply<Start::Scaled>(weighted, rows, dim_, [&block, first, token](int64_t m) { return minInt(kPageTokens, block.visible(first + m) - token); });
   }
 
   /** K and V of the page that holds `token` as floats, widened into the buffers when stored as bf16. */
-  void locatePage(int64_t token, int64_t most, const float*& keys, const float*& values) {
+  void locatePage(int64_t token, int64_t most, const float*& keys, const float*& values, int64_t& valueRow) {
     const KvView& kv = args_.kv;
     const int64_t page = args_.batch.pageTable[block_.seq * args_.batch.maxPages + token / kPageTokens];
     const int64_t head = dim_ * kPageTokens;
@@ -193,10 +194,12 @@ class BlockAttention {
     if (!kv.bf16) {
       keys = static_cast<const float*>(kv.base) + keyOffset;
       values = static_cast<const float*>(kv.base) + valueOffset;
+      valueRow = dim_;
       return;
     }
     widenInto(static_cast<const Bf16*>(kv.base) + keyOffset, buf_.keys, head);
-    widenInto(static_cast<const Bf16*>(kv.base) + valueOffset, buf_.values, most * dim_);
+    valueRow = dim_ + kValuePad;
+    for (int64_t j = 0; j < most; ++j) widenInto(static_cast<const Bf16*>(kv.base) + valueOffset + j * dim_, buf_.values + j * valueRow, dim_);
     keys = buf_.keys;
     values = buf_.values;
   }

@@ -11,6 +11,9 @@ namespace guildhall {
 /** Query vectors (row, head) that share the loads of a page. */
 constexpr int64_t kQueryBlock = 64;
 
+/** Floats between the rows of widened values beyond headDim: rows a power of two apart would collide in the cache. */
+constexpr int64_t kValuePad = 16;
+
 struct AttentionShape {
   /** Query heads and rows of a block; their product is at most kQueryBlock. */
   int64_t blockHeads;
@@ -36,7 +39,7 @@ static inline __attribute__((always_inline)) AttentionShape attentionShape(int64
   s.paddedDim = (headDim + 15) / 16 * 16;
   s.partialFloats = kQueryBlock * (s.paddedDim + 2);
   // Scaled queries, two triples, scores of a page, widened K and V of a page, three small rows.
-  s.threadFloats = kQueryBlock * headDim + 2 * s.partialFloats + kQueryBlock * kPageTokens + 2 * headDim * kPageTokens + 3 * kQueryBlock;
+  s.threadFloats = kQueryBlock * headDim + 2 * s.partialFloats + kQueryBlock * kPageTokens + (2 * headDim + kValuePad) * kPageTokens + 3 * kQueryBlock;
   s.partials = 6 * static_cast<int64_t>(threads);
   return s;
 }

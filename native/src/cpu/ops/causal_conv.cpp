@@ -7,7 +7,9 @@ namespace guildhall::GUILDHALL_ISA {
 
 namespace {
 
-constexpr int64_t kChannelBlock = 256;
+// Channels of a task: rows are far apart, so a longer run on each is kinder to the prefetcher and the TLB.
+constexpr int64_t kMinChannels = 256;
+constexpr int64_t kMaxChannels = 2048;
 constexpr int64_t kMaxKernel = 8;
 
 /** One sequence's rows over channels [first, first + width); then the state moves on. */
@@ -39,13 +41,15 @@ void convolveBlock(const CausalConvArgs& args, int64_t seq, int64_t first, int64
 }  // namespace
 
 void causalConv(ParallelFor& par, const CausalConvArgs& args) {
-  const int64_t blocks = ceilDiv(args.channels, kChannelBlock);
+  const int64_t share = ceilDiv(args.batch.numSeqs * args.channels, 4 * par.threads());
+  const int64_t block = minInt(kMaxChannels, maxInt(kMinChannels, roundUp(share, 4 * kLanes)));
+  const int64_t blocks = ceilDiv(args.channels, block);
   par.run(args.batch.numSeqs * blocks, [&](int64_t begin, int64_t end, int) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t seq = task / blocks;
-      const int64_t first = task % blocks * kChannelBlock;
+      const int64_t first = task % blocks * block;
       if (args.batch.stateSlot[seq] < 0 || args.batch.rowCount[seq] == 0) continue;
-      convolveBlock(args, seq, first, minInt(kChannelBlock, args.channels - first));
+      convolveBlock(args, seq, first, minInt(block, args.channels - first));
     }
   });
 }

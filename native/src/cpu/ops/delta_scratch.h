@@ -8,10 +8,10 @@
 
 namespace guildhall {
 
-/** K transposed, two chunk x chunk matrices, D, and three rows of a chunk. */
+/** K transposed (or a slice of S), four chunk x chunk matrices, D and O, and three rows of a chunk. */
 static inline __attribute__((always_inline)) int64_t deltaThreadFloats(int64_t keyDim, int64_t valueDim) {
   const int64_t c = kDeltaChunk;
-  return keyDim * c + 2 * c * c + c * ((valueDim + 15) / 16 * 16) + 4 * c;
+  return keyDim * c + 4 * c * c + 2 * c * ((valueDim + 15) / 16 * 16) + 3 * c;
 }
 
 }  // namespace guildhall

@@ -8,15 +8,22 @@
 
 namespace guildhall::GUILDHALL_ISA {
 
+// Tall tiles for many rows, wide ones for few: enough independent chains to hide the latency of fma, in registers.
 #if defined(GUILDHALL_ISA_AVX512)
-constexpr int kTileRows = 4;
-constexpr int kTileVecs = 4;
+constexpr int kTallRows = 8;
+constexpr int kTallVecs = 2;
+constexpr int kWideRows = 4;
+constexpr int kWideVecs = 4;
 #elif defined(GUILDHALL_ISA_AVX2)
-constexpr int kTileRows = 2;
-constexpr int kTileVecs = 2;
+constexpr int kTallRows = 4;
+constexpr int kTallVecs = 1;
+constexpr int kWideRows = 2;
+constexpr int kWideVecs = 2;
 #else
-constexpr int kTileRows = 1;
-constexpr int kTileVecs = 1;
+constexpr int kTallRows = 2;
+constexpr int kTallVecs = 1;
+constexpr int kWideRows = 1;
+constexpr int kWideVecs = 1;
 #endif
 
 /** Where c starts: at zero, as it is, or as it is times a factor per row. */
@@ -97,16 +104,27 @@ static GH_INLINE void tileRows(const Product& p, int64_t row, int64_t col, Mask1
 template <Start S, int NV, bool Masked, typename Depth>
 static void columnPanel(const Product& p, int64_t rows, int64_t col, Mask16 last, Depth depth) {
   int64_t row = 0;
-  for (; row + kTileRows <= rows; row += kTileRows) tileRows<S, kTileRows, NV, Masked>(p, row, col, last, depth);
+  if constexpr (NV <= kTallVecs) {
+    for (; row + kTallRows <= rows; row += kTallRows) tileRows<S, kTallRows, NV, Masked>(p, row, col, last, depth);
+  }
+  for (; row + kWideRows <= rows; row += kWideRows) tileRows<S, kWideRows, NV, Masked>(p, row, col, last, depth);
   for (; row < rows; ++row) tileRows<S, 1, NV, Masked>(p, row, col, last, depth);
+}
+
+/** Panels of NV vectors from `col` on, as many as fit; returns the first column that is left. */
+template <Start S, int NV, typename Depth>
+static int64_t columnPanels(const Product& p, int64_t rows, int64_t col, int64_t cols, Depth depth) {
+  for (; col + NV * kLanes <= cols; col += NV * kLanes) columnPanel<S, NV, false>(p, rows, col, 0xffffu, depth);
+  return col;
 }
 
 /** Rows [0, rows), columns [0, cols), row m over k in [0, depth(m)), depths ascending. */
 template <Start S, typename Depth>
 static void multiply(const Product& p, int64_t rows, int64_t cols, Depth depth) {
   int64_t col = 0;
-  for (; col + kTileVecs * kLanes <= cols; col += kTileVecs * kLanes) columnPanel<S, kTileVecs, false>(p, rows, col, 0xffffu, depth);
-  for (; col + kLanes <= cols; col += kLanes) columnPanel<S, 1, false>(p, rows, col, 0xffffu, depth);
+  if (rows < kTallRows) col = columnPanels<S, kWideVecs>(p, rows, col, cols, depth);
+  col = columnPanels<S, kTallVecs>(p, rows, col, cols, depth);
+  col = columnPanels<S, 1>(p, rows, col, cols, depth);
   if (col < cols) columnPanel<S, 1, true>(p, rows, col, firstLanes(cols - col), depth);
 }
 

@@ -1,4 +1,4 @@
-import { authMetadata, channelCredentials, channelOptions, fromGrpc } from '@guildhall/common';
+import { authMetadata, channelCredentials, channelOptions, fromGrpc, systemClock } from '@guildhall/common';
 import { router } from '@guildhall/proto';
 import type { RunSecrets } from './state-dir.ts';
 
@@ -12,7 +12,7 @@ export async function getRouterInfo(address: string, secrets: RunSecrets): Promi
   );
   try {
     return await new Promise<router.RouterInfo>((resolve, reject) => {
-      client.getInfo({}, authMetadata(security), { deadline: Date.now() + 3000 }, (error, info) => {
+      client.getInfo({}, authMetadata(security), { deadline: systemClock.nowMs() + 3000 }, (error, info) => {
         if (error !== null) reject(fromGrpc(error));
         else resolve(info);
       });

@@ -1,5 +1,11 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { Metadata, ResponderBuilder, ServerInterceptingCall, type ServerInterceptor, ServerListenerBuilder } from '@grpc/grpc-js';
+import {
+  Metadata,
+  ResponderBuilder,
+  ServerInterceptingCall,
+  type ServerInterceptor,
+  ServerListenerBuilder,
+} from '@grpc/grpc-js';
 import { fail, toGrpc } from '../errors.ts';
 
 function digest(text: string): Buffer {
@@ -25,7 +31,11 @@ export function tokenInterceptor(token: string): ServerInterceptor {
       .withOnReceiveMetadata((metadata, next) => {
         const given = metadata.get('authorization')[0];
         if (typeof given === 'string' && sameSecret(given, `Bearer ${token}`)) return next(metadata);
-        const { code, details, metadata: trailer } = toGrpc(fail('unauthorized', 'the cluster token is missing or wrong'));
+        const {
+          code,
+          details,
+          metadata: trailer,
+        } = toGrpc(fail('unauthorized', 'the cluster token is missing or wrong'));
         call.sendStatus({ code, details, metadata: trailer });
       })
       .build();

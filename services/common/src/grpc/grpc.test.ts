@@ -26,7 +26,10 @@ const echo: Handler = (stream) => {
   stream.on('error', () => undefined);
 };
 
-async function serve(config: GrpcServerConfig, handler: Handler = echo): Promise<{ address: string; stop: () => Promise<void> }> {
+async function serve(
+  config: GrpcServerConfig,
+  handler: Handler = echo,
+): Promise<{ address: string; stop: () => Promise<void> }> {
   const server = createGrpcServer(config, LIMIT);
   server.addService({ stream: identityBidiDefinition(PATH) }, { stream: handler });
   const address = await bindGrpcServer(server, '127.0.0.1:0');
@@ -41,10 +44,18 @@ interface Call {
 }
 
 function call(address: string, config: GrpcServerConfig, metadata = authMetadata(config), limit = LIMIT): Call {
-  const client = new Client(address, channelCredentials(config), { ...channelOptions(limit), 'grpc.ssl_target_name_override': 'worker.test' });
+  const client = new Client(address, channelCredentials(config), {
+    ...channelOptions(limit),
+    'grpc.ssl_target_name_override': 'worker.test',
+  });
   const stream = openIdentityStream(client, PATH, metadata);
   const failed = new Promise<GuildhallError>((resolve) => stream.on('error', (err) => resolve(fromGrpc(err))));
-  return { stream, failed, next: () => new Promise((resolve) => stream.once('data', resolve)), close: () => client.close() };
+  return {
+    stream,
+    failed,
+    next: () => new Promise((resolve) => stream.once('data', resolve)),
+    close: () => client.close(),
+  };
 }
 
 test('bytes cross a stream as they are, whatever their size', async () => {
@@ -73,7 +84,10 @@ test('a server whose windows did not take effect does not start', async () => {
   const server = createGrpcServer(PLAIN, LIMIT);
   const internals = server as unknown as { commonServerOptions: { settings: { initialWindowSize: number } } };
   internals.commonServerOptions.settings.initialWindowSize = 65_535;
-  await assert.rejects(bindGrpcServer(server, '127.0.0.1:0'), { code: 'internal', message: /receive windows are 65535/ });
+  await assert.rejects(bindGrpcServer(server, '127.0.0.1:0'), {
+    code: 'internal',
+    message: /receive windows are 65535/,
+  });
 });
 
 test('a server of another origin is refused', async () => {
@@ -109,7 +123,11 @@ test('without the cluster token a call is refused before its handler runs', asyn
     calls += 1;
     echo(stream);
   });
-  for (const metadata of [new Metadata(), authMetadata({ clusterToken: 'wrong-token' }), authMetadata({ clusterToken: 'right-toke' })]) {
+  for (const metadata of [
+    new Metadata(),
+    authMetadata({ clusterToken: 'wrong-token' }),
+    authMetadata({ clusterToken: 'right-toke' }),
+  ]) {
     const client = call(server.address, PLAIN, metadata);
     client.stream.write(Buffer.from('hello'));
     assert.equal((await client.failed).code, 'unauthorized');
@@ -144,14 +162,36 @@ test('an error of a handler reaches the caller with its code and field', async (
 
 test('an address that is taken is a configuration error', async () => {
   const server = await serve(PLAIN);
-  await assert.rejects(bindGrpcServer(createGrpcServer(PLAIN, LIMIT), server.address), { code: 'config_invalid', field: 'listen' });
+  await assert.rejects(bindGrpcServer(createGrpcServer(PLAIN, LIMIT), server.address), {
+    code: 'config_invalid',
+    field: 'listen',
+  });
   await server.stop();
 });
 
 function makeCertificates(): GrpcServerConfig {
   const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')];
   const subject = ['-subj', '/CN=worker.test', '-addext', 'subjectAltName=DNS:worker.test'];
-  execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-keyout', key, '-out', cert, ...subject], { stdio: 'ignore' });
+  execFileSync(
+    'openssl',
+    [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-days',
+      '2',
+      '-keyout',
+      key,
+      '-out',
+      cert,
+      ...subject,
+    ],
+    { stdio: 'ignore' },
+  );
   return { clusterToken: null, tlsCert: cert, tlsKey: key, tlsCa: cert };
 }
 
@@ -174,8 +214,18 @@ test('with certificates both sides show theirs, and plaintext is refused', async
 });
 
 test('TLS files are checked at the start', () => {
-  assert.throws(() => createGrpcServer({ ...PLAIN, tlsCert: join(dir, 'none') }, LIMIT), { code: 'config_invalid', field: 'tlsKey' });
+  assert.throws(() => createGrpcServer({ ...PLAIN, tlsCert: join(dir, 'none') }, LIMIT), {
+    code: 'config_invalid',
+    field: 'tlsKey',
+  });
   const missing = { ...PLAIN, tlsCert: join(dir, 'none'), tlsKey: join(dir, 'none') };
-  assert.throws(() => createGrpcServer(missing, LIMIT), { code: 'config_invalid', field: 'tlsCert', message: /cannot be read/ });
-  assert.throws(() => channelCredentials({ ...PLAIN, tlsCa: join(dir, 'none') }), { code: 'config_invalid', field: 'tlsCa' });
+  assert.throws(() => createGrpcServer(missing, LIMIT), {
+    code: 'config_invalid',
+    field: 'tlsCert',
+    message: /cannot be read/,
+  });
+  assert.throws(() => channelCredentials({ ...PLAIN, tlsCa: join(dir, 'none') }), {
+    code: 'config_invalid',
+    field: 'tlsCa',
+  });
 });

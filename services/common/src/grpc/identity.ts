@@ -16,6 +16,10 @@ export function identityBidiDefinition(path: string): MethodDefinition<Buffer, B
 }
 
 /** Opens such a method on a client. */
-export function openIdentityStream(client: Client, path: string, metadata: Metadata): ClientDuplexStream<Buffer, Buffer> {
+export function openIdentityStream(
+  client: Client,
+  path: string,
+  metadata: Metadata,
+): ClientDuplexStream<Buffer, Buffer> {
   return client.makeBidiStreamRequest(path, same, same, metadata);
 }

@@ -1,5 +1,5 @@
 import type { SecureClientSessionOptions } from 'node:http2';
-import { Server, ServerCredentials, type ServerOptions } from '@grpc/grpc-js';
+import { logVerbosity, Server, ServerCredentials, type ServerOptions, setLogVerbosity } from '@grpc/grpc-js';
 import { systemClock } from '../clock.ts';
 import { fail } from '../errors.ts';
 import { formatHostPort, parseHostPort } from '../service-options.ts';
@@ -35,6 +35,8 @@ function credentialsOf(config: GrpcServerConfig): Pick<ServerSetup, 'credentials
  */
 export function createGrpcServer(config: GrpcServerConfig, options: { maxMessageBytes: number }): Server {
   checkMessageLimit(options.maxMessageBytes);
+  // What it would print as plain text on stderr also reaches callers and handlers as errors.
+  setLogVerbosity(logVerbosity.NONE);
   const { credentials, probeTls } = credentialsOf(config);
   const serverOptions: ServerOptions = {
     'grpc.max_receive_message_length': options.maxMessageBytes,

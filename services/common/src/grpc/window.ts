@@ -1,5 +1,11 @@
 import { EventEmitter, once } from 'node:events';
-import { type ClientHttp2Session, connect, type Http2Server, type Http2Session, type SecureClientSessionOptions } from 'node:http2';
+import {
+  type ClientHttp2Session,
+  connect,
+  type Http2Server,
+  type Http2Session,
+  type SecureClientSessionOptions,
+} from 'node:http2';
 import type { Server, ServerCredentials } from '@grpc/grpc-js';
 import { systemClock } from '../clock.ts';
 import { errorMessage, fail } from '../errors.ts';
@@ -50,7 +56,10 @@ export class ServerWindow {
   async verify(address: string, tls: SecureClientSessionOptions | null): Promise<WindowState> {
     const state = await this.#probe(address, tls);
     if (state.stream < WINDOW_BYTES || state.connection < WINDOW_BYTES) {
-      throw fail('internal', `receive windows are ${state.stream} and ${state.connection} bytes instead of ${WINDOW_BYTES}`);
+      throw fail(
+        'internal',
+        `receive windows are ${state.stream} and ${state.connection} bytes instead of ${WINDOW_BYTES}`,
+      );
     }
     return state;
   }

@@ -22,10 +22,21 @@ test('a client and a subscription find a server that was killed and came back', 
   const seen: ClusterEvent[] = [];
   const stop = events.on((event) => void seen.push(event));
   try {
-    const publish = (message: string): Promise<boolean> => redis.publish(keys.events, message).then((n) => n > 0, () => false);
+    const publish = (message: string): Promise<boolean> =>
+      redis.publish(keys.events, message).then(
+        (n) => n > 0,
+        () => false,
+      );
     await eventually(() => publish('members'), 'subscription');
     await server.kill();
-    await eventually(() => redis.get('x').then(() => false, () => true), 'failure');
+    await eventually(
+      () =>
+        redis.get('x').then(
+          () => false,
+          () => true,
+        ),
+      'failure',
+    );
     await server.restart();
     await eventually(() => publish('epoch'), 'subscription again');
     await publish('leave:expert/a/b');
@@ -49,13 +60,27 @@ test('commands to a server that hangs fail, and work again when it goes on', asy
   const server = await RedisServer.start();
   const redis = connectRedis(server.url, options);
   try {
-    await eventually(() => redis.set('x', '1').then(() => true, () => false), 'connection');
+    await eventually(
+      () =>
+        redis.set('x', '1').then(
+          () => true,
+          () => false,
+        ),
+      'connection',
+    );
     server.pause();
     await assert.rejects(redis.get('x'));
     // Longer than the socket timeout: connections are replaced while the server hangs.
     for (let i = 0; i < 5; i++) await redis.get('x').catch(() => systemClock.sleep(200));
     server.resume();
-    await eventually(() => redis.get('x').then((value) => value === '1', () => false), 'answers');
+    await eventually(
+      () =>
+        redis.get('x').then(
+          (value) => value === '1',
+          () => false,
+        ),
+      'answers',
+    );
   } finally {
     redis.disconnect();
     await server.stop();

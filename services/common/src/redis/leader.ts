@@ -62,7 +62,9 @@ export class LeaderLock {
     const { redis, keys, owner, clock, logger } = this.#options;
     const askedMs = clock.monotonicMs();
     try {
-      const fence = Number(await runScript(redis, 'leader-acquire', [keys.leader, keys.leaderFence], [owner, this.#leaseMs]));
+      const fence = Number(
+        await runScript(redis, 'leader-acquire', [keys.leader, keys.leaderFence], [owner, this.#leaseMs]),
+      );
       if (fence === 0) return this.#set(null);
       this.#expiry?.cancel();
       // Counted from before the request, so that this process gives up first.

@@ -22,14 +22,20 @@ export class LoadStore {
 
   /** Throws `redis_unavailable`. */
   async report(reporter: string, bytes: Uint8Array, ttlMs: number = LOAD_TTL_MS): Promise<void> {
-    await runScript(this.#redis, 'load-report', [this.#keys.load(reporter), this.#keys.loads], [reporter, bytes, ttlMs]);
+    await runScript(
+      this.#redis,
+      'load-report',
+      [this.#keys.load(reporter), this.#keys.loads],
+      [reporter, bytes, ttlMs],
+    );
   }
 
   /** Sorted by reporter. Throws `redis_unavailable`. */
   async read(): Promise<StoredLoad[]> {
     const flat = (await runScript(this.#redis, 'loads-read', [this.#keys.loads], [this.#keys.loadPrefix])) as Buffer[];
     const loads: StoredLoad[] = [];
-    for (let i = 0; i + 1 < flat.length; i += 2) loads.push({ reporter: String(flat[i]), bytes: flat[i + 1] ?? Buffer.alloc(0) });
+    for (let i = 0; i + 1 < flat.length; i += 2)
+      loads.push({ reporter: String(flat[i]), bytes: flat[i + 1] ?? Buffer.alloc(0) });
     return loads.sort((a, b) => (a.reporter < b.reporter ? -1 : 1));
   }
 }

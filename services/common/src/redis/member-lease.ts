@@ -86,7 +86,10 @@ export class MemberLease {
     const { redis, keys, kind, id, incarnation, value } = this.#options;
     try {
       const args = [`${kind}/${id}`, String(incarnation), this.#leaseMs, value(), keys.events];
-      const [joined, leftMs] = (await runScript(redis, 'member-join', [keys.member(kind, id), keys.members], args)) as [number, number];
+      const [joined, leftMs] = (await runScript(redis, 'member-join', [keys.member(kind, id), keys.members], args)) as [
+        number,
+        number,
+      ];
       return joined === 1 ? 'joined' : leftMs;
     } catch (err) {
       if (isGuildhallError(err) && err.code === 'redis_unavailable') return 'away';
@@ -128,7 +131,12 @@ export class MemberLease {
     this.#held = false;
     const { redis, keys, kind, id, incarnation, logger } = this.#options;
     try {
-      await runScript(redis, 'member-leave', [keys.member(kind, id), keys.members], [`${kind}/${id}`, String(incarnation), keys.events]);
+      await runScript(
+        redis,
+        'member-leave',
+        [keys.member(kind, id), keys.members],
+        [`${kind}/${id}`, String(incarnation), keys.events],
+      );
     } catch (err) {
       logger.warn({ reason: errorMessage(err) }, 'could not leave; the lease will expire');
     }

@@ -113,7 +113,12 @@ export class MemberView {
   async #poll(): Promise<void> {
     const { redis, keys, logger } = this.#options;
     try {
-      const answer = await runScript(redis, 'members-read', [keys.members, keys.generation], [keys.memberPrefix, randomUUID()]);
+      const answer = await runScript(
+        redis,
+        'members-read',
+        [keys.members, keys.generation],
+        [keys.memberPrefix, randomUUID()],
+      );
       this.#apply(parseSnapshot(answer));
     } catch (err) {
       if (!this.#stale) {
@@ -148,7 +153,8 @@ function sameMembers(a: Map<string, MemberEntry>, b: Map<string, MemberEntry>): 
   if (a.size !== b.size) return false;
   for (const [tag, entry] of a) {
     const other = b.get(tag);
-    if (other === undefined || other.incarnation !== entry.incarnation || !other.value.equals(entry.value)) return false;
+    if (other === undefined || other.incarnation !== entry.incarnation || !other.value.equals(entry.value))
+      return false;
   }
   return true;
 }

@@ -4,11 +4,11 @@ import { systemClock } from '../clock.ts';
 import { newIncarnation } from '../lifecycle.ts';
 import { eventually, RedisServer, silentLogger } from '../testing/index.ts';
 import { Cluster } from './cluster.ts';
-import { MemberLease } from './member-lease.ts';
+import type { MemberLease } from './member-lease.ts';
 import { MemberView } from './member-view.ts';
 import { runScript } from './scripts.ts';
 
-const LEASE = { leaseMs: 900, renewMs: 200 };
+const LEASE = { leaseMs: 1800, renewMs: 200 };
 const logger = silentLogger();
 let server: RedisServer;
 let closing: (() => Promise<void>)[];
@@ -69,10 +69,21 @@ function lease(of: Cluster, id: string, options: { kind?: string; incarnation?: 
 async function abandoned(of: Cluster, id: string, incarnation: bigint): Promise<void> {
   const { redis, keys } = of;
   const args = [`expert/${id}`, String(incarnation), LEASE.leaseMs, Buffer.from('dead'), keys.events];
-  await eventually(() => runScript(redis, 'member-join', [keys.member('expert', id), keys.members], args).then(() => true, () => false), 'abandoned lease');
+  await eventually(
+    () =>
+      runScript(redis, 'member-join', [keys.member('expert', id), keys.members], args).then(
+        () => true,
+        () => false,
+      ),
+    'abandoned lease',
+  );
 }
 
-const ids = (seen: MemberView): string => seen.members().map((member) => `${member.kind}/${member.id}=${member.value.toString()}`).join(' ');
+const ids = (seen: MemberView): string =>
+  seen
+    .members()
+    .map((member) => `${member.kind}/${member.id}=${member.value.toString()}`)
+    .join(' ');
 
 test('members join, change and leave, and views follow', async () => {
   const seen = await view(cluster());
@@ -112,10 +123,13 @@ test('an id that lives is refused; one that its owner left behind is waited for'
   const heir = lease(home, 'b', { incarnation: 8n });
   await heir.lease.join();
   const seen = await view(home);
-  assert.deepEqual(seen.members().map((m) => [m.id, m.incarnation === 8n]), [
-    ['a', false],
-    ['b', true],
-  ]);
+  assert.deepEqual(
+    seen.members().map((m) => [m.id, m.incarnation === 8n]),
+    [
+      ['a', false],
+      ['b', true],
+    ],
+  );
 });
 
 test('an incarnation that was replaced is told, and its leave does not end the other', async () => {
@@ -124,7 +138,12 @@ test('an incarnation that was replaced is told, and its leave does not end the o
   await old.lease.join();
   await home.redis.del(home.keys.member('expert', 'a'));
   const args = ['expert/a', '2', 60_000, Buffer.from('new'), home.keys.events];
-  const [joined] = (await runScript(home.redis, 'member-join', [home.keys.member('expert', 'a'), home.keys.members], args)) as [number];
+  const [joined] = (await runScript(
+    home.redis,
+    'member-join',
+    [home.keys.member('expert', 'a'), home.keys.members],
+    args,
+  )) as [number];
   if (joined === 0) return; // The old one renewed in between and holds it rightly.
   await eventually(() => old.lost.length === 1, 'the loss');
   assert.equal((old.lost[0] as Error & { code: string }).code, 'id_in_use');
@@ -151,7 +170,10 @@ test('while Redis is away the list stays and says so; it comes back empty and no
   await eventually(() => !seen.stale, 'fresh');
   await systemClock.sleep(LEASE.leaseMs * 2);
   assert.equal(ids(seen), full);
-  assert.deepEqual(sizes.filter((size) => size < 2), []);
+  assert.deepEqual(
+    sizes.filter((size) => size < 2),
+    [],
+  );
 });
 
 test('data lost without an outage counts as one too', async () => {

@@ -19,7 +19,12 @@ export interface StoredPlacement {
 /** Why a placement was not published. */
 export type PublishResult = 'published' | 'not_leader' | 'conflict' | 'number_taken';
 
-const RESULTS: Record<number, PublishResult> = { 1: 'published', [-1]: 'not_leader', [-2]: 'conflict', [-3]: 'number_taken' };
+const RESULTS: Record<number, PublishResult> = {
+  1: 'published',
+  [-1]: 'not_leader',
+  [-2]: 'conflict',
+  [-3]: 'number_taken',
+};
 
 /** The numbered, immutable placements. */
 export class PlacementStore {

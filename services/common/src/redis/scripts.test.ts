@@ -25,14 +25,30 @@ after(async () => {
 test('each script file is registered, and its name, head comment and text agree on the keys', () => {
   const folder = new URL('./scripts/', import.meta.url);
   const files = readdirSync(folder);
-  assert.deepEqual(files.sort(), Object.entries(SCRIPTS).map(([name, keys]) => `${name}-${keys}.lua`).sort());
+  assert.deepEqual(
+    files.sort(),
+    Object.entries(SCRIPTS)
+      .map(([name, keys]) => `${name}-${keys}.lua`)
+      .sort(),
+  );
   for (const file of files) {
     const text = readFileSync(new URL(file, folder), 'utf8');
-    const head = text.split('\n').filter((line) => line.startsWith('--')).join('\n');
-    const body = text.split('\n').filter((line) => !line.startsWith('--')).join('\n');
-    const numbers = (source: string, word: string): string[] => [...new Set([...source.matchAll(new RegExp(`${word}\\[(\\d+)\\]`, 'g'))].map((m) => m[1] ?? ''))].sort();
+    const head = text
+      .split('\n')
+      .filter((line) => line.startsWith('--'))
+      .join('\n');
+    const body = text
+      .split('\n')
+      .filter((line) => !line.startsWith('--'))
+      .join('\n');
+    const numbers = (source: string, word: string): string[] =>
+      [...new Set([...source.matchAll(new RegExp(`${word}\\[(\\d+)\\]`, 'g'))].map((m) => m[1] ?? ''))].sort();
     const keys = Number(/-(\d+)\.lua$/.exec(file)?.[1]);
-    assert.deepEqual(numbers(head, 'KEYS'), Array.from({ length: keys }, (_, i) => String(i + 1)), `${file}: KEYS in the head`);
+    assert.deepEqual(
+      numbers(head, 'KEYS'),
+      Array.from({ length: keys }, (_, i) => String(i + 1)),
+      `${file}: KEYS in the head`,
+    );
     assert.deepEqual(numbers(body, 'KEYS'), numbers(head, 'KEYS'), `${file}: KEYS used`);
     assert.deepEqual(numbers(body, 'ARGV'), numbers(head, 'ARGV'), `${file}: ARGV used`);
     assert.match(head, /-- Returns /, file);
@@ -63,7 +79,20 @@ test('a wrong number of keys is a defect, an error of Redis is redis_unavailable
 
 test('all keys of a cluster share one slot', () => {
   const keys = redisKeys('prod');
-  const names = [keys.member('expert', 'e1'), keys.members, keys.memberPrefix, keys.generation, keys.epochCurrent, keys.placement(3), keys.leader, keys.leaderFence, keys.load('r'), keys.loads, keys.status('controller'), keys.events];
+  const names = [
+    keys.member('expert', 'e1'),
+    keys.members,
+    keys.memberPrefix,
+    keys.generation,
+    keys.epochCurrent,
+    keys.placement(3),
+    keys.leader,
+    keys.leaderFence,
+    keys.load('r'),
+    keys.loads,
+    keys.status('controller'),
+    keys.events,
+  ];
   for (const name of names) assert.ok(name.startsWith('gh:{prod}:'), name);
   assert.equal(new Set(names).size, names.length);
 });

@@ -51,7 +51,8 @@ export async function runScript(
   keys: readonly string[],
   args: readonly (string | number | Uint8Array)[],
 ): Promise<unknown> {
-  if (keys.length !== SCRIPTS[name]) throw fail('internal', `script ${name} takes ${SCRIPTS[name]} keys, got ${keys.length}`);
+  if (keys.length !== SCRIPTS[name])
+    throw fail('internal', `script ${name} takes ${SCRIPTS[name]} keys, got ${keys.length}`);
   const { sha, source } = load(name);
   const rest = [keys.length, ...keys, ...args.map((arg) => (arg instanceof Uint8Array ? Buffer.from(arg) : arg))];
   try {

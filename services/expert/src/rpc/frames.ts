@@ -2,7 +2,8 @@ import { errorMessage, fail } from '@guildhall/common';
 import { experts } from '@guildhall/proto';
 
 /** A client frame as far as TypeScript reads it: rows are native code's. */
-export type ClientFrame = { kind: 'forward' } | { kind: 'hello'; hello: experts.Hello } | { kind: 'held_query' } | { kind: 'unknown' };
+export type ClientFrame =
+  { kind: 'forward' } | { kind: 'hello'; hello: experts.Hello } | { kind: 'held_query' } | { kind: 'unknown' };
 
 /** Frames other than Forward are small. */
 const MAX_CONTROL_BYTES = 64 << 10;
@@ -40,6 +41,7 @@ const WIRE_VARINT = 0;
 const WIRE_FIXED64 = 1;
 const WIRE_BYTES = 2;
 const WIRE_FIXED32 = 5;
+const COMBINE_MODE_FIELD = 9;
 const EXPERTS_FIELD = 12;
 
 interface Cursor {
@@ -58,30 +60,41 @@ function varint(cursor: Cursor): number {
   return Number.NaN;
 }
 
-/** Steps over a field's value; gives the bytes of a length-delimited one. Null where the bytes make no sense. */
-function fieldValue(cursor: Cursor, wire: number): Buffer | 'scalar' | null {
-  if (wire === WIRE_BYTES) {
-    const length = varint(cursor);
-    const begin = cursor.at;
-    cursor.at += length;
-    return cursor.at <= cursor.bytes.length ? cursor.bytes.subarray(begin, cursor.at) : null;
+/** Steps over a field's value: bytes, a varint, or 0 for a fixed number. Null where the bytes make no sense. */
+function fieldValue(cursor: Cursor, wire: number): Buffer | number | null {
+  if (wire === WIRE_VARINT) {
+    const value = varint(cursor);
+    return Number.isNaN(value) ? null : value;
   }
-  if (wire === WIRE_VARINT) return Number.isNaN(varint(cursor)) ? null : 'scalar';
-  if (wire !== WIRE_FIXED64 && wire !== WIRE_FIXED32) return null;
-  cursor.at += wire === WIRE_FIXED64 ? 8 : 4;
-  return cursor.at <= cursor.bytes.length ? 'scalar' : null;
+  const sizes: Record<number, number> = { [WIRE_FIXED64]: 8, [WIRE_FIXED32]: 4 };
+  const length = wire === WIRE_BYTES ? varint(cursor) : (sizes[wire] ?? Number.NaN);
+  const begin = cursor.at;
+  cursor.at += length;
+  if (!(cursor.at <= cursor.bytes.length)) return null;
+  return wire === WIRE_BYTES ? cursor.bytes.subarray(begin, cursor.at) : 0;
 }
 
-function findField(bytes: Buffer, wanted: number): Buffer | null {
+function findField(bytes: Buffer, wanted: number): Buffer | number | null {
   const cursor: Cursor = { bytes, at: 0 };
   while (cursor.at < bytes.length) {
     const tag = varint(cursor);
     if (Number.isNaN(tag)) return null;
     const value = fieldValue(cursor, tag % 8);
     if (value === null) return null;
-    if (Math.floor(tag / 8) === wanted && value !== 'scalar') return value;
+    if (Math.floor(tag / 8) === wanted) return value;
   }
   return null;
+}
+
+function forwardField(frame: Buffer, wanted: number): Buffer | number | null {
+  const forward = findField(frame, FORWARD_TAG >> 3);
+  return forward instanceof Buffer ? findField(forward, wanted) : null;
+}
+
+/** Combine mode of a ClientFrame{Forward}; unspecified where it cannot be read. */
+export function combineModeOf(frame: Buffer): experts.CombineMode {
+  const mode = forwardField(frame, COMBINE_MODE_FIELD);
+  return typeof mode === 'number' ? (mode as experts.CombineMode) : experts.CombineMode.COMBINE_MODE_UNSPECIFIED;
 }
 
 /**
@@ -89,8 +102,7 @@ function findField(bytes: Buffer, wanted: number): Buffer | null {
  * not one are passed over: native code has told the peer about them.
  */
 export function forEachExpert(frame: Buffer, visit: (expert: number) => void): void {
-  const forward = findField(frame, FORWARD_TAG >> 3);
-  const entries = forward === null ? null : findField(forward, EXPERTS_FIELD);
-  if (entries === null) return;
+  const entries = forwardField(frame, EXPERTS_FIELD);
+  if (!(entries instanceof Buffer)) return;
   for (let i = 0; i + 1 < entries.length; i += 2) visit(entries.readUInt16LE(i));
 }

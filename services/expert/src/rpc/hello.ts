@@ -10,7 +10,10 @@ export const PROTOCOL_MAX = 1;
 const OVERHEAD_BYTES = 4096;
 
 const ROW_FORMATS = { f32: experts.RowFormat.ROW_FORMAT_F32, bf16: experts.RowFormat.ROW_FORMAT_BF16 } as const;
-const COMBINE_MODES = { exact: experts.CombineMode.COMBINE_MODE_EXACT, partial: experts.CombineMode.COMBINE_MODE_PARTIAL } as const;
+export const COMBINE_MODES = {
+  exact: experts.CombineMode.COMBINE_MODE_EXACT,
+  partial: experts.CombineMode.COMBINE_MODE_PARTIAL,
+} as const;
 
 /** What a stream agreed on. */
 export interface Session {
@@ -33,14 +36,22 @@ function nameOf(values: Record<string | number, string | number>, value: number)
 export function acceptHello(hello: experts.Hello, own: WorkerIdentity): Session {
   checkProtocol(hello);
   if (hello.modelFingerprint !== own.fingerprint) {
-    throw fail('fingerprint_mismatch', `worker ${own.id} has checkpoint ${own.fingerprint}, router ${hello.routerId} has ${hello.modelFingerprint}`, {
-      field: 'model_fingerprint',
-    });
+    throw fail(
+      'fingerprint_mismatch',
+      `worker ${own.id} has checkpoint ${own.fingerprint}, router ${hello.routerId} has ${hello.modelFingerprint}`,
+      {
+        field: 'model_fingerprint',
+      },
+    );
   }
   if (hello.numericsId !== own.numericsId) {
-    throw fail('numerics_mismatch', `worker ${own.id} computes in ${own.numericsId}, router ${hello.routerId} in ${hello.numericsId}`, {
-      field: 'numerics_id',
-    });
+    throw fail(
+      'numerics_mismatch',
+      `worker ${own.id} computes in ${own.numericsId}, router ${hello.routerId} in ${hello.numericsId}`,
+      {
+        field: 'numerics_id',
+      },
+    );
   }
   const rowFormat = ROW_FORMATS[own.rowFormat];
   if (hello.rowFormat !== rowFormat) {
@@ -48,9 +59,18 @@ export function acceptHello(hello: experts.Hello, own: WorkerIdentity): Session 
   }
   const combine = COMBINE_MODES[own.combine];
   if (hello.combineMode !== combine) {
-    throw mismatch('combine_mode', nameOf(experts.CombineMode, combine), nameOf(experts.CombineMode, hello.combineMode));
+    throw mismatch(
+      'combine_mode',
+      nameOf(experts.CombineMode, combine),
+      nameOf(experts.CombineMode, hello.combineMode),
+    );
   }
-  return { protocol: Math.min(hello.protocolMax, PROTOCOL_MAX), lane: laneOf(hello), routerId: hello.routerId, maxReplyBytes: checkLimits(hello, own) };
+  return {
+    protocol: Math.min(hello.protocolMax, PROTOCOL_MAX),
+    lane: laneOf(hello),
+    routerId: hello.routerId,
+    maxReplyBytes: checkLimits(hello, own),
+  };
 }
 
 function mismatch(field: string, own: string, theirs: string): Error {
@@ -58,7 +78,8 @@ function mismatch(field: string, own: string, theirs: string): Error {
 }
 
 function checkProtocol(hello: experts.Hello): void {
-  if (hello.protocolMin <= PROTOCOL_MAX && hello.protocolMax >= PROTOCOL_MIN && hello.protocolMin <= hello.protocolMax) return;
+  if (hello.protocolMin <= PROTOCOL_MAX && hello.protocolMax >= PROTOCOL_MIN && hello.protocolMin <= hello.protocolMax)
+    return;
   throw mismatch('protocol', `${PROTOCOL_MIN}..${PROTOCOL_MAX}`, `${hello.protocolMin}..${hello.protocolMax}`);
 }
 
@@ -73,7 +94,11 @@ function checkLimits(hello: experts.Hello, own: WorkerIdentity): number {
   const rowsBack = own.combine === 'exact' ? own.topK : 1;
   const needed = rowBytes(own) * rowsBack + OVERHEAD_BYTES;
   if (hello.maxMessageBytes >= needed && own.maxMessageBytes >= needed) return hello.maxMessageBytes;
-  throw mismatch('max_message_bytes', `${own.maxMessageBytes} and one token needs ${needed}`, String(hello.maxMessageBytes));
+  throw mismatch(
+    'max_message_bytes',
+    `${own.maxMessageBytes} and one token needs ${needed}`,
+    String(hello.maxMessageBytes),
+  );
 }
 
 /** The worker's answer to a hello that it accepts. */

@@ -22,9 +22,12 @@ export class ExpertsService {
   }
 
   addTo(server: Server): void {
-    server.addService({ stream: identityBidiDefinition(STREAM_PATH) }, {
-      stream: (call: ServerDuplexStream<Buffer, Buffer>) => this.#accept(call),
-    });
+    server.addService(
+      { stream: identityBidiDefinition(STREAM_PATH) },
+      {
+        stream: (call: ServerDuplexStream<Buffer, Buffer>) => this.#accept(call),
+      },
+    );
   }
 
   /** Tells every router soon what is held now. */
@@ -38,7 +41,7 @@ export class ExpertsService {
   /** Ends every stream. */
   shutDown(): void {
     this.#pendingHeld?.cancel();
-    for (const stream of [...this.#streams]) stream.shutDown();
+    for (const stream of this.#streams) stream.shutDown();
   }
 
   #accept(call: ServerDuplexStream<Buffer, Buffer>): void {

@@ -4,8 +4,8 @@ import { experts } from '@guildhall/proto';
 import type { Metadata } from '@grpc/grpc-js';
 import type { Batcher } from '../batcher.ts';
 import { rowBytes, type WorkerIdentity } from '../identity.ts';
-import { forEachExpert, readClientFrame } from './frames.ts';
-import { acceptHello, helloReply, type Session } from './hello.ts';
+import { combineModeOf, forEachExpert, readClientFrame } from './frames.ts';
+import { acceptHello, COMBINE_MODES, helloReply, type Session } from './hello.ts';
 
 /** The part of a grpc-js server stream that is used. */
 export interface ByteStream {
@@ -43,7 +43,7 @@ const REPLY_OVERHEAD_BYTES = 256;
 export class ExpertStream {
   readonly #stream: ByteStream;
   readonly #ctx: StreamContext;
-  readonly #onClose: (stream: ExpertStream) => void;
+  readonly #onChange: (stream: ExpertStream, open: boolean) => void;
   readonly #helloLimit: Timer;
   #session: Session | null = null;
   #open = true;
@@ -104,14 +104,20 @@ export class ExpertStream {
   #forward(bytes: Buffer, session: Session): void {
     const header = this.#headerOf(bytes);
     if (header === null) return this.#compute(bytes, session, null);
+    const wrong = this.#disagreement(bytes, session, header);
+    if (wrong !== null) return this.#answer(bytes, REPLY_STATUS_INVALID, wrong);
+    this.#compute(bytes, session, header.layer);
+  }
+
+  /** What a well-formed Forward has against the hello, if anything. */
+  #disagreement(bytes: Buffer, session: Session, header: { numRows: number; numEntries: number }): string | null {
     const { identity } = this.#ctx;
+    if (combineModeOf(bytes) !== COMBINE_MODES[identity.combine])
+      return `combine_mode is not the ${identity.combine} of the hello`;
     const rows = identity.combine === 'exact' ? header.numEntries : header.numRows;
     const replyBytes = rows * rowBytes(identity) + REPLY_OVERHEAD_BYTES;
     const limit = Math.min(session.maxReplyBytes, identity.maxMessageBytes);
-    if (replyBytes > limit) {
-      return this.#answer(bytes, REPLY_STATUS_INVALID, `the reply would have ${replyBytes} bytes, the limit is ${limit}`);
-    }
-    this.#compute(bytes, session, header.layer);
+    return replyBytes > limit ? `the reply would have ${replyBytes} bytes, the limit is ${limit}` : null;
   }
 
   /** Null for bytes that are not a Forward: native code answers those. */
@@ -125,7 +131,9 @@ export class ExpertStream {
 
   #compute(bytes: Buffer, session: Session, layer: number | null): void {
     const { lane } = session;
-    const taken = this.#ctx.batcher.submit({
+    // Replies that the router has not taken yet count as waiting, or they would pile up here.
+    const full = this.#stream.writableLength >= this.#ctx.identity.maxQueued;
+    const taken = !full && this.#ctx.batcher.submit({
       frame: bytes,
       lane,
       owner: this,

@@ -112,7 +112,7 @@ export class GatewayUnderTest {
     this.#context?.pool.close();
     await this.#fakes?.close();
     await this.#cluster?.close();
-    for (const router of this.routers) router.kill();
+    for (const router of this.routers) await router.stop();
     await this.redis.stop();
   }
 }

@@ -83,7 +83,7 @@ export function parseModelConfig(file: string, root: Record<string, unknown>): M
     eosIds: [...new Set([...text.ids('eos_token_id'), ...top.ids('eos_token_id')])],
     fp8: parseQuantization(top, text),
     vision,
-    numMtpLayers: parseMtp(text, notices),
+    numMtpLayers: text.optionalInt('mtp_num_hidden_layers', { min: 0, max: 64 }) ?? 0,
     textConfig: text.record,
     notices,
   };
@@ -199,12 +199,6 @@ function parseVision(top: FieldReader, notices: string[]): VisionConfig | null {
     visionStartTokenId: top.optionalInt('vision_start_token_id', TOKEN_ID),
     visionEndTokenId: top.optionalInt('vision_end_token_id', TOKEN_ID),
   };
-}
-
-function parseMtp(text: FieldReader, notices: string[]): number {
-  const layers = text.optionalInt('mtp_num_hidden_layers', { min: 0, max: 64 }) ?? 0;
-  if (layers > 0) notices.push(`${layers} multi-token-prediction layer(s) are set aside`);
-  return layers;
 }
 
 function parseQuantization(top: FieldReader, text: FieldReader): boolean {

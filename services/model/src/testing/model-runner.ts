@@ -54,7 +54,10 @@ export class ModelRunner {
   static async load(dir: string, options: LoadForTestOptions = {}): Promise<ModelRunner> {
     const native = loadNative();
     const runtime = new native.Runtime({ threads: options.threads ?? 1, isa: 'auto', bf16Kernels: 'auto' });
-    const checkpoint = Checkpoint.open(dir, { mapFile: native.mapFile, onRead: options.onRead ?? null });
+    const checkpoint = Checkpoint.open(dir, {
+      mapFile: (fd, length) => native.mapFile(fd, length),
+      onRead: options.onRead ?? null,
+    });
     const { config } = checkpoint;
     const weights = options.weights ?? 'f32';
     const model = await TextModel.load({ runtime, checkpoint, config, weights });
@@ -67,14 +70,18 @@ export class ModelRunner {
    * Logits of the last token of each sequence, all computed in the same steps from an empty context.
    * @param cuts tokens of each step, the same for all sequences; whatever is left makes a last step.
    */
-  async lastLogits(sequences: readonly (readonly number[])[], cuts: readonly number[] = []): Promise<Float32Array[]> {
+  async lastLogits(
+    sequences: readonly (readonly number[])[],
+    cuts: readonly number[] = [],
+    dispatch: ExpertDispatch = this.experts,
+  ): Promise<Float32Array[]> {
     const states: Sequence[] = sequences.map((ids) => ({ ids, done: 0 }));
     for (const slot of states.keys()) this.#states?.reset(slot);
     const logits: Float32Array[] = [];
     for (const cut of [...cuts, Infinity]) {
       const counts = states.map(({ ids, done }) => Math.min(cut, ids.length - done));
       if (counts.every((count) => count === 0)) break;
-      await this.step(states, counts, 0);
+      await this.step(states, counts, 0, { dispatch });
       let row = -1;
       for (const [i, sequence] of states.entries()) {
         const count = counts[i] as number;

@@ -133,6 +133,12 @@ for (const [title, messages, ...parts] of REFUSED) {
   test(`refused: ${title}`, () => assertFails(() => render(messages), 'invalid_value', ...parts));
 }
 
+test('the string filter spells constants as Python does and leaves the rest alone', () => {
+  const spell = ChatTemplate.parse('t', '{% for v in values %}{{ v | string }};{% endfor %}{{ values | tojson }}');
+  const text = spell.render({ messages: [], addGenerationPrompt: false, values: [true, false, null, 1, 1.5, 'x'] });
+  assert.equal(text, 'True;False;None;1;1.5;x;[true, false, null, 1, 1.5, "x"]');
+});
+
 test('values nested beyond the stack and variables that hide a global are errors, not crashes', () => {
   assertFails(() => render([user('x')], { tools: [deep(5000)] }), 'invalid_value', 'messages');
   assertFails(() => render([user('x')], { raise_exception: 1 }), 'invalid_value', 'raise_exception');

@@ -55,7 +55,9 @@ export function pythonInterpreter(environment: Environment): Interpreter {
   ]);
   host.applyFilter = (operand, filter, scope) => {
     const isString = filter.type === 'Identifier' && filter.value === 'string';
-    return (isString ? byValue.get(operand.value) : undefined) ?? applyFilter(operand, filter, scope);
+    // The package keeps no value in its null.
+    const value = operand.type === 'NullValue' ? null : operand.value;
+    return (isString ? byValue.get(value) : undefined) ?? applyFilter(operand, filter, scope);
   };
   return interpreter;
 }

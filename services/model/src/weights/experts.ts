@@ -84,7 +84,21 @@ function slab(
   return { ...source, scale, rows: null };
 }
 
-/** Bytes that one routed expert takes in memory: 3 matrices of H x I, packed in the weight format. */
+/** Outputs that the kernels pack side by side. */
+const PANEL_COLUMNS = 16;
+
+/**
+ * Bytes that one routed expert takes in memory, packed in the weight format: gate and up in one matrix of H inputs and
+ * 2I outputs, down of I inputs and H outputs; outputs in panels of 16, BF16 inputs in pairs.
+ */
 export function expertBytes(config: ModelConfig, format: WeightFormat): number {
-  return 3 * config.hidden * config.moe.intermediate * (format === 'f32' ? 4 : 2);
+  const { hidden, moe } = config;
+  const pair = format === 'f32' ? 1 : 2;
+  const packed = (outputs: number, inputs: number): number =>
+    roundUp(outputs, PANEL_COLUMNS) * roundUp(inputs, pair) * (4 / pair);
+  return packed(2 * moe.intermediate, hidden) + packed(hidden, moe.intermediate);
+}
+
+function roundUp(value: number, multiple: number): number {
+  return Math.ceil(value / multiple) * multiple;
 }

@@ -15,6 +15,9 @@ const BACKOFF_CAP_MS = 2000;
 /** After a refusal there is nothing to hurry for: only a restart of the worker can change it. */
 const REFUSED_RETRY_MS = 5000;
 
+/** A peer that sends nonsense is not asked for more at once. */
+const UNREADABLE_RETRY_MS = 500;
+
 /** Tags of the frames in ServerFrame, as their first byte. */
 const TAG_REPLY = 0x12;
 
@@ -165,7 +168,7 @@ export class LaneStream {
       if (frame[0] === TAG_REPLY) this.#onReply(frame);
       else this.#onControl(experts.ServerFrame.decode(frame));
     } catch (err) {
-      this.#lose(call, `a frame that cannot be read: ${errorMessage(err)}`, REFUSED_RETRY_MS);
+      this.#lose(call, `a frame that cannot be read: ${errorMessage(err)}`, UNREADABLE_RETRY_MS);
     }
   }
 

@@ -21,7 +21,7 @@ export interface LinkContext {
   clock: Clock;
   logger: Logger;
   parseReplyHeader: (frame: Uint8Array) => ReplyHeader;
-  /** A link became ready, or stopped being it. */
+  /** A link became ready or connected, or stopped being it. */
   onState: (link: WorkerLink) => void;
   onHeld: (link: WorkerLink, held: experts.Held) => void;
   onStray: (link: WorkerLink) => void;
@@ -35,6 +35,7 @@ export class WorkerLink {
   readonly #lanes: Readonly<Record<Lane, LaneStream>>;
   readonly #identity: RouterIdentity;
   #wasReady = false;
+  #wasConnected = false;
   #closed = false;
 
   constructor(worker: WorkerAddress, context: LinkContext) {
@@ -59,6 +60,11 @@ export class WorkerLink {
   /** True when either lane is up: the worker lives. */
   get connected(): boolean {
     return this.#lanes.decode.ready || this.#lanes.prefill.ready;
+  }
+
+  /** True when the stream of a lane is up. */
+  up(lane: Lane): boolean {
+    return this.#lanes[lane].ready;
   }
 
   /** Why it is not ready. */
@@ -115,10 +121,12 @@ export class WorkerLink {
   }
 
   #onState(context: LinkContext): void {
-    const ready = this.ready;
-    if (ready === this.#wasReady) return;
+    const { ready, connected } = this;
+    const wasReady = this.#wasReady;
+    if (ready === wasReady && connected === this.#wasConnected) return;
     this.#wasReady = ready;
-    if (ready) {
+    this.#wasConnected = connected;
+    if (ready && !wasReady) {
       context.logger.info({ worker: this.id, address: this.address }, 'worker connected');
       this.queryHeld();
     }

@@ -174,9 +174,11 @@ export class Scheduler {
 
   /** Strictly in order of urgency: who does not fit holds up those behind, so that nobody is overtaken for ever. */
   #admit(): void {
-    for (let head = this.#waiting[0]; head !== undefined; head = this.#waiting[0]) {
-      if (!this.#fits(head) && !this.#makeRoom(head)) return;
-      this.#waiting.shift();
+    for (;;) {
+      // One whose reader is still slow after it was preempted could do nothing with pages.
+      const head = this.#waiting.find((seq) => !seq.sink.congested());
+      if (head === undefined || (!this.#fits(head) && !this.#makeRoom(head))) return;
+      removeFrom(this.#waiting, head);
       head.table.grow(this.pool, head.numTokens);
       head.slot = this.slots.allocate(head.key);
       head.phase = 'prefill';

@@ -1,0 +1,176 @@
+"""Measures the exported checkpoint (BF16 weights, float32 maths) and writes eval/report.json."""
+
+import argparse
+import json
+import math
+import re
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from common import MODEL_DIR, load_template, load_tokenizer
+from data.mix import Mixer
+from data.recall import raw_recall
+from model import TinyModel
+
+SEED = 4242
+LENGTHS = (64, 128, 256, 512)
+
+
+def load_model(folder):
+    """The model with the weights of both shards, as float32."""
+    tensors = {}
+    for file in sorted(folder.glob("model-*.safetensors")):
+        tensors |= {k: v.float() for k, v in load_file(str(file)).items()}
+    model = TinyModel()
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+class Evaluator:
+    """The model with its tokenizer and template."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.model, self.tok, self.template = load_model(folder), load_tokenizer(folder), load_template(folder)
+        self.size = self.tok.get_vocab_size()
+        self.ends = [self.tok.token_to_id(t) for t in ("<|im_end|>", "<|endoftext|>")]
+
+    def logits(self, hidden):
+        """Logits without the padding rows of the vocabulary."""
+        return F.linear(hidden, self.model.lm_head.weight[: self.size])
+
+    def hidden(self, ids):
+        """Hidden states [T, H] of one list of ids; pads to whole chunks."""
+        pad = -len(ids) % self.model.s.chunk
+        row = torch.tensor([ids + [0] * pad])
+        doc = torch.tensor([[0] * len(ids) + [-1] * pad])
+        return self.model.trunk(row, self.model.context(doc, torch.float32))[0, : len(ids)]
+
+    def prompt(self, row):
+        """Token ids of a chat row with its generation prompt."""
+        text = self.template.render(messages=row["messages"], tools=row.get("tools"), add_generation_prompt=True,
+                                    enable_thinking=row.get("enable_thinking", True))
+        return self.tok.encode(text, add_special_tokens=False).ids
+
+    def generate(self, row, limit=80):
+        """Greedy answer text (reasoning included) and whether the turn ended."""
+        ids, new = self.prompt(row), []
+        while len(new) < limit:
+            token = self.logits(self.hidden(ids + new)[-1]).argmax().item()
+            if token in self.ends:
+                return self.tok.decode(new, skip_special_tokens=False), True
+            new.append(token)
+        return self.tok.decode(new, skip_special_tokens=False), False
+
+    def right(self, ids, weights):
+        """Per answer token: is the greedy token the expected one?"""
+        guess = self.logits(self.hidden(ids)).argmax(-1)
+        hits = guess[:-1] == torch.tensor(ids[1:])
+        return hits[torch.from_numpy(weights[1:]) == 1]
+
+    def chat(self, limit):
+        """Share of chat.jsonl prompts whose answer matches and ends."""
+        rows = [json.loads(x) for x in (self.folder / "eval/chat.jsonl").read_text().splitlines()][:limit]
+        out = []
+        for row in rows:
+            text, ended = self.generate(row)
+            answer = text.split("</think>")[-1].strip()
+            out.append({"prompt": row["messages"][-1]["content"], "thinking": row["enable_thinking"], "text": text, "ended": ended,
+                        "pass": ended and re.search(row["match"], answer, re.S) is not None})
+        share = {t: sum(o["pass"] for o in out if o["thinking"] == t) / max(1, sum(o["thinking"] == t for o in out)) for t in (True, False)}
+        return {"prompts": len(out), "pass": sum(o["pass"] for o in out) / len(out), "thinking": share[True], "direct": share[False],
+                "ended": sum(o["ended"] for o in out) / len(out)}, out
+
+    def recall_chat(self):
+        """Exact greedy answers on recall.jsonl by number of pairs."""
+        groups = {}
+        for line in (self.folder / "eval/recall.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            text, ended = self.generate(row, 24)
+            ok = ended and text.split("</think>")[-1].strip() == row["answer"]
+            groups.setdefault(row["pairs"], []).append((ok, len(self.prompt(row))))
+        return {str(n): {"prompts": len(g), "accuracy": sum(o for o, _ in g) / len(g), "mean_tokens": round(sum(t for _, t in g) / len(g))}
+                for n, g in groups.items()}
+
+    def recall_raw(self, mixer, samples=12):
+        """Answer-token accuracy of plain-text recall by exact number of pairs, and by length."""
+        by_pairs, by_length = {}, {n: [] for n in LENGTHS}
+        for count in (2, 4, 8, 16, 32, 48, 64, 80):
+            for _ in range(samples):
+                ids, weights = mixer.encode_parts(raw_recall(mixer.rng, count, exact=True))
+                hits = self.right(ids, weights)
+                by_pairs.setdefault(str(count), []).append(hits)
+                fit = [n for n in LENGTHS if len(ids) <= n]
+                if fit:
+                    by_length[fit[0]].append(hits)
+        mean = lambda x: round(torch.cat(x).float().mean().item(), 4)
+        return {k: mean(v) for k, v in by_pairs.items()}, {str(k): mean(v) for k, v in by_length.items() if v}
+
+    def held_out(self, rows=48, length=512):
+        """Perplexity of assistant tokens on held-out phrasings, MTP agreement, and expert usage on the mixture."""
+        model, talk = self.model, Mixer(self.tok, self.template, SEED, held_out=True)
+        talk.shares = {"dialogue": 1.0, "recall": 0.0, "drill": 0.0}
+        nll, n, ahead, agree = 0.0, 0, 0, 0
+        for _ in range(rows // 8):
+            ids, weights, doc = (torch.from_numpy(a) for a in talk.batch(8, length))
+            ctx = model.context(doc, torch.float32)
+            h = model.trunk(ids, ctx)
+            logits, keep = self.logits(h), weights[:, 1:] == 1
+            nll += F.cross_entropy(logits[:, :-1][keep], ids[:, 1:][keep], reduction="sum").item()
+            n += int(keep.sum())
+            m = self.logits(model.predict_ahead(h, torch.cat([ids[:, 1:], ids[:, :1]], 1), ctx))
+            keep2 = (weights[:, 2:] == 1) & (doc[:, 2:] == doc[:, :-2])
+            agree += int((m[:, :-2].argmax(-1) == logits[:, 1:-1].argmax(-1))[keep2].sum())
+            ahead += int(keep2.sum())
+        return {"tokens": n, "perplexity": math.exp(nll / n), "mtp_agreement": agree / ahead}
+
+    def usage(self, rows=32, length=512):
+        """Per layer: share of each expert, max over mean, and entropy relative to a uniform choice."""
+        mix, total = Mixer(self.tok, self.template, SEED + 1, held_out=True), None
+        mix.most_pairs = 32
+        for _ in range(rows // 8):
+            ids, _, doc = (torch.from_numpy(a) for a in mix.batch(8, length))
+            ctx = self.model.context(doc, torch.float32)
+            h = self.model.trunk(ids, ctx)
+            self.model.predict_ahead(h, torch.cat([ids[:, 1:], ids[:, :1]], 1), ctx)
+            counts = torch.stack([c for c, _ in ctx["stats"]]).double()
+            total = counts if total is None else total + counts
+        share = total / total.sum(-1, keepdim=True)
+        out = []
+        for i, p in enumerate(share):
+            entropy = -(p * p.clamp(min=1e-12).log()).sum().item() / math.log(len(p))
+            out.append({"layer": "mtp" if i == len(share) - 1 else i, "max_over_mean": round(p.max().item() * len(p), 3),
+                        "min_over_mean": round(p.min().item() * len(p), 3), "entropy": round(entropy, 4),
+                        "shares": [round(x, 4) for x in p.tolist()]})
+        return out
+
+
+@torch.no_grad()
+def main():
+    """Command line; see README.md beside this file."""
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--model", type=Path, default=MODEL_DIR)
+    p.add_argument("--chat-only", type=int, default=0, help="only the first N chat prompts, printed")
+    p.add_argument("--threads", type=int, default=2)
+    args = p.parse_args()
+    torch.set_num_threads(args.threads)
+    ev = Evaluator(args.model)
+    chat, answers = ev.chat(args.chat_only or None)
+    for a in answers:
+        print("PASS" if a["pass"] else "FAIL", "think" if a["thinking"] else "direct", repr(a["prompt"]), "->", repr(a["text"]))
+    print(json.dumps(chat))
+    if args.chat_only:
+        return
+    by_pairs, by_length = ev.recall_raw(Mixer(ev.tok, ev.template, SEED + 2))
+    report = {"held_out": ev.held_out(), "chat": chat, "recall_chat": ev.recall_chat(), "recall_text_by_pairs": by_pairs,
+              "recall_text_by_tokens_up_to": by_length, "expert_usage": ev.usage(),
+              "chat_failures": [{k: a[k] for k in ("prompt", "thinking", "text")} for a in answers if not a["pass"]]}
+    (args.model / "eval/report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps({k: v for k, v in report.items() if k not in ("expert_usage", "chat_failures")}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

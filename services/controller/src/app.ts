@@ -1,0 +1,211 @@
+import {
+  type Clock,
+  Cluster,
+  createMetrics,
+  errorMessage,
+  LeaderLock,
+  type Logger,
+  type MemberLease,
+  type Metrics,
+  newIncarnation,
+  Poller,
+  processId,
+  type Readiness,
+  refuseInsecureListen,
+  startAdminServer,
+  type Timer,
+  VERSION,
+} from '@guildhall/common';
+import { control } from '@guildhall/proto';
+import type { ControllerConfig } from './config.ts';
+import { type Outcome, PlacementController } from './controllers/placement/controller.ts';
+import { WorkersController } from './controllers/workers/controller.ts';
+import { statusOf } from './status.ts';
+import { redisPlacements } from './store/placement-store.ts';
+
+export interface ControllerDeps {
+  logger: Logger;
+  clock: Clock;
+  /** Called when the controller cannot go on: its id was taken. */
+  onFatal: (err: unknown) => void;
+}
+
+/** A running controller. */
+export interface ControllerApp {
+  id: string;
+  admin: string;
+  /** True while this one leads. */
+  readonly leading: boolean;
+  /** What the last reconciliation came to. */
+  readonly last: Outcome | null;
+  stop(): Promise<void>;
+}
+
+const RECONCILE_MS = 1000;
+/** The status in Redis is written on every change, and at least this often; it expires after three misses. */
+const STATUS_EVERY_MS = 5000;
+
+class Controller {
+  readonly id: string;
+  readonly metrics: Metrics = createMetrics('controller');
+  readonly cluster: Cluster;
+  readonly lock: LeaderLock;
+  readonly #deps: ControllerDeps;
+  readonly #placement: PlacementController;
+  readonly #poller: Poller;
+  readonly #incarnation = newIncarnation();
+  readonly #abort = new AbortController();
+  #lease: MemberLease | null = null;
+  #again: Timer | null = null;
+  #statusText = '';
+  #statusMs = Number.NEGATIVE_INFINITY;
+  last: Outcome | null = null;
+
+  constructor(config: ControllerConfig, deps: ControllerDeps) {
+    const { clock, logger } = deps;
+    const { metrics } = this;
+    this.#deps = deps;
+    this.id = processId('controller', config.id);
+    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
+    const { redis, keys, members, placementStore } = this.cluster;
+    const owner = `${this.id}/${this.#incarnation}`;
+    this.lock = new LeaderLock({ redis, keys, clock, logger, owner, onChange: (leading) => this.#led(leading) });
+    this.#placement = new PlacementController({
+      workers: new WorkersController({ members, clock, logger, metrics }),
+      placements: redisPlacements(placementStore, logger),
+      leader: () => this.lock.fence,
+      clock,
+      logger,
+      metrics,
+      minWorkers: config.minWorkers,
+      replicas: config.replicas,
+      settleMs: config.settleMs,
+    });
+    this.#poller = new Poller(clock, RECONCILE_MS, () => this.#reconcile());
+  }
+
+  readiness(): Readiness {
+    const details = {
+      leading: this.lock.fence !== null,
+      epoch: this.last?.epoch ?? 0,
+      action: this.last?.action ?? null,
+    };
+    if (this.last === null || this.last.action === 'stale')
+      return { ready: false, reason: this.last?.reason ?? 'starting', details };
+    return { ready: true, reason: null, details };
+  }
+
+  async start(admin: string): Promise<void> {
+    const { cluster } = this;
+    await cluster.start();
+    cluster.members.onChange(() => this.#poller.poke());
+    this.#lease = cluster.lease({
+      kind: 'controller',
+      id: this.id,
+      incarnation: this.#incarnation,
+      value: () => this.#member(admin),
+      onLost: (err) => this.#deps.onFatal(err),
+      onRenew: (up) => {
+        this.metrics.gauge('guildhall_redis_up', up ? 1 : 0);
+        this.metrics.count('guildhall_lease_renewals_total', { outcome: up ? 'renewed' : 'failed' });
+      },
+    });
+    await this.#lease.join(this.#abort.signal);
+    await this.lock.start();
+    await this.#poller.start();
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort();
+    this.#again?.cancel();
+    await this.#poller.stop();
+    await this.lock.stop();
+    await this.cluster.close();
+  }
+
+  #member(admin: string): Uint8Array {
+    return control.Member.encode(
+      control.Member.fromPartial({
+        kind: control.MemberKind.MEMBER_KIND_CONTROLLER,
+        id: this.id,
+        incarnation: this.#incarnation,
+        address: admin,
+        adminAddress: admin,
+        version: VERSION,
+        ackedEpoch: BigInt(this.last?.epoch ?? 0),
+        ready: this.lock.fence !== null,
+      }),
+    ).finish();
+  }
+
+  #led(leading: boolean): void {
+    this.metrics.gauge('guildhall_controller_leader', leading ? 1 : 0);
+    this.#lease?.touch();
+    this.#poller.poke();
+  }
+
+  async #reconcile(): Promise<void> {
+    const { logger, clock } = this.#deps;
+    try {
+      const outcome = await this.#placement.reconcile();
+      this.#note(outcome);
+      if (outcome.action === 'refused' && outcome.reason === 'not_leader') this.lock.check();
+      this.#again?.cancel();
+      if (outcome.againMs !== null)
+        this.#again = clock.setTimer(Math.max(outcome.againMs, 10), () => this.#poller.poke());
+      if (outcome.live !== null && this.lock.fence !== null) await this.#writeStatus(outcome);
+    } catch (err) {
+      logger.error({ reason: errorMessage(err), err }, 'a reconciliation failed');
+    }
+  }
+
+  #note(outcome: Outcome): void {
+    const before = this.last;
+    this.last = outcome;
+    this.metrics.gauge('guildhall_epoch', outcome.epoch);
+    if (before?.action === outcome.action && before.reason === outcome.reason) return;
+    const level = outcome.action === 'short' ? 'error' : 'info';
+    this.#deps.logger[level]({ event: 'reconciled', action: outcome.action, epoch: outcome.epoch }, outcome.reason);
+  }
+
+  async #writeStatus(outcome: Outcome): Promise<void> {
+    if (outcome.live === null) return;
+    const nowMs = this.#deps.clock.nowMs();
+    const status = statusOf(this.id, outcome, outcome.live, nowMs);
+    this.metrics.gauge('guildhall_expert_coverage', status.coverage);
+    const text = JSON.stringify({ ...status, updatedMs: 0 });
+    if (text === this.#statusText && nowMs - this.#statusMs < STATUS_EVERY_MS) return;
+    const { redis, keys } = this.cluster;
+    await redis.set(keys.status('controller'), JSON.stringify(status), 'PX', STATUS_EVERY_MS * 3);
+    this.#statusText = text;
+    this.#statusMs = nowMs;
+  }
+}
+
+/** Starts a controller: its admin server listens when this returns, and it joins the cluster in the background. */
+export async function startController(config: ControllerConfig, deps: ControllerDeps): Promise<ControllerApp> {
+  refuseInsecureListen(config);
+  const controller = new Controller(config, deps);
+  const admin = await startAdminServer(config.adminListen, controller.metrics, () => controller.readiness());
+  controller.metrics.gauge('guildhall_build_info', 1, { service: 'controller', version: VERSION, numerics_id: '' });
+  let stopping = false;
+  const started = controller.start(admin.address).catch((err: unknown) => {
+    if (!stopping) deps.onFatal(err);
+  });
+  return {
+    id: controller.id,
+    admin: admin.address,
+    get leading() {
+      return controller.lock.fence !== null;
+    },
+    get last() {
+      return controller.last;
+    },
+    async stop() {
+      stopping = true;
+      await controller.stop();
+      await started;
+      await admin.close();
+    },
+  };
+}

@@ -1,0 +1,3 @@
+export { type ControllerApp, type ControllerDeps, startController } from './app.ts';
+export { type ControllerConfig, controllerSchema } from './config.ts';
+export { type ControllerStatus } from './status.ts';

@@ -1,0 +1,73 @@
+import type { MemberEntry } from '@guildhall/common';
+import { control } from '@guildhall/proto';
+
+/** A live expert worker. */
+export interface WorkerInfo {
+  id: string;
+  incarnation: bigint;
+  address: string;
+  fingerprint: string;
+  numericsId: string;
+  capacityBytes: number;
+  expertBytes: number;
+  numLayers: number;
+  numExperts: number;
+  ackedEpoch: number;
+  draining: boolean;
+  /** Experts held now, by layer. */
+  holdings: Map<number, ReadonlySet<number>>;
+}
+
+/** What else the placement depends on: the epochs and models of the live members. */
+export interface RouterInfo {
+  id: string;
+  fingerprint: string;
+  numericsId: string;
+  ackedEpoch: number;
+}
+
+export interface MemberInfos {
+  workers: WorkerInfo[];
+  routers: RouterInfo[];
+  /** `kind/id` of members whose entry cannot be read. */
+  unreadable: string[];
+}
+
+/** Reads the entries of workers and routers; other kinds are passed over. */
+export function readMembers(entries: readonly MemberEntry[]): MemberInfos {
+  const infos: MemberInfos = { workers: [], routers: [], unreadable: [] };
+  for (const entry of entries) {
+    if (entry.kind !== 'expert' && entry.kind !== 'router') continue;
+    try {
+      const member = control.Member.decode(entry.value);
+      if (entry.kind === 'expert') infos.workers.push(workerOf(entry, member));
+      else
+        infos.routers.push({
+          id: entry.id,
+          fingerprint: member.modelFingerprint,
+          numericsId: member.numericsId,
+          ackedEpoch: Number(member.ackedEpoch),
+        });
+    } catch {
+      infos.unreadable.push(`${entry.kind}/${entry.id}`);
+    }
+  }
+  return infos;
+}
+
+function workerOf(entry: MemberEntry, member: control.Member): WorkerInfo {
+  return {
+    id: entry.id,
+    incarnation: entry.incarnation,
+    address: member.address,
+    fingerprint: member.modelFingerprint,
+    numericsId: member.numericsId,
+    capacityBytes: Number(member.weightCapacityBytes),
+    expertBytes: Number(member.expertBytes),
+    numLayers: member.numLayers,
+    numExperts: member.numExperts,
+    ackedEpoch: Number(member.ackedEpoch),
+    draining: member.draining,
+    holdings: new Map(member.holdings.map(({ layer, experts }) => [layer, new Set(experts)])),
+  };
+}

@@ -1,0 +1,100 @@
+import {
+  type AdminServer,
+  advertisedAddress,
+  bindGrpcServer,
+  type Clock,
+  createGrpcServer,
+  createMetrics,
+  fail,
+  type Logger,
+  newIncarnation,
+  processId,
+  type Readiness,
+  refuseInsecureListen,
+  shutDownGrpcServer,
+  startAdminServer,
+  VERSION,
+} from '@guildhall/common';
+import { router } from '@guildhall/proto';
+import type { RouterConfig } from './config.ts';
+import { loadModel } from './load-model.ts';
+import { RouterCore } from './router-core.ts';
+
+export interface RouterDeps {
+  logger: Logger;
+  clock: Clock;
+  /** Aborts when the process is asked to stop while it is starting. */
+  signal: AbortSignal;
+  /** Called when the router cannot go on: its id was taken, or an internal account does not add up. */
+  onFatal: (err: unknown) => void;
+}
+
+/** A running router. */
+export interface RouterApp {
+  id: string;
+  address: string;
+  admin: string;
+  numericsId: string;
+  fingerprint: string;
+  readiness(): Readiness;
+  /** Takes nothing new, lets running streams finish for a while, leaves the cluster and frees everything. */
+  stop(): Promise<void>;
+}
+
+/** Requests carry prompts of up to the whole context, answers the log-probabilities of one. */
+const RPC_MESSAGE_BYTES = 16 << 20;
+const SHUTDOWN_GRACE_MS = 1000;
+const GAUGES_EVERY_MS = 1000;
+
+/**
+ * Starts a router: /health answers from the beginning, requests are taken once the model is loaded, and the cluster
+ * is joined in the background. Errors: `config_invalid`, `insecure_listen`, those of loadModel.
+ */
+export async function startRouter(config: RouterConfig, deps: RouterDeps): Promise<RouterApp> {
+  refuseInsecureListen(config);
+  const metrics = createMetrics('router');
+  const id = processId('router', config.id);
+  let core: RouterCore | null = null;
+  const readiness = (): Readiness => core?.readiness() ?? { ready: false, reason: 'loading the model' };
+  const admin = await startAdminServer(config.adminListen, metrics, readiness);
+  try {
+    const loaded = await loadModel(config, deps.logger, deps.signal);
+    const identity = { id, incarnation: newIncarnation() };
+    core = new RouterCore({ config, loaded, identity, metrics, clock: deps.clock, logger: deps.logger, onFatal: deps.onFatal });
+    return await serve(config, deps, core, admin);
+  } catch (err) {
+    await core?.stop();
+    await admin.close();
+    throw err;
+  }
+}
+
+async function serve(config: RouterConfig, deps: RouterDeps, core: RouterCore, admin: AdminServer): Promise<RouterApp> {
+  const { clock, logger } = deps;
+  const server = createGrpcServer(config, { maxMessageBytes: RPC_MESSAGE_BYTES });
+  server.addService(router.RouterService, core.rpc());
+  const address = await bindGrpcServer(server, config.listen);
+  const { numericsId, fingerprint } = core.loaded;
+  core.metrics.gauge('guildhall_build_info', 1, { service: 'router', version: VERSION, numerics_id: numericsId });
+  logger.info({ address, fingerprint, numericsId, maxContext: core.loaded.maxContext }, 'router started');
+  const gauges = clock.setInterval(GAUGES_EVERY_MS, () => core.setGauges());
+  const joined = core.join(advertisedAddress(config, address), admin.address).catch((err: unknown) => {
+    if (!core.stopping) deps.onFatal(err);
+  });
+  return {
+    id: core.id,
+    address,
+    admin: admin.address,
+    numericsId,
+    fingerprint,
+    readiness: () => core.readiness(),
+    async stop() {
+      await core.drain(config.drainMs, fail('not_ready', 'the router is shutting down'));
+      gauges.cancel();
+      await core.stop();
+      await joined;
+      await shutDownGrpcServer(server, SHUTDOWN_GRACE_MS);
+      await admin.close();
+    },
+  };
+}

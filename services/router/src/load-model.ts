@@ -1,0 +1,109 @@
+import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { errorInfo, fail, type Logger } from '@guildhall/common';
+import { Checkpoint, loadGenerationConfig, loadModelConfig, type ModelConfig, TextModel, Tokenizer } from '@guildhall/model';
+import { type KvPool, loadNative, type NativeBinding, type Runtime, type StatePool, type StepBuffers } from '@guildhall/native';
+import { numMicroBatches } from './batch.ts';
+import type { RouterConfig } from './config.ts';
+import { PAGE_TOKENS } from './kv/page-pool.ts';
+
+/** The model and everything of a fixed size that sequences run in. */
+export interface LoadedModel {
+  native: NativeBinding;
+  runtime: Runtime;
+  model: TextModel;
+  config: ModelConfig;
+  fingerprint: string;
+  numericsId: string;
+  /** Null for a checkpoint without tokenizer.json; stop strings need it. */
+  tokenizer: Tokenizer | null;
+  eosIds: readonly number[];
+  servedModels: readonly string[];
+  pools: { kv: KvPool; states: StatePool | null };
+  /** Tokens of prompt and answer together. */
+  maxContext: number;
+  rowBytes: number;
+  prefillBuffers: StepBuffers;
+  /** Logit rows that one prefill step may produce. */
+  prefillLogitRows: number;
+  decodeBuffers: StepBuffers[];
+}
+
+/** Sequences that one prefill step may hold. */
+export const MAX_PREFILL_SEQUENCES = 64;
+/** Logit rows of one prefill step: those of a whole page when prompt log-probabilities are asked for. */
+const PREFILL_LOGIT_ROWS = 64;
+
+/**
+ * Loads the dense part of a checkpoint and makes pools and buffers. The event loop keeps turning meanwhile. Errors:
+ * `checkpoint_not_found`, `checkpoint_invalid`, `config_invalid`, native ones; `cancelled` when the signal aborts.
+ */
+export async function loadModel(config: RouterConfig, logger: Logger, signal: AbortSignal): Promise<LoadedModel> {
+  const native = loadNative();
+  const threads = config.threads ?? availableParallelism();
+  const runtime = new native.Runtime({ threads, isa: config.isa, bf16Kernels: config.bf16Kernels });
+  const checkpoint = Checkpoint.open(config.model, { mapFile: native.mapFile });
+  for (const notice of checkpoint.notices) logger.info({ notice }, 'checkpoint');
+  const modelConfig = loadModelConfig(config.model);
+  const onProgress = (done: number, total: number): void => {
+    if (signal.aborted) throw fail('cancelled', 'stopped while loading');
+    logger.info({ done, total }, 'loading dense weights');
+  };
+  const model = await TextModel.load({ runtime, checkpoint, config: modelConfig, weights: config.weights, onProgress });
+  const hasTokenizer = existsSync(join(config.model, 'tokenizer.json'));
+  const tokenizer = hasTokenizer ? Tokenizer.load(config.model) : null;
+  const kv = model.createKvPool(numPagesOf(config, model));
+  const states = model.createStatePool(config.maxRunning);
+  const chunk = { maxTokens: config.chunkTokens, maxLogitRows: PREFILL_LOGIT_ROWS };
+  const perBatch = microBatchCapacity(config);
+  const decode = { maxTokens: perBatch, maxLogitRows: perBatch };
+  return {
+    native,
+    runtime,
+    model,
+    config: modelConfig,
+    fingerprint: checkpoint.fingerprint,
+    numericsId: model.numericsId(config.combine),
+    tokenizer,
+    eosIds: hasTokenizer ? loadGenerationConfig(config.model, tokenizer).eosIds : modelConfig.eosIds,
+    servedModels: config.servedModelName.length > 0 ? config.servedModelName : [basename(resolve(config.model))],
+    pools: { kv, states },
+    maxContext: contextOf(config, modelConfig, kv.numPages, logger),
+    rowBytes: modelConfig.hidden * (model.rowFormat === 'f32' ? 4 : 2),
+    prefillBuffers: model.createStepBuffers(chunk),
+    prefillLogitRows: chunk.maxLogitRows,
+    decodeBuffers: Array.from({ length: config.microBatches }, () => model.createStepBuffers(decode)),
+  };
+}
+
+function numPagesOf(config: RouterConfig, model: TextModel): number {
+  if (config.numPages !== null) return config.numPages;
+  // The layout of a page is native; a pool of one tells what it costs.
+  const { pageBytes } = model.createKvPool(1);
+  const pages = Math.floor(config.kvMemory / pageBytes);
+  if (pages >= 1) return pages;
+  throw fail('config_invalid', `a page takes ${pageBytes} bytes, --kv-memory is ${config.kvMemory}`, { field: 'kvMemory' });
+}
+
+function contextOf(config: RouterConfig, model: ModelConfig, numPages: number, logger: Logger): number {
+  const wanted = config.maxContext ?? model.maxPositionEmbeddings;
+  if (config.maxContext !== null && config.maxContext > model.maxPositionEmbeddings) {
+    const message = `the checkpoint allows ${model.maxPositionEmbeddings} positions`;
+    throw fail('config_invalid', message, { field: 'maxContext' });
+  }
+  const room = numPages * PAGE_TOKENS;
+  if (room < wanted) {
+    logger.warn({ wanted, room, hint: errorInfo('out_of_pages').hint }, 'the KV cache bounds the context');
+  }
+  return Math.min(wanted, room);
+}
+
+/** Sequences of the largest micro-batch that a decode step can have. */
+export function microBatchCapacity(config: Pick<RouterConfig, 'maxRunning' | 'microBatches' | 'microBatchMin'>): number {
+  let most = 1;
+  for (let count = 1; count <= config.maxRunning; count++) {
+    most = Math.max(most, Math.ceil(count / numMicroBatches(count, config.microBatches, config.microBatchMin)));
+  }
+  return most;
+}

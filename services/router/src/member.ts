@@ -1,0 +1,33 @@
+import { control } from '@guildhall/proto';
+
+/** What a router writes about itself in Redis. */
+export interface RouterMember {
+  id: string;
+  incarnation: bigint;
+  address: string;
+  admin: string;
+  version: string;
+  modelFingerprint: string;
+  numericsId: string;
+  ackedEpoch: number;
+  ready: boolean;
+  draining: boolean;
+  servedModels: readonly string[];
+  numLayers: number;
+  numExperts: number;
+  running: number;
+  waiting: number;
+}
+
+export function encodeMember(state: RouterMember): Uint8Array {
+  const { admin, ackedEpoch, servedModels, ...rest } = state;
+  return control.Member.encode(
+    control.Member.fromPartial({
+      ...rest,
+      kind: control.MemberKind.MEMBER_KIND_ROUTER,
+      adminAddress: admin,
+      ackedEpoch: BigInt(ackedEpoch),
+      servedModels: [...servedModels],
+    }),
+  ).finish();
+}

@@ -1,0 +1,100 @@
+import type { Metrics } from '@guildhall/common';
+import type { EngineObserver } from './engine.ts';
+import type { DispatchObserver } from './experts/dispatch.ts';
+import type { PagePool } from './kv/page-pool.ts';
+import type { StateSlots } from './kv/state-slots.ts';
+import type { Scheduler } from './scheduler/scheduler.ts';
+
+/** The engine's events as metrics; `modelName` labels those that vLLM has too. */
+export function engineObserver(metrics: Metrics, modelName: string): EngineObserver {
+  const model = { model_name: modelName };
+  const seconds = (ms: number): number => ms / 1000;
+  return {
+    step(lane, tokens, ms) {
+      metrics.observe('guildhall_step_seconds', seconds(ms), { lane });
+      metrics.observe('vllm:iteration_tokens_total', tokens, model);
+    },
+    preempted: () => metrics.count('vllm:num_preemptions_total', model),
+    token(seq, previousAtMs, nowMs) {
+      metrics.count('vllm:generation_tokens_total', model);
+      if (previousAtMs === null) {
+        metrics.count('vllm:prompt_tokens_total', model, seq.numPrompt);
+        metrics.observe('vllm:time_to_first_token_seconds', seconds(nowMs - seq.arrivedAtMs), model);
+      } else {
+        metrics.observe('vllm:inter_token_latency_seconds', seconds(nowMs - previousAtMs), model);
+        metrics.observe('vllm:time_per_output_token_seconds', seconds(nowMs - previousAtMs), model);
+      }
+    },
+    finished(seq, reason, nowMs) {
+      const { queueMs, prefillMs, decodeMs } = seq.summary({ kind: reason, stopString: null, stopTokenId: null }, nowMs);
+      metrics.count('vllm:request_success_total', { ...model, finished_reason: reason });
+      metrics.observe('vllm:e2e_request_latency_seconds', seconds(nowMs - seq.arrivedAtMs), model);
+      metrics.observe('vllm:request_queue_time_seconds', seconds(queueMs), model);
+      metrics.observe('vllm:request_prefill_time_seconds', seconds(prefillMs), model);
+      metrics.observe('vllm:request_decode_time_seconds', seconds(decodeMs), model);
+      metrics.observe('vllm:request_prompt_tokens', seq.numPrompt, model);
+      metrics.observe('vllm:request_generation_tokens', seq.numGenerated, model);
+      const later = seq.numGenerated - 1;
+      if (later > 0) metrics.observe('vllm:request_time_per_output_token_seconds', seconds(decodeMs / later), model);
+    },
+    failed: (_seq, error) => metrics.count('guildhall_errors_total', { code: error.code }),
+  };
+}
+
+/** Rows of each worker since start, and the dispatch's events as metrics. */
+export class DispatchMetrics implements DispatchObserver {
+  readonly rowsByWorker = new Map<string, number>();
+  readonly #metrics: Metrics;
+
+  constructor(metrics: Metrics) {
+    this.#metrics = metrics;
+  }
+
+  message(worker: string, status: string): void {
+    this.#metrics.count('guildhall_dispatch_messages_total', { worker, status });
+  }
+
+  bytes(worker: string, direction: 'sent' | 'received', bytes: number): void {
+    this.#metrics.count('guildhall_dispatch_bytes_total', { worker, direction }, bytes);
+  }
+
+  retry(reason: string): void {
+    this.#metrics.count('guildhall_dispatch_retries_total', { reason });
+  }
+
+  rows(worker: string, rows: number): void {
+    this.rowsByWorker.set(worker, (this.rowsByWorker.get(worker) ?? 0) + rows);
+    this.#metrics.count('guildhall_expert_rows_total', { worker }, rows);
+  }
+
+  layer(lane: 'decode' | 'prefill', ms: number): void {
+    this.#metrics.observe('guildhall_dispatch_seconds', ms / 1000, { lane });
+  }
+}
+
+/** What the gauges show. */
+export interface GaugeSources {
+  scheduler: Scheduler;
+  pool: PagePool;
+  slots: StateSlots;
+  coverage: number;
+  epoch: number;
+  streams: Readonly<Record<'decode' | 'prefill', number>>;
+  nativeBytes: Readonly<Record<string, number>>;
+}
+
+export function setGauges(metrics: Metrics, modelName: string, from: GaugeSources): void {
+  const model = { model_name: modelName };
+  const { scheduler, pool, slots } = from;
+  metrics.gauge('vllm:num_requests_running', scheduler.numActive, model);
+  metrics.gauge('vllm:num_requests_waiting', scheduler.numWaiting, model);
+  metrics.gauge('vllm:kv_cache_usage_perc', pool.numUsed / pool.numPages, model);
+  metrics.gauge('guildhall_kv_pages', pool.numFree, { state: 'free' });
+  metrics.gauge('guildhall_kv_pages', pool.numUsed, { state: 'used' });
+  metrics.gauge('guildhall_state_slots', slots.numFree, { state: 'free' });
+  metrics.gauge('guildhall_state_slots', slots.numSlots - slots.numFree, { state: 'used' });
+  metrics.gauge('guildhall_expert_coverage', from.coverage);
+  metrics.gauge('guildhall_epoch', from.epoch);
+  for (const [lane, open] of Object.entries(from.streams)) metrics.gauge('guildhall_expert_streams', open, { lane });
+  for (const [kind, bytes] of Object.entries(from.nativeBytes)) metrics.gauge('guildhall_native_bytes', bytes, { kind });
+}
