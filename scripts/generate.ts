@@ -1,5 +1,5 @@
 /**
- * Writes what is generated: protobuf code, docs/errors.md, docs/config.md, docs/metrics.md and docs/openapi.json.
+ * Writes what is generated: protobuf code, docs/errors.md, docs/config.md, and docs/metrics.md.
  * With `--check` it writes nothing and fails when something differs.
  */
 import { execFileSync } from 'node:child_process';
@@ -7,6 +7,7 @@ import { existsSync, globSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { format, resolveConfig } from 'prettier';
 import { configDocument, errorsDocument, metricsDocument } from './documents.ts';
 
 const ROOT = resolve(fileURLToPath(new URL('..', import.meta.url)));
@@ -35,10 +36,15 @@ function generateProto(): void {
   }
 }
 
+async function putDocument(path: string, content: string): Promise<void> {
+  const file = join(ROOT, path);
+  put(path, await format(content, { ...(await resolveConfig(file)), filepath: file }));
+}
+
 generateProto();
-put('docs/errors.md', errorsDocument());
-put('docs/config.md', await configDocument());
-put('docs/metrics.md', metricsDocument());
+await putDocument('docs/errors.md', errorsDocument());
+await putDocument('docs/config.md', await configDocument());
+await putDocument('docs/metrics.md', metricsDocument());
 if (differing.length > 0) {
   process.stderr.write(`out of date: ${differing.join(', ')}\nrun: npm run gen\n`);
   process.exitCode = 1;

@@ -1,5 +1,7 @@
 /** Small random weights, steps and pools for the tests of the addon. */
 
+import assert from 'node:assert/strict';
+
 import { loadNative } from '../ts/index.ts';
 import type {
   BatchSpec,
@@ -54,6 +56,15 @@ export function toBf16(values: Float32Array): Uint16Array {
 
 export function fromBf16(bits: Uint16Array): Float32Array {
   return new Float32Array(Uint32Array.from(bits, (b) => b << 16).buffer);
+}
+
+/** Asserts equal bits, and says where the first difference is instead of printing everything. */
+export function assertSameBits(actual: Float32Array, expected: Float32Array, what = ''): void {
+  assert.equal(actual.length, expected.length, what);
+  const a = new Uint32Array(actual.buffer, actual.byteOffset, actual.length);
+  const b = new Uint32Array(expected.buffer, expected.byteOffset, expected.length);
+  const at = a.findIndex((bits, i) => bits !== b[i]);
+  assert.equal(at, -1, `${what} element ${at}: ${actual[at]}, expected ${expected[at]}`);
 }
 
 function bytesOf(view: ArrayBufferView): Uint8Array {

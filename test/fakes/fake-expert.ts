@@ -1,7 +1,14 @@
 import type { Http2Server } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Server, ServerCredentials, ServerDuplexStream } from '@grpc/grpc-js';
-import { bindGrpcServer, createGrpcServer, fail, identityBidiDefinition, newIncarnation, toGrpc } from '@guildhall/common';
+import {
+  bindGrpcServer,
+  createGrpcServer,
+  fail,
+  identityBidiDefinition,
+  newIncarnation,
+  toGrpc,
+} from '@guildhall/common';
 import { experts } from '@guildhall/proto';
 
 /** What the fake does with a Forward instead of serving it. */
@@ -134,7 +141,7 @@ export class FakeExpert {
 
   /** Breaks every stream; the server goes on listening. */
   cut(): void {
-    for (const call of [...this.#streams]) cutStream(call);
+    for (const call of this.#streams) cutStream(call);
   }
 
   /** Ends at once, with all connections, as the kernel ends those of a process that was killed. */
@@ -212,12 +219,25 @@ export class FakeExpert {
     const { step, layer, microBatch, attempt, part, epoch, numRows } = forward;
     const wanted = readU16(forward.experts);
     const rowEntries = readU16(forward.rowEntries);
-    this.calls.push({ lane, step, layer, microBatch, attempt, part, epoch, numRows, experts: wanted, rowEntries, bytes });
+    this.calls.push({
+      lane,
+      step,
+      layer,
+      microBatch,
+      attempt,
+      part,
+      epoch,
+      numRows,
+      experts: wanted,
+      rowEntries,
+      bytes,
+    });
     const action = this.failNext.shift() ?? this.always;
     if (action?.kind === 'wait') await action.until;
     else if (action !== null && !this.#misbehave(call, forward, wanted, action)) return;
     const lacking = [...new Set(wanted)].filter((expert) => !this.holds(layer, expert));
-    if (lacking.length > 0) reply(call, forward, { status: ReplyStatus.REPLY_STATUS_NOT_HELD, notHeld: writeU16(lacking) });
+    if (lacking.length > 0)
+      reply(call, forward, { status: ReplyStatus.REPLY_STATUS_NOT_HELD, notHeld: writeU16(lacking) });
     else this.#answer(call, forward, wanted, rowEntries);
   }
 
@@ -307,7 +327,14 @@ function reply(
 ): void {
   const { routerIncarnation, step, layer, microBatch, attempt, part } = forward;
   const value = experts.ForwardReply.fromPartial({
-    ...{ routerIncarnation, step, layer, microBatch, attempt, part, computeUs: 10, queueUs: 1 },
+    routerIncarnation,
+    step,
+    layer,
+    microBatch,
+    attempt,
+    part,
+    computeUs: 10,
+    queueUs: 1,
     ...fields,
   });
   send(call, { $case: 'reply', value });

@@ -1,6 +1,15 @@
 import { once } from 'node:events';
 import type { Server, ServerWritableStream } from '@grpc/grpc-js';
-import { bindGrpcServer, createGrpcServer, fail, type GuildhallError, newIncarnation, parseHostPort, shutDownGrpcServer, toGrpc } from '@guildhall/common';
+import {
+  bindGrpcServer,
+  createGrpcServer,
+  fail,
+  type GuildhallError,
+  newIncarnation,
+  parseHostPort,
+  shutDownGrpcServer,
+  toGrpc,
+} from '@guildhall/common';
 import { control, router } from '@guildhall/proto';
 import { TcpFront } from './tcp-front.ts';
 
@@ -35,6 +44,8 @@ export interface RecordedCall {
   cancelled: boolean;
   /** Finished was written. */
   finished: boolean;
+  /** Resolves when `cancelled` becomes true. */
+  whenCancelled: Promise<void>;
 }
 
 /** Log-probability that the fake gives a token; alternatives follow below it. */
@@ -160,13 +171,24 @@ export class FakeRouter {
 
   #info(): router.RouterInfo {
     const { id, fingerprint, numericsId, servedModels, maxContext } = this.#options;
-    return router.RouterInfo.create({ routerId: id, ready: this.ready, modelFingerprint: fingerprint, numericsId, servedModels, maxContext });
+    return router.RouterInfo.create({
+      routerId: id,
+      ready: this.ready,
+      modelFingerprint: fingerprint,
+      numericsId,
+      servedModels,
+      maxContext,
+    });
   }
 
   async #generate(call: GenerateCall): Promise<void> {
-    const record: RecordedCall = { request: call.request, sent: 0, cancelled: false, finished: false };
+    const { promise: whenCancelled, resolve } = Promise.withResolvers<void>();
+    const record: RecordedCall = { request: call.request, sent: 0, cancelled: false, finished: false, whenCancelled };
     this.calls.push(record);
-    call.on('cancelled', () => (record.cancelled = true));
+    call.on('cancelled', () => {
+      record.cancelled = true;
+      resolve();
+    });
     call.on('error', () => undefined);
     try {
       const failure = this.#failures.shift();
@@ -193,7 +215,7 @@ export class FakeRouter {
     }
     const end = Math.min(script.tokens.length, request.stop?.maxTokens ?? 0);
     for (let index = request.generatedIds.length; index < end && !record.cancelled; index += 1) {
-      if (this.#holdAt === index) await this.#untilReleased(call);
+      if (this.#holdAt === index) await Promise.race([this.#held.promise, record.whenCancelled]);
       await this.#write(call, record, { $case: 'token', value: tokenEvent(request, index, script.tokens[index] ?? 0) });
       record.sent += 1;
       if (this.#dieAt === index) return this.kill();
@@ -210,28 +232,26 @@ export class FakeRouter {
     call.end();
   }
 
-  async #untilReleased(call: GenerateCall): Promise<void> {
-    const cancelled = new Promise<void>((resolve) => call.once('cancelled', () => resolve()));
-    await Promise.race([this.#held.promise, cancelled]);
-  }
-
   /** Waits for the caller to read, as the real router must not queue without end. */
   async #write(call: GenerateCall, record: RecordedCall, event: router.GenerateEvent['event']): Promise<void> {
     if (record.cancelled || call.write({ event })) return;
-    const cancelled = new Promise<void>((resolve) => call.once('cancelled', () => resolve()));
-    await Promise.race([once(call, 'drain'), cancelled]);
+    await Promise.race([once(call, 'drain'), record.whenCancelled]);
   }
 }
 
 function checkResume(request: router.GenerateRequest, script: FakeScript, numericsId: string): void {
-  if (request.numericsId !== '' && request.numericsId !== numericsId) throw fail('numerics_mismatch', 'another numerics class');
+  if (request.numericsId !== '' && request.numericsId !== numericsId)
+    throw fail('numerics_mismatch', 'another numerics class');
   const same = request.generatedIds.every((id, i) => id === script.tokens[i]);
   if (!same) throw fail('integrity', 'the resumed tokens are not the ones that were sent');
 }
 
 function tokenEvent(request: router.GenerateRequest, index: number, id: number): router.TokenEvent {
   const topLogprobs = request.sampling?.topLogprobs ?? -1;
-  const top = Array.from({ length: Math.max(0, topLogprobs) }, (_, rank) => ({ id: id + rank, logprob: fakeLogprob(id, rank) }));
+  const top = Array.from({ length: Math.max(0, topLogprobs) }, (_, rank) => ({
+    id: id + rank,
+    logprob: fakeLogprob(id, rank),
+  }));
   return { index, id, logprob: topLogprobs < 0 ? 0 : fakeLogprob(id), top };
 }
 

@@ -41,7 +41,10 @@ export class TcpFront {
   }
 
   #join(client: Socket, server: Socket): void {
-    for (const [from, to] of [[client, server], [server, client]] as const) {
+    for (const [from, to] of [
+      [client, server],
+      [server, client],
+    ] as const) {
       this.#sockets.add(from);
       from.setNoDelay(true);
       from.on('error', () => undefined);

@@ -11,6 +11,8 @@ export interface ClusterOptions {
   routerArgs?: string[];
   gatewayArgs?: string[];
   expertArgs?: string[];
+  /** Environment of every process. */
+  env?: Record<string, string>;
 }
 
 /** A whole cluster of real processes on loopback: Redis, controller, workers, routers, gateway. */
@@ -36,6 +38,7 @@ export class Cluster {
       routerArgs: [],
       gatewayArgs: [],
       expertArgs: [],
+      env: {},
       ...options,
     };
   }
@@ -76,6 +79,7 @@ export class Cluster {
         GUILDHALL_CLUSTER: 'test',
         GUILDHALL_CLUSTER_TOKEN: this.token,
         GUILDHALL_LOG_LEVEL: 'info',
+        ...this.options.env,
         ...env,
       },
     });

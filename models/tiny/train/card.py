@@ -45,6 +45,9 @@ def figures(report, training):
              "\n### Recall in plain text (answer tokens)\n",
              table(("pairs", *(n for n, _ in text)), [("accuracy", *(percent(a) for _, a in text))]), "",
              table(("tokens up to", *(n for n, _ in length)), [("accuracy", *(percent(a) for _, a in length))]),
+             "\nThe same with two-digit numbers as values (5 % of the recall samples), per token:\n",
+             table(("pairs", *report["recall_text_numbers_by_pairs"]),
+                   [("accuracy", *(percent(a) for a in report["recall_text_numbers_by_pairs"].values()))]),
              "\n### Expert usage on the training mixture (16 experts, top 2)\n",
              table(("layer", "experts 0 to 15", "busiest / mean", "idlest / mean", "entropy (1 = even)"), usage)]
     return "\n".join(parts) + "\n"

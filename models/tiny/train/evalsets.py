@@ -40,7 +40,7 @@ def recall_rows():
     rng = random.Random(RECALL_SEED)
     for count, copies in RECALL_COUNTS.items():
         for _ in range(copies):
-            pairs = make_pairs(rng, count)
+            pairs = make_pairs(rng, count, numbers=False)
             key, value = rng.choice(pairs)
             text = rng.choice(INTROS) + rng.choice((" ", "\n")) + listing(pairs, rng.choice(SEPARATORS))
             question = rng.choice(ASK_ONE).format(key)

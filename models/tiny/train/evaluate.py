@@ -6,6 +6,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -42,12 +43,12 @@ class Evaluator:
         """Logits without the padding rows of the vocabulary."""
         return F.linear(hidden, self.model.lm_head.weight[: self.size])
 
-    def hidden(self, ids):
-        """Hidden states [T, H] of one list of ids; pads to whole chunks."""
-        pad = -len(ids) % self.model.s.chunk
-        row = torch.tensor([ids + [0] * pad])
-        doc = torch.tensor([[0] * len(ids) + [-1] * pad])
-        return self.model.trunk(row, self.model.context(doc, torch.float32))[0, : len(ids)]
+    def hidden(self, rows):
+        """Hidden states [N, T, H] of lists of ids, padded on the right to whole chunks."""
+        length = -(-max(map(len, rows)) // self.model.s.chunk) * self.model.s.chunk
+        ids = torch.tensor([r + [0] * (length - len(r)) for r in rows])
+        doc = torch.tensor([[0] * len(r) + [-1] * (length - len(r)) for r in rows])
+        return self.model.trunk(ids, self.model.context(doc, torch.float32))
 
     def prompt(self, row):
         """Token ids of a chat row with its generation prompt."""
@@ -55,19 +56,31 @@ class Evaluator:
                                     enable_thinking=row.get("enable_thinking", True))
         return self.tok.encode(text, add_special_tokens=False).ids
 
-    def generate(self, row, limit=80):
-        """Greedy answer text (reasoning included) and whether the turn ended."""
-        ids, new = self.prompt(row), []
-        while len(new) < limit:
-            token = self.logits(self.hidden(ids + new)[-1]).argmax().item()
-            if token in self.ends:
-                return self.tok.decode(new, skip_special_tokens=False), True
-            new.append(token)
-        return self.tok.decode(new, skip_special_tokens=False), False
+    def generate(self, rows, limit=64, group=16):
+        """Greedy answers of chat rows: [(text with the reasoning, did the turn end)] in their order."""
+        prompts = [self.prompt(r) for r in rows]
+        order, out = sorted(range(len(rows)), key=lambda i: len(prompts[i])), [None] * len(rows)
+        for start in range(0, len(order), group):
+            live, new = order[start:start + group], {}
+            for _ in range(limit):
+                texts = [prompts[i] + new.get(i, []) for i in live]
+                last = torch.tensor([len(t) - 1 for t in texts])
+                tokens = self.logits(self.hidden(texts)[torch.arange(len(live)), last]).argmax(-1).tolist()
+                for i, token in zip(live, tokens):
+                    if token in self.ends:
+                        out[i] = (self.tok.decode(new.get(i, []), skip_special_tokens=False), True)
+                    else:
+                        new.setdefault(i, []).append(token)
+                live = [i for i in live if out[i] is None]
+                if not live:
+                    break
+            for i in live:
+                out[i] = (self.tok.decode(new[i], skip_special_tokens=False), False)
+        return out
 
     def right(self, ids, weights):
         """Per answer token: is the greedy token the expected one?"""
-        guess = self.logits(self.hidden(ids)).argmax(-1)
+        guess = self.logits(self.hidden([ids])[0, : len(ids)]).argmax(-1)
         hits = guess[:-1] == torch.tensor(ids[1:])
         return hits[torch.from_numpy(weights[1:]) == 1]
 
@@ -75,8 +88,7 @@ class Evaluator:
         """Share of chat.jsonl prompts whose answer matches and ends."""
         rows = [json.loads(x) for x in (self.folder / "eval/chat.jsonl").read_text().splitlines()][:limit]
         out = []
-        for row in rows:
-            text, ended = self.generate(row)
+        for row, (text, ended) in zip(rows, self.generate(rows)):
             answer = text.split("</think>")[-1].strip()
             out.append({"prompt": row["messages"][-1]["content"], "thinking": row["enable_thinking"], "text": text, "ended": ended,
                         "pass": ended and re.search(row["match"], answer, re.S) is not None})
@@ -85,22 +97,30 @@ class Evaluator:
                 "ended": sum(o["ended"] for o in out) / len(out)}, out
 
     def recall_chat(self):
-        """Exact greedy answers on recall.jsonl by number of pairs."""
+        """Exact answers on recall.jsonl by number of pairs.
+
+        One pass per prompt: the answer counts when every token of it, `<|im_end|>` included, is the
+        greedy choice after the prompt (and, when thinking is on, after the usual thought).
+        """
         groups = {}
         for line in (self.folder / "eval/recall.jsonl").read_text().splitlines():
             row = json.loads(line)
-            text, ended = self.generate(row, 24)
-            ok = ended and text.split("</think>")[-1].strip() == row["answer"]
-            groups.setdefault(row["pairs"], []).append((ok, len(self.prompt(row))))
+            head = self.prompt(row)
+            thought = "I look up the pairs.\n</think>\n\n" if row["enable_thinking"] else ""
+            before = self.tok.encode(thought, add_special_tokens=False).ids
+            answer = self.tok.encode(row["answer"] + "<|im_end|>", add_special_tokens=False).ids
+            ids = head + before + answer
+            hits = self.right(ids, np.array([0.0] * (len(ids) - len(answer)) + [1.0] * len(answer)))
+            groups.setdefault(row["pairs"], []).append((bool(hits.all()), len(head)))
         return {str(n): {"prompts": len(g), "accuracy": sum(o for o, _ in g) / len(g), "mean_tokens": round(sum(t for _, t in g) / len(g))}
                 for n, g in groups.items()}
 
-    def recall_raw(self, mixer, samples=12):
-        """Answer-token accuracy of plain-text recall by exact number of pairs, and by length."""
+    def recall_raw(self, mixer, numbers, samples=10):
+        """Answer-token accuracy of plain-text recall by exact number of pairs, and by length in tokens."""
         by_pairs, by_length = {}, {n: [] for n in LENGTHS}
         for count in (2, 4, 8, 16, 32, 48, 64, 80):
             for _ in range(samples):
-                ids, weights = mixer.encode_parts(raw_recall(mixer.rng, count, exact=True))
+                ids, weights = mixer.encode_parts(raw_recall(mixer.rng, count, exact=True, numbers=numbers))
                 hits = self.right(ids, weights)
                 by_pairs.setdefault(str(count), []).append(hits)
                 fit = [n for n in LENGTHS if len(ids) <= n]
@@ -164,9 +184,12 @@ def main():
     print(json.dumps(chat))
     if args.chat_only:
         return
-    by_pairs, by_length = ev.recall_raw(Mixer(ev.tok, ev.template, SEED + 2))
+    mixer = Mixer(ev.tok, ev.template, SEED + 2)
+    by_pairs, by_length = ev.recall_raw(mixer, numbers=False)
+    numbers, _ = ev.recall_raw(mixer, numbers=True)
     report = {"held_out": ev.held_out(), "chat": chat, "recall_chat": ev.recall_chat(), "recall_text_by_pairs": by_pairs,
-              "recall_text_by_tokens_up_to": by_length, "expert_usage": ev.usage(),
+              "recall_text_by_tokens_up_to": by_length,
+              "recall_text_numbers_by_pairs": numbers, "expert_usage": ev.usage(),
               "chat_failures": [{k: a[k] for k in ("prompt", "thinking", "text")} for a in answers if not a["pass"]]}
     (args.model / "eval/report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps({k: v for k, v in report.items() if k not in ("expert_usage", "chat_failures")}, indent=1))

@@ -22,7 +22,9 @@ MTP_WEIGHT = 0.3
 AUX_WEIGHT = 0.02
 # Until recall has taken hold it gets more of the tokens; afterwards the mixture is data.mix.SHARES.
 EARLY_SHARES = {"dialogue": 0.3, "recall": 0.5, "drill": 0.2}
-EARLY_LEVELS = 2
+EARLY_LEVELS = 1
+EARLY_PROGRESS = 0.35
+MASTERED = 0.85
 EMA = 0.99
 
 
@@ -121,7 +123,8 @@ class Trainer:
     def advance(self):
         """One optimiser step; returns the figures to log."""
         self.mixer.most_pairs = LEVELS[self.level]
-        self.mixer.shares = EARLY_SHARES if self.level < EARLY_LEVELS else SHARES
+        early = self.level < EARLY_LEVELS and self.progress() < EARLY_PROGRESS
+        self.mixer.shares = EARLY_SHARES if early else SHARES
         batch = tensors(self.mixer.batch(self.args.rows, self.args.length))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.args.bf16):
             main, mtp, aux, stats = losses(self.model, batch, self.dtype)
@@ -153,7 +156,7 @@ class Trainer:
         held = losses(self.model, self.held, torch.float32)[0].item()
         self.probe.most_pairs = LEVELS[self.level]
         recall = recall_accuracy(self.model, self.probe, self.args.length)
-        if recall > 0.92 and self.level + 1 < len(LEVELS) and LEVELS[self.level + 1] <= self.args.most_pairs:
+        if recall > MASTERED and self.level + 1 < len(LEVELS) and LEVELS[self.level + 1] <= self.args.most_pairs:
             self.level += 1
         return {"held": held, "recall": recall, "level": LEVELS[self.level]}
 
@@ -166,7 +169,7 @@ class Trainer:
             start = time.time()
             self.stop = bool(asked)
             row = self.advance()
-            if lead and self.step % 40 == 0:
+            if lead and self.step % 30 == 0:
                 row |= self.evaluate()
             self.seconds += time.time() - start
             if lead and self.step % 10 == 0:

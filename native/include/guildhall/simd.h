@@ -17,7 +17,12 @@
 
 #include "guildhall/bf16.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+// Sixteen instrumented lanes inlined everywhere would take minutes to compile.
+#define GH_INLINE inline
+#else
 #define GH_INLINE inline __attribute__((always_inline))
+#endif
 
 namespace guildhall::GUILDHALL_ISA {
 

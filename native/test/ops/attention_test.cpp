@@ -30,7 +30,8 @@ struct World {
   std::vector<float> pool32;
   std::vector<Bf16> pool16;
 
-  World(Heads h, bool narrow, std::vector<int64_t> tokens, uint64_t seed) : heads(h), bf16(narrow), lengths(std::move(tokens)) {
+  World(Heads h, bool narrow, std::vector<int64_t> tokens, uint64_t seed)
+      : heads(h), bf16(narrow), lengths(std::move(tokens)) {
     Random random(seed);
     for (const int64_t n : lengths) {
       q.push_back(random.normals(n * h.query * h.dim, 1.5f));
@@ -41,7 +42,8 @@ struct World {
     layout = {.numLayers = 2, .numKvHeads = h.kv, .headDim = h.dim};
     std::vector<int32_t> pages(lengths.size() * static_cast<size_t>(maxPages));
     std::iota(pages.begin(), pages.end(), 0);
-    for (size_t i = pages.size(); i > 1; --i) std::swap(pages[i - 1], pages[static_cast<size_t>(random.integer(0, static_cast<int64_t>(i) - 1))]);
+    for (size_t i = pages.size(); i > 1; --i)
+      std::swap(pages[i - 1], pages[static_cast<size_t>(random.integer(0, static_cast<int64_t>(i) - 1))]);
     pageTable = pages;
     clear();
   }
@@ -56,8 +58,12 @@ struct World {
   }
 
   KvView view() {
-    return {.base = bf16 ? static_cast<void*>(pool16.data()) : static_cast<void*>(pool32.data()), .bf16 = bf16, .pageStride = layout.pageElements(),
-            .layerOffset = layout.layerElements(), .numKvHeads = heads.kv, .headDim = heads.dim};
+    return {.base = bf16 ? static_cast<void*>(pool16.data()) : static_cast<void*>(pool32.data()),
+            .bf16 = bf16,
+            .pageStride = layout.pageElements(),
+            .layerOffset = layout.layerElements(),
+            .numKvHeads = heads.kv,
+            .headDim = heads.dim};
   }
 };
 
@@ -82,14 +88,23 @@ class Batch {
   }
 
   BatchView view() const {
-    return {.numSeqs = static_cast<int32_t>(pieces_.size()), .rowStart = rowStart_.data(), .rowCount = rowCount_.data(), .contextLen = context_.data(),
-            .pageTable = pages_.data(), .maxPages = world_.maxPages};
+    return {.numSeqs = static_cast<int32_t>(pieces_.size()),
+            .rowStart = rowStart_.data(),
+            .rowCount = rowCount_.data(),
+            .contextLen = context_.data(),
+            .pageTable = pages_.data(),
+            .maxPages = world_.maxPages};
   }
 
   void write(const OpsTable& t, ParallelFor& par) const {
     const int64_t width = world_.heads.kv * world_.heads.dim;
     const Floats k = gather(world_.k, width, width + 3), v = gather(world_.v, width, width + 1);
-    t.kvWrite(par, {.batch = view(), .kv = world_.view(), .k = k.data(), .kRowStride = width + 3, .v = v.data(), .vRowStride = width + 1});
+    t.kvWrite(par, {.batch = view(),
+                    .kv = world_.view(),
+                    .k = k.data(),
+                    .kRowStride = width + 3,
+                    .v = v.data(),
+                    .vRowStride = width + 1});
   }
 
   /** Attention output of each piece's rows, one after the other. */
@@ -99,8 +114,16 @@ class Batch {
     const Floats q = gather(world_.q, width, qStride);
     Floats out(static_cast<size_t>((rows_ + 1) * outStride), -7.0f);
     Floats scratch(static_cast<size_t>(attentionScratchFloats(h.query, h.kv, h.dim, par.threads())), kNan);
-    t.attention(par, {.batch = view(), .kv = world_.view(), .q = q.data(), .qRowStride = qStride, .qHeadStride = h.dim, .out = out.data(),
-                      .outRowStride = outStride, .outHeadStride = h.dim, .numHeads = h.query, .scale = 1.0f / std::sqrt(static_cast<float>(h.dim)),
+    t.attention(par, {.batch = view(),
+                      .kv = world_.view(),
+                      .q = q.data(),
+                      .qRowStride = qStride,
+                      .qHeadStride = h.dim,
+                      .out = out.data(),
+                      .outRowStride = outStride,
+                      .outHeadStride = h.dim,
+                      .numHeads = h.query,
+                      .scale = 1.0f / std::sqrt(static_cast<float>(h.dim)),
                       .scratch = scratch.data()});
     Floats result;
     for (size_t i = 0; i < pieces_.size(); ++i) {
@@ -139,10 +162,13 @@ Doubles reference(const World& w, const Piece& piece) {
     for (int64_t head = 0; head < h.query; ++head) {
       const int64_t kvHead = head / (h.query / h.kv);
       const float* q = w.q[static_cast<size_t>(piece.seq)].data() + (t * h.query + head) * h.dim;
-      const auto at = [&](const std::vector<Floats>& x, int64_t s) { return x[static_cast<size_t>(piece.seq)].data() + (s * h.kv + kvHead) * h.dim; };
+      const auto at = [&](const std::vector<Floats>& x, int64_t s) {
+        return x[static_cast<size_t>(piece.seq)].data() + (s * h.kv + kvHead) * h.dim;
+      };
       Doubles score(static_cast<size_t>(t + 1));
       for (int64_t s = 0; s <= t; ++s) {
-        for (int64_t d = 0; d < h.dim; ++d) score[static_cast<size_t>(s)] += static_cast<double>(q[d]) * stored(at(w.k, s)[d]);
+        for (int64_t d = 0; d < h.dim; ++d)
+          score[static_cast<size_t>(s)] += static_cast<double>(q[d]) * stored(at(w.k, s)[d]);
         score[static_cast<size_t>(s)] /= std::sqrt(static_cast<double>(h.dim));
       }
       const double top = *std::max_element(score.begin(), score.end());
@@ -194,11 +220,14 @@ void checkPageLayout() {
     TestFor par(2, 1);
     Batch(world, {{0, 0, 40}}).write(*tables().back(), par);
     Batch(world, {{0, 40, 70}}).write(*tables().back(), par);
-    const auto element = [&](int64_t i) { return bf16 ? bf16ToFloat(world.pool16[static_cast<size_t>(i)]) : world.pool32[static_cast<size_t>(i)]; };
+    const auto element = [&](int64_t i) {
+      return bf16 ? bf16ToFloat(world.pool16[static_cast<size_t>(i)]) : world.pool32[static_cast<size_t>(i)];
+    };
     const auto stored = [&](float x) { return bf16 ? roundToBf16(x) : x; };
     int64_t written = 0;
     for (int64_t t = 0; t < 70; ++t) {
-      const int64_t page = world.pageTable[static_cast<size_t>(t / 64)] * world.layout.pageElements() + world.layout.layerElements();
+      const int64_t page =
+          world.pageTable[static_cast<size_t>(t / 64)] * world.layout.pageElements() + world.layout.layerElements();
       for (int64_t h = 0; h < 2; ++h) {
         for (int64_t d = 0; d < 8; ++d) {
           const size_t source = static_cast<size_t>((t * 2 + h) * 8 + d);
@@ -209,7 +238,8 @@ void checkPageLayout() {
       }
     }
     int64_t numbers = 0;
-    for (int64_t i = 0; i < world.layout.pageElements() * static_cast<int64_t>(world.pageTable.size()); ++i) numbers += std::isnan(element(i)) ? 0 : 1;
+    for (int64_t i = 0; i < world.layout.pageElements() * static_cast<int64_t>(world.pageTable.size()); ++i)
+      numbers += std::isnan(element(i)) ? 0 : 1;
     CHECK(numbers == written);
   }
 }
@@ -232,7 +262,8 @@ void checkBatchInvariance(Heads heads, bool bf16, int64_t length, int64_t step) 
   }
   const auto pick = [&](const Floats& all, int64_t offset) {
     Floats picked;
-    for (const int64_t r : rows) picked.insert(picked.end(), all.begin() + (r + offset) * width, all.begin() + (r + offset + 1) * width);
+    for (const int64_t r : rows)
+      picked.insert(picked.end(), all.begin() + (r + offset) * width, all.begin() + (r + offset + 1) * width);
     return picked;
   };
   CHECK_SAME_BITS(pick(Batch(world, {{0, 0, length}}).attend(t, one), 0), alone, "one batch");
@@ -244,6 +275,27 @@ void checkBatchInvariance(Heads heads, bool bf16, int64_t length, int64_t step) 
     chunks.insert(chunks.end(), part.begin() + width, part.end());
   }
   CHECK_SAME_BITS(pick(chunks, 0), alone, "chunks");
+}
+
+/** A token whose K and V are not numbers spoils its own row and later ones, never an earlier row of the same block. */
+void checkPoisonedToken() {
+  const Heads heads{4, 2, 16};
+  const int64_t width = heads.query * heads.dim;
+  for (const int64_t poisoned : {1, 40, 64, 79}) {
+    for (const OpsTable* t : tables()) {
+      TestFor par(1);
+      World world(heads, false, {80}, 12);
+      Batch(world, {{0, 0, 80}}).write(*t, par);
+      const Floats clean = Batch(world, {{0, 0, 80}}).attend(*t, par);
+      std::fill_n(world.k[0].begin() + poisoned * heads.kv * heads.dim, heads.kv * heads.dim, kNan);
+      std::fill_n(world.v[0].begin() + poisoned * heads.kv * heads.dim, heads.kv * heads.dim, kNan);
+      Batch(world, {{0, 0, 80}}).write(*t, par);
+      const Floats spoilt = Batch(world, {{0, 0, 80}}).attend(*t, par);
+      CHECK_SAME_BITS(Floats(spoilt.begin(), spoilt.begin() + poisoned * width),
+                      Floats(clean.begin(), clean.begin() + poisoned * width), "before the token");
+      for (auto x = spoilt.begin() + poisoned * width; x != spoilt.end(); ++x) CHECK(std::isnan(*x));
+    }
+  }
 }
 
 /** Few rows with long contexts take the way that splits the context over threads. */
@@ -310,6 +362,7 @@ int main() {
       checkBatchInvariance({70, 1, 8}, bf16, 140, 13);
     }
   });
+  runTest("a token that is not a number", checkPoisonedToken);
   runTest("long contexts", checkLongContext);
   runTest("extremes", checkExtremes);
   return 0;

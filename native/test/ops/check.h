@@ -30,9 +30,9 @@ namespace guildhall::test {
     if (!(condition)) ::guildhall::test::failAt(__FILE__, __LINE__, #condition); \
   } while (0)
 
-#define CHECK_MSG(condition, message)                                                                               \
-  do {                                                                                                              \
-    if (!(condition)) ::guildhall::test::failAt(__FILE__, __LINE__, std::string(#condition) + ": " + (message));    \
+#define CHECK_MSG(condition, message)                                                                            \
+  do {                                                                                                           \
+    if (!(condition)) ::guildhall::test::failAt(__FILE__, __LINE__, std::string(#condition) + ": " + (message)); \
   } while (0)
 
 using Floats = std::vector<float>;
@@ -48,7 +48,9 @@ class Random {
     for (int i = 0; i < 12; ++i) total += uniform(0.0f, 1.0f);
     return total - 6.0f;
   }
-  int64_t integer(int64_t low, int64_t high) { return low + static_cast<int64_t>(engine_() % static_cast<uint64_t>(high - low + 1)); }
+  int64_t integer(int64_t low, int64_t high) {
+    return low + static_cast<int64_t>(engine_() % static_cast<uint64_t>(high - low + 1));
+  }
   uint64_t bits() { return engine_(); }
   Floats normals(int64_t n, float scale = 1.0f) {
     Floats out(static_cast<size_t>(n));
@@ -76,7 +78,8 @@ inline std::vector<const OpsTable*> tables() {
 /** Real threads, chunks smaller than asked for, given out from the end: whatever a kernel may not depend on. */
 class TestFor final : public ParallelFor {
  public:
-  explicit TestFor(int threads, int64_t maxGrain = std::numeric_limits<int64_t>::max()) : threads_(threads), maxGrain_(maxGrain) {}
+  explicit TestFor(int threads, int64_t maxGrain = std::numeric_limits<int64_t>::max())
+      : threads_(threads), maxGrain_(maxGrain) {}
 
   void run(int64_t n, FunctionRef<void(int64_t, int64_t, int)> body, int64_t grain = 1) override {
     if (grain > maxGrain_) grain = maxGrain_;
@@ -108,20 +111,24 @@ inline std::string firstDifference(const Floats& a, const Floats& b) {
   for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
     if (std::memcmp(&a[i], &b[i], sizeof(float)) != 0) {
       char text[128];
-      std::snprintf(text, sizeof text, "element %zu: %.9g and %.9g", i, static_cast<double>(a[i]), static_cast<double>(b[i]));
+      std::snprintf(text, sizeof text, "element %zu: %.9g and %.9g", i, static_cast<double>(a[i]),
+                    static_cast<double>(b[i]));
       return text;
     }
   }
   return "sizes";
 }
 
-#define CHECK_SAME_BITS(a, b, where) CHECK_MSG(::guildhall::test::sameBits(a, b), std::string(where) + ", " + ::guildhall::test::firstDifference(a, b))
+#define CHECK_SAME_BITS(a, b, where) \
+  CHECK_MSG(::guildhall::test::sameBits(a, b), std::string(where) + ", " + ::guildhall::test::firstDifference(a, b))
 
 /**
  * Bound for an f32 result against f64, as a part of the largest magnitude involved: a sum of n rounded terms drifts by
  * about sqrt(n) roundings; the factor covers the worst of many elements.
  */
-inline double tolerance(int64_t length) { return 8.0 * std::sqrt(static_cast<double>(length) + 1.0) * std::numeric_limits<float>::epsilon(); }
+inline double tolerance(int64_t length) {
+  return 8.0 * std::sqrt(static_cast<double>(length) + 1.0) * std::numeric_limits<float>::epsilon();
+}
 
 /** Largest |a - b| over the largest |b|. */
 inline double relativeError(const Floats& a, const Doubles& b) {

@@ -34,15 +34,20 @@ struct BatchArrays {
     }
   }
   BatchView view() const {
-    return {.numSeqs = static_cast<int32_t>(rowStart.size()), .rowStart = rowStart.data(), .rowCount = rowCount.data(), .contextLen = context.data(),
-            .stateSlot = slot.data(), .mode = mode.data()};
+    return {.numSeqs = static_cast<int32_t>(rowStart.size()),
+            .rowStart = rowStart.data(),
+            .rowCount = rowCount.data(),
+            .contextLen = context.data(),
+            .stateSlot = slot.data(),
+            .mode = mode.data()};
   }
   /** Rows of the pieces out of per-sequence arrays [tokens][width], at a stride. */
   Floats gather(const std::vector<Piece>& pieces, const std::vector<Floats>& from, int64_t width, int64_t stride) const {
     Floats out(static_cast<size_t>((rows + 1) * stride), std::numeric_limits<float>::quiet_NaN());
     for (size_t i = 0; i < pieces.size(); ++i) {
       for (int64_t r = 0; r < rowCount[i]; ++r) {
-        std::copy_n(from[static_cast<size_t>(pieces[i].seq)].begin() + (pieces[i].from + r) * width, width, out.begin() + (rowStart[i] + r) * stride);
+        std::copy_n(from[static_cast<size_t>(pieces[i].seq)].begin() + (pieces[i].from + r) * width, width,
+                    out.begin() + (rowStart[i] + r) * stride);
       }
     }
     return out;
@@ -81,8 +86,16 @@ struct Conv {
     const BatchArrays b(pieces);
     const Floats in = b.gather(pieces, x, channels, channels + 3);
     Floats out(static_cast<size_t>((b.rows + 1) * (channels + 1)));
-    t.causalConv(par, {.batch = b.view(), .x = in.data(), .xRowStride = channels + 3, .weight = weight.data(), .channels = channels, .kernel = kernel,
-                       .state = state.data(), .stateStride = stateStride(), .out = out.data(), .outRowStride = channels + 1});
+    t.causalConv(par, {.batch = b.view(),
+                       .x = in.data(),
+                       .xRowStride = channels + 3,
+                       .weight = weight.data(),
+                       .channels = channels,
+                       .kernel = kernel,
+                       .state = state.data(),
+                       .stateStride = stateStride(),
+                       .out = out.data(),
+                       .outRowStride = channels + 1});
     return b.scatter(out, channels, channels + 1);
   }
   Doubles exact(int64_t seq, int64_t length) const {
@@ -92,7 +105,9 @@ struct Conv {
         double y = 0.0;
         for (int64_t j = 0; j < kernel; ++j) {
           const int64_t at = t - kernel + 1 + j;
-          if (at >= 0) y += static_cast<double>(weight[static_cast<size_t>(j * channels + c)]) * static_cast<double>(x[static_cast<size_t>(seq)][static_cast<size_t>(at * channels + c)]);
+          if (at >= 0)
+            y += static_cast<double>(weight[static_cast<size_t>(j * channels + c)]) *
+                 static_cast<double>(x[static_cast<size_t>(seq)][static_cast<size_t>(at * channels + c)]);
         }
         out.push_back(silu(y));
       }
@@ -144,14 +159,23 @@ void checkConv(int64_t channels, int64_t kernel) {
 void checkGates(int64_t heads) {
   Random random(static_cast<uint64_t>(heads));
   const int64_t rows = 9, stride = heads + 2;
-  const Floats a = random.normals(rows * stride, 8.0f), b = random.normals(rows * stride, 4.0f), aLog = random.normals(heads), dtBias = random.normals(heads);
+  const Floats a = random.normals(rows * stride, 8.0f), b = random.normals(rows * stride, 4.0f),
+               aLog = random.normals(heads), dtBias = random.normals(heads);
   Floats first;
   for (const OpsTable* t : tables()) {
     for (const int threads : {1, 3}) {
       TestFor par(threads, 1);
       Floats both(static_cast<size_t>(2 * rows * heads));
-      t->deltaGates(par, {.b = b.data(), .bRowStride = stride, .a = a.data(), .aRowStride = stride, .aLog = aLog.data(), .dtBias = dtBias.data(),
-                          .beta = both.data(), .g = both.data() + rows * heads, .rows = rows, .heads = heads});
+      t->deltaGates(par, {.b = b.data(),
+                          .bRowStride = stride,
+                          .a = a.data(),
+                          .aRowStride = stride,
+                          .aLog = aLog.data(),
+                          .dtBias = dtBias.data(),
+                          .beta = both.data(),
+                          .g = both.data() + rows * heads,
+                          .rows = rows,
+                          .heads = heads});
       if (first.empty()) first = both;
       CHECK_SAME_BITS(both, first, "deltaGates");
     }
@@ -160,9 +184,11 @@ void checkGates(int64_t heads) {
     for (int64_t h = 0; h < heads; ++h) {
       const double beta = 1.0 / (1.0 + std::exp(-static_cast<double>(b[static_cast<size_t>(r * stride + h)])));
       const double sum = static_cast<double>(a[static_cast<size_t>(r * stride + h)] + dtBias[static_cast<size_t>(h)]);
-      const double g = -std::exp(static_cast<double>(aLog[static_cast<size_t>(h)])) * (sum > 20.0 ? sum : std::log1p(std::exp(sum)));
+      const double g =
+          -std::exp(static_cast<double>(aLog[static_cast<size_t>(h)])) * (sum > 20.0 ? sum : std::log1p(std::exp(sum)));
       CHECK(std::abs(static_cast<double>(first[static_cast<size_t>(r * heads + h)]) - beta) <= tolerance(1) * beta);
-      CHECK(std::abs(static_cast<double>(first[static_cast<size_t>((rows + r) * heads + h)]) - g) <= tolerance(1) * std::abs(g));
+      CHECK(std::abs(static_cast<double>(first[static_cast<size_t>((rows + r) * heads + h)]) - g) <=
+            tolerance(1) * std::abs(g));
     }
   }
 }
@@ -219,14 +245,31 @@ struct Delta {
   Floats run(const OpsTable& t, ParallelFor& par, const std::vector<Piece>& pieces) {
     const BatchArrays b(pieces);
     const int64_t keyWidth = s.keyHeads * s.keyDim, valueWidth = s.valueHeads * s.valueDim;
-    const Floats qr = b.gather(pieces, q, keyWidth, keyWidth + 3), kr = b.gather(pieces, k, keyWidth, keyWidth + 1), vr = b.gather(pieces, v, valueWidth, valueWidth + 2);
-    const Floats br = b.gather(pieces, beta, s.valueHeads, s.valueHeads), gr = b.gather(pieces, g, s.valueHeads, s.valueHeads);
+    const Floats qr = b.gather(pieces, q, keyWidth, keyWidth + 3), kr = b.gather(pieces, k, keyWidth, keyWidth + 1),
+                 vr = b.gather(pieces, v, valueWidth, valueWidth + 2);
+    const Floats br = b.gather(pieces, beta, s.valueHeads, s.valueHeads),
+                 gr = b.gather(pieces, g, s.valueHeads, s.valueHeads);
     Floats out(static_cast<size_t>((b.rows + 1) * (valueWidth + 4)), -7.0f);
-    Floats scratch(static_cast<size_t>(deltaRuleScratchFloats(s.keyDim, s.valueDim, par.threads())), std::numeric_limits<float>::quiet_NaN());
-    t.deltaRule(par, {.batch = b.view(), .q = qr.data(), .qRowStride = keyWidth + 3, .k = kr.data(), .kRowStride = keyWidth + 1, .v = vr.data(),
-                      .vRowStride = valueWidth + 2, .beta = br.data(), .g = gr.data(), .out = out.data(), .outRowStride = valueWidth + 4,
-                      .numKeyHeads = s.keyHeads, .numValueHeads = s.valueHeads, .keyDim = s.keyDim, .valueDim = s.valueDim, .state = state.data(),
-                      .stateStride = stateStride(), .scratch = scratch.data()});
+    Floats scratch(static_cast<size_t>(deltaRuleScratchFloats(s.keyDim, s.valueDim, par.threads())),
+                   std::numeric_limits<float>::quiet_NaN());
+    t.deltaRule(par, {.batch = b.view(),
+                      .q = qr.data(),
+                      .qRowStride = keyWidth + 3,
+                      .k = kr.data(),
+                      .kRowStride = keyWidth + 1,
+                      .v = vr.data(),
+                      .vRowStride = valueWidth + 2,
+                      .beta = br.data(),
+                      .g = gr.data(),
+                      .out = out.data(),
+                      .outRowStride = valueWidth + 4,
+                      .numKeyHeads = s.keyHeads,
+                      .numValueHeads = s.valueHeads,
+                      .keyDim = s.keyDim,
+                      .valueDim = s.valueDim,
+                      .state = state.data(),
+                      .stateStride = stateStride(),
+                      .scratch = scratch.data()});
     for (int64_t r = 0; r <= b.rows; ++r) CHECK(out[static_cast<size_t>(r * (valueWidth + 4) + valueWidth)] == -7.0f);
     return b.scatter(out, valueWidth, valueWidth + 4);
   }
@@ -250,7 +293,8 @@ struct Delta {
           double p = 0.0, o = 0.0;
           for (int64_t d = 0; d < s.keyDim; ++d) p += static_cast<double>(kt[d]) * (S[d * s.valueDim + c] *= decay);
           const double delta = b * (static_cast<double>(vt[c]) - p);
-          for (int64_t d = 0; d < s.keyDim; ++d) o += static_cast<double>(qt[d]) * (S[d * s.valueDim + c] += static_cast<double>(kt[d]) * delta);
+          for (int64_t d = 0; d < s.keyDim; ++d)
+            o += static_cast<double>(qt[d]) * (S[d * s.valueDim + c] += static_cast<double>(kt[d]) * delta);
           out.push_back(o);
         }
       }
@@ -290,7 +334,8 @@ void checkForm(const Shape& shape, int32_t mode, const std::vector<int64_t>& len
   for (size_t i = 0; i < lengths.size(); ++i) {
     Doubles last;
     const Doubles exact = d.exact(static_cast<int64_t>(i), last);
-    checkClose("delta output", Floats(first.begin() + row * width, first.begin() + (row + lengths[i]) * width), exact, deltaTolerance(shape));
+    checkClose("delta output", Floats(first.begin() + row * width, first.begin() + (row + lengths[i]) * width), exact,
+               deltaTolerance(shape));
     checkClose("delta state", d.slotState(static_cast<int64_t>(i)), last, deltaTolerance(shape));
     row += lengths[i];
   }
@@ -355,7 +400,8 @@ void checkSkips() {
   TestFor par(2, 1);
   const std::vector<Piece> pieces = {{0, 0, 0}, {1, 0, 5, kModeRecurrent}, {0, 64, 64}};
   d.run(*tables().back(), par, pieces);
-  CHECK(std::equal(d.state.begin() + d.stateStride(), d.state.begin() + 2 * d.stateStride(), d.initial.begin() + d.stateStride()));
+  CHECK(std::equal(d.state.begin() + d.stateStride(), d.state.begin() + 2 * d.stateStride(),
+                   d.initial.begin() + d.stateStride()));
 }
 
 }  // namespace
@@ -369,7 +415,8 @@ int main() {
   runTest("gates", [] {
     for (const int64_t heads : {1, 4, 16, 33}) checkGates(heads);
   });
-  const std::vector<Shape> shapes = {{1, 1, 8, 8}, {2, 2, 16, 16}, {2, 4, 24, 40}, {1, 4, 32, 32}, {2, 2, 32, 72}, {1, 2, 128, 128}};
+  const std::vector<Shape> shapes = {{1, 1, 8, 8},   {2, 2, 16, 16}, {2, 4, 24, 40},
+                                     {1, 4, 32, 32}, {2, 2, 32, 72}, {1, 2, 128, 128}};
   runTest("recurrent form", [&] {
     for (const Shape& s : shapes) checkForm(s, kModeRecurrent, {1, 2, 65, 40}, 0.3f);
   });

@@ -39,8 +39,18 @@ void checkRmsNorm(int64_t heads, int64_t dim, bool zeroCentered, bool inPlace) {
   const Floats got = sameEverywhere("rmsNorm", [&](const OpsTable& t, ParallelFor& par) {
     Floats in = x;
     Floats out(static_cast<size_t>(rows * heads * dim));
-    t.rmsNorm(par, {.x = in.data(), .xRowStride = rowStride, .xHeadStride = headStride, .weight = w.data(), .eps = kEps, .zeroCentered = zeroCentered,
-                    .out = inPlace ? in.data() : out.data(), .outRowStride = outRow, .outHeadStride = outHead, .rows = rows, .heads = heads, .dim = dim});
+    t.rmsNorm(par, {.x = in.data(),
+                    .xRowStride = rowStride,
+                    .xHeadStride = headStride,
+                    .weight = w.data(),
+                    .eps = kEps,
+                    .zeroCentered = zeroCentered,
+                    .out = inPlace ? in.data() : out.data(),
+                    .outRowStride = outRow,
+                    .outHeadStride = outHead,
+                    .rows = rows,
+                    .heads = heads,
+                    .dim = dim});
     return inPlace ? in : out;
   });
   Doubles exact(got.size());
@@ -64,8 +74,17 @@ void checkGatedNorm(int64_t heads, int64_t dim) {
   const Floats x = random.normals(rows * xStride), z = random.normals(rows * zStride), w = random.normals(dim);
   const Floats got = sameEverywhere("gatedRmsNorm", [&](const OpsTable& t, ParallelFor& par) {
     Floats out(static_cast<size_t>(rows * heads * dim));
-    t.gatedRmsNorm(par, {.x = x.data(), .xRowStride = xStride, .z = z.data(), .zRowStride = zStride, .weight = w.data(), .eps = kEps, .out = out.data(),
-                         .outRowStride = heads * dim, .rows = rows, .heads = heads, .dim = dim});
+    t.gatedRmsNorm(par, {.x = x.data(),
+                         .xRowStride = xStride,
+                         .z = z.data(),
+                         .zRowStride = zStride,
+                         .weight = w.data(),
+                         .eps = kEps,
+                         .out = out.data(),
+                         .outRowStride = heads * dim,
+                         .rows = rows,
+                         .heads = heads,
+                         .dim = dim});
     return out;
   });
   Doubles exact;
@@ -75,7 +94,8 @@ void checkGatedNorm(int64_t heads, int64_t dim) {
       const double inverse = 1.0 / std::sqrt(meanSquare(row, dim) + static_cast<double>(kEps));
       for (int64_t i = 0; i < dim; ++i) {
         const double gate = z[static_cast<size_t>(r * zStride + h * dim + i)];
-        exact.push_back(static_cast<double>(row[i]) * inverse * static_cast<double>(w[static_cast<size_t>(i)]) * gate / (1.0 + std::exp(-gate)));
+        exact.push_back(static_cast<double>(row[i]) * inverse * static_cast<double>(w[static_cast<size_t>(i)]) * gate /
+                        (1.0 + std::exp(-gate)));
       }
     }
   }
@@ -89,7 +109,8 @@ void checkL2Norm(int64_t heads, int64_t dim) {
   const Floats x = random.normals(rows * stride, 0.01f);
   const Floats got = sameEverywhere("l2Norm", [&](const OpsTable& t, ParallelFor& par) {
     Floats y = x;
-    t.l2Norm(par, {.x = y.data(), .rowStride = stride, .rows = rows, .heads = heads, .dim = dim, .eps = kEps, .scale = scale});
+    t.l2Norm(par,
+             {.x = y.data(), .rowStride = stride, .rows = rows, .heads = heads, .dim = dim, .eps = kEps, .scale = scale});
     return y;
   });
   Doubles exact(x.begin(), x.end());
@@ -97,7 +118,9 @@ void checkL2Norm(int64_t heads, int64_t dim) {
     for (int64_t h = 0; h < heads; ++h) {
       const float* row = x.data() + r * stride + h * dim;
       const double inverse = 1.0 / std::sqrt(meanSquare(row, dim) * static_cast<double>(dim) + static_cast<double>(kEps));
-      for (int64_t i = 0; i < dim; ++i) exact[static_cast<size_t>(r * stride + h * dim + i)] = static_cast<double>(row[i]) * inverse * static_cast<double>(scale);
+      for (int64_t i = 0; i < dim; ++i)
+        exact[static_cast<size_t>(r * stride + h * dim + i)] =
+            static_cast<double>(row[i]) * inverse * static_cast<double>(scale);
     }
   }
   checkClose("l2Norm", got, exact, tolerance(dim));
@@ -117,16 +140,32 @@ void checkRope(int64_t half, int64_t headDim) {
   const Floats x = random.normals(rows * rowStride);
   const Floats got = sameEverywhere("rope", [&](const OpsTable& t, ParallelFor& par) {
     Floats cos(static_cast<size_t>(rows * half)), sin(cos.size()), y = x;
-    ropeTable(par, {.positions = positions.data(), .axisStride = axisStride, .invFreq = invFreq.data(), .freqAxis = axis.data(), .half = half, .scale = scale,
-                    .rows = rows, .cos = cos.data(), .sin = sin.data()});
-    t.rope(par, {.x = y.data(), .rowStride = rowStride, .headStride = headStride, .rows = rows, .heads = heads, .half = half, .cos = cos.data(), .sin = sin.data()});
+    ropeTable(par, {.positions = positions.data(),
+                    .axisStride = axisStride,
+                    .invFreq = invFreq.data(),
+                    .freqAxis = axis.data(),
+                    .half = half,
+                    .scale = scale,
+                    .rows = rows,
+                    .cos = cos.data(),
+                    .sin = sin.data()});
+    t.rope(par, {.x = y.data(),
+                 .rowStride = rowStride,
+                 .headStride = headStride,
+                 .rows = rows,
+                 .heads = heads,
+                 .half = half,
+                 .cos = cos.data(),
+                 .sin = sin.data()});
     return y;
   });
   Doubles exact(x.begin(), x.end());
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t h = 0; h < heads; ++h) {
       for (int64_t j = 0; j < half; ++j) {
-        const float product = static_cast<float>(positions[static_cast<size_t>(axis[static_cast<size_t>(j)] * axisStride + r)]) * invFreq[static_cast<size_t>(j)];
+        const float product =
+            static_cast<float>(positions[static_cast<size_t>(axis[static_cast<size_t>(j)] * axisStride + r)]) *
+            invFreq[static_cast<size_t>(j)];
         const double angle = static_cast<double>(product);
         const size_t at = static_cast<size_t>(r * rowStride + h * headStride + j);
         const double a = x[at], b = x[at + static_cast<size_t>(half)], f = static_cast<double>(scale);
@@ -149,8 +188,22 @@ void checkRopeIsRelative() {
   const auto product = [&](int32_t p, int32_t q) {
     const std::vector<int32_t> positions = {p, q, p, q, p, q};
     Floats cos(8), sin(8), x = base;
-    ropeTable(par, {.positions = positions.data(), .axisStride = 2, .invFreq = invFreq.data(), .freqAxis = axis.data(), .half = 4, .rows = 2, .cos = cos.data(), .sin = sin.data()});
-    t.rope(par, {.x = x.data(), .rowStride = 8, .headStride = 8, .rows = 2, .heads = 1, .half = 4, .cos = cos.data(), .sin = sin.data()});
+    ropeTable(par, {.positions = positions.data(),
+                    .axisStride = 2,
+                    .invFreq = invFreq.data(),
+                    .freqAxis = axis.data(),
+                    .half = 4,
+                    .rows = 2,
+                    .cos = cos.data(),
+                    .sin = sin.data()});
+    t.rope(par, {.x = x.data(),
+                 .rowStride = 8,
+                 .headStride = 8,
+                 .rows = 2,
+                 .heads = 1,
+                 .half = 4,
+                 .cos = cos.data(),
+                 .sin = sin.data()});
     double dot = 0.0;
     for (size_t i = 0; i < 8; ++i) dot += static_cast<double>(x[i]) * static_cast<double>(x[8 + i]);
     return dot;

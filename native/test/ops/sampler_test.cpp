@@ -24,15 +24,18 @@ struct Candidate {
 std::vector<Candidate> keptIds(const Floats& logits, const SamplerParams& p) {
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
   if (p.topK > 0 && p.topK < static_cast<int32_t>(order.size())) order.resize(static_cast<size_t>(p.topK));
   const double top = logits[static_cast<size_t>(order[0])];
   double total = 0.0;
-  for (const int32_t id : order) total += std::exp((static_cast<double>(logits[static_cast<size_t>(id)]) - top) / static_cast<double>(p.temperature));
+  for (const int32_t id : order)
+    total += std::exp((static_cast<double>(logits[static_cast<size_t>(id)]) - top) / static_cast<double>(p.temperature));
   std::vector<Candidate> kept;
   double before = 0.0;
   for (const int32_t id : order) {
-    const double weight = std::exp((static_cast<double>(logits[static_cast<size_t>(id)]) - top) / static_cast<double>(p.temperature));
+    const double weight =
+        std::exp((static_cast<double>(logits[static_cast<size_t>(id)]) - top) / static_cast<double>(p.temperature));
     if (before >= static_cast<double>(p.topP) * total || weight < static_cast<double>(p.minP)) break;
     kept.push_back({id, weight, before});
     before += weight;
@@ -139,7 +142,8 @@ void checkPhilox() {
   // Known answers published with Random123.
   CHECK(philox4x32({0, 0, 0, 0}, {0, 0}) == (Counter{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   CHECK(philox4x32({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}) == (Counter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
-  CHECK(philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}) == (Counter{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+  CHECK(philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}) ==
+        (Counter{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
   double total = 0.0;
   for (uint64_t i = 0; i < 10000; ++i) {
     const double u = uniformAt(42, 1, i, 0);
@@ -149,10 +153,12 @@ void checkPhilox() {
   CHECK(std::abs(total / 10000.0 - 0.5) < 0.02);
   CHECK(uniformAt(1, 0, 0, 0) != uniformAt(2, 0, 0, 0) && uniformAt(1, 0, 0, 0) != uniformAt(1, 1, 0, 0));
   CHECK(uniformAt(1, 0, 0, 0) != uniformAt(1, 0, 1, 0) && uniformAt(1, 0, 0, 0) != uniformAt(1, 0, 0, 1));
-  CHECK(uniformAt(1, 0, uint64_t{1} << 32, 0) != uniformAt(1, 0, 0, 0) && uniformAt(uint64_t{1} << 32, 0, 0, 0) != uniformAt(0, 0, 0, 0));
+  CHECK(uniformAt(1, 0, uint64_t{1} << 32, 0) != uniformAt(1, 0, 0, 0) &&
+        uniformAt(uint64_t{1} << 32, 0, 0, 0) != uniformAt(0, 0, 0, 0));
 }
 
-int32_t greedy(const Floats& logits, SamplerParams p, const std::vector<int32_t>& prompt, const std::vector<int32_t>& generated) {
+int32_t greedy(const Floats& logits, SamplerParams p, const std::vector<int32_t>& prompt,
+               const std::vector<int32_t>& generated) {
   p.temperature = 0.0f;
   Sampler sampler(static_cast<int32_t>(logits.size()), p, prompt.data(), static_cast<int64_t>(prompt.size()));
   for (const int32_t id : generated) sampler.accept(id);
@@ -211,7 +217,8 @@ void checkRefusals() {
       Sampler sampler(3, p, nullptr, 0);
       Sample sample;
       for (const OpsTable* t : tables()) {
-        const Floats nan = {1.0f, std::numeric_limits<float>::quiet_NaN(), 2.0f}, infinite = {1.0f, kInfinity, 2.0f}, masked(3, -kInfinity);
+        const Floats nan = {1.0f, std::numeric_limits<float>::quiet_NaN(), 2.0f}, infinite = {1.0f, kInfinity, 2.0f},
+                     masked(3, -kInfinity);
         CHECK(sampler.sample(*t, nan.data(), scratch, sample) == SampleStatus::BadLogits);
         CHECK(sampler.sample(*t, infinite.data(), scratch, sample) == SampleStatus::BadLogits);
         CHECK(sampler.sample(*t, masked.data(), scratch, sample) == SampleStatus::AllMasked);
@@ -253,7 +260,8 @@ void checkLogprobs() {
     for (const int32_t top : {0, 1, 5, 300}) {
       Sample s;
       CHECK(tokenLogprobs(*t, logits.data(), 3000, 77, top, scratch, s) == SampleStatus::Ok);
-      CHECK(s.id == 77 && std::abs(static_cast<double>(s.logprob) - (static_cast<double>(logits[77]) - logSum)) < 1e-5 * std::abs(logSum));
+      CHECK(s.id == 77 &&
+            std::abs(static_cast<double>(s.logprob) - (static_cast<double>(logits[77]) - logSum)) < 1e-5 * std::abs(logSum));
       CHECK(s.topIds.size() == static_cast<size_t>(top));
       if (top >= 2) CHECK(s.topIds[0] == 10 && s.topIds[1] == 2000);
       for (size_t i = 1; i < s.topIds.size(); ++i) CHECK(s.topLogprobs[i - 1] >= s.topLogprobs[i]);

@@ -16,12 +16,21 @@ struct Result {
   int64_t badRow;
 };
 
-Result run(const OpsTable& t, ParallelFor& par, const Floats& logits, int64_t rows, int64_t stride, int64_t experts, int64_t k, bool renormalize) {
+Result run(const OpsTable& t, ParallelFor& par, const Floats& logits, int64_t rows, int64_t stride, int64_t experts,
+           int64_t k, bool renormalize) {
   Result r{std::vector<int32_t>(static_cast<size_t>(rows * k)), Floats(static_cast<size_t>(rows * k)), 0};
   Floats scratch(static_cast<size_t>(softmaxTopkScratchFloats(experts, par.threads())));
   std::atomic<int64_t> bad{std::numeric_limits<int64_t>::max()};
-  t.softmaxTopk(par, {.logits = logits.data(), .logitStride = stride, .rows = rows, .numExperts = experts, .k = k, .renormalize = renormalize,
-                      .ids = r.ids.data(), .weights = r.weights.data(), .scratch = scratch.data(), .badRow = &bad});
+  t.softmaxTopk(par, {.logits = logits.data(),
+                      .logitStride = stride,
+                      .rows = rows,
+                      .numExperts = experts,
+                      .k = k,
+                      .renormalize = renormalize,
+                      .ids = r.ids.data(),
+                      .weights = r.weights.data(),
+                      .scratch = scratch.data(),
+                      .badRow = &bad});
   r.badRow = bad.load();
   return r;
 }
@@ -92,7 +101,8 @@ void checkBadRows() {
       const Result r = run(*t, par, logits, 10, 20, 20, 4, true);
       CHECK(r.badRow == 4);
       for (const int64_t row : {4, 7}) {
-        for (int32_t i = 0; i < 4; ++i) CHECK(r.ids[static_cast<size_t>(row * 4 + i)] == i && r.weights[static_cast<size_t>(row * 4 + i)] == 0.0f);
+        for (int32_t i = 0; i < 4; ++i)
+          CHECK(r.ids[static_cast<size_t>(row * 4 + i)] == i && r.weights[static_cast<size_t>(row * 4 + i)] == 0.0f);
       }
       CHECK(r.weights[3 * 4] > 0.0f);
     }

@@ -41,7 +41,7 @@ double ulps(float got, double exact) {
 }
 
 /** Errors up to `bound` ulp, or up to `negligible` in absolute terms; equal bits; nothing written past the end. */
-void checkFunction(const char* name, ArrayFn OpsTable::*fn, double (*exact)(double), double bound, double negligible) {
+void checkFunction(const char* name, ArrayFn OpsTable::* fn, double (*exact)(double), double bound, double negligible) {
   const Floats x = interestingValues();
   Floats reference;
   for (const OpsTable* t : tables()) {
@@ -52,7 +52,8 @@ void checkFunction(const char* name, ArrayFn OpsTable::*fn, double (*exact)(doub
       if (std::abs(static_cast<double>(y[i]) - expected) <= negligible) continue;
       const double error = ulps(y[i], expected);
       char text[128];
-      std::snprintf(text, sizeof text, "%s(%.9g) = %.9g, %.2f ulp", name, static_cast<double>(x[i]), static_cast<double>(y[i]), error);
+      std::snprintf(text, sizeof text, "%s(%.9g) = %.9g, %.2f ulp", name, static_cast<double>(x[i]),
+                    static_cast<double>(y[i]), error);
       CHECK_MSG(error <= bound, text);
       if (std::isnan(y[i])) y[i] = 0.0f;
     }
@@ -103,7 +104,8 @@ void checkReductions() {
       const double total = t->expSum(x.data(), shift, 0.7f, out.data(), n);
       CHECK(t->expSum(x.data(), shift, 0.7f, nullptr, n) == total);
       double exact = 0.0;
-      for (const float v : x) exact += std::exp((static_cast<double>(v) - static_cast<double>(shift)) * static_cast<double>(0.7f));
+      for (const float v : x)
+        exact += std::exp((static_cast<double>(v) - static_cast<double>(shift)) * static_cast<double>(0.7f));
       CHECK(std::abs(total - exact) <= tolerance(64) * std::max(1.0, exact));
       if (t == tables()[0]) {
         firstSum = total;
@@ -174,19 +176,43 @@ void checkRows() {
       for (const int threads : {1, 3}) {
         TestFor par(threads, 1);
         Floats product(static_cast<size_t>(rows * cols));
-        t->siluMul(par, {.gate = a.data(), .gateStride = stride, .up = b.data(), .upStride = stride, .out = product.data(), .outStride = cols, .rows = rows, .cols = cols});
+        t->siluMul(par, {.gate = a.data(),
+                         .gateStride = stride,
+                         .up = b.data(),
+                         .upStride = stride,
+                         .out = product.data(),
+                         .outStride = cols,
+                         .rows = rows,
+                         .cols = cols});
         Floats sums[3];
         for (const RowScale kind : {RowScale::None, RowScale::Plain, RowScale::Sigmoid}) {
           Floats y = a;
-          t->addRows(par, {.y = y.data(), .yStride = stride, .x = b.data(), .xStride = stride, .kind = kind, .scale = s.data(), .scaleStride = 3, .rows = rows, .cols = cols});
+          t->addRows(par, {.y = y.data(),
+                           .yStride = stride,
+                           .x = b.data(),
+                           .xStride = stride,
+                           .kind = kind,
+                           .scale = s.data(),
+                           .scaleStride = 3,
+                           .rows = rows,
+                           .cols = cols});
           sums[static_cast<int>(kind)] = y;
         }
         Floats gated = a;
-        t->gateMul(par, {.x = gated.data(), .xRowStride = stride, .xHeadStride = 0, .gate = b.data(), .gateRowStride = stride, .gateHeadStride = 0, .rows = rows, .heads = 1, .dim = cols});
+        t->gateMul(par, {.x = gated.data(),
+                         .xRowStride = stride,
+                         .xHeadStride = 0,
+                         .gate = b.data(),
+                         .gateRowStride = stride,
+                         .gateHeadStride = 0,
+                         .rows = rows,
+                         .heads = 1,
+                         .dim = cols});
         Doubles exactProduct, exactSums[3], exactGated;
         for (int64_t r = 0; r < rows; ++r) {
           for (int64_t c = 0; c < stride; ++c) {
-            const double x = a[static_cast<size_t>(r * stride + c)], y = b[static_cast<size_t>(r * stride + c)], f = s[static_cast<size_t>(r * 3)];
+            const double x = a[static_cast<size_t>(r * stride + c)], y = b[static_cast<size_t>(r * stride + c)],
+                         f = s[static_cast<size_t>(r * 3)];
             const bool in = c < cols;
             if (in) exactProduct.push_back(x * exactSigmoid(x) * y);
             exactSums[0].push_back(x + (in ? y : 0.0));

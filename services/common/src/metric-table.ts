@@ -148,7 +148,14 @@ export const METRICS = {
     services: ['gateway'],
     buckets: LATENCY,
   },
+  guildhall_http_in_flight: { type: 'gauge', help: 'Completions that run now.', labels: [], services: ['gateway'] },
   guildhall_http_streams: { type: 'gauge', help: 'SSE streams open now.', labels: [], services: ['gateway'] },
+  guildhall_http_tokens_total: {
+    type: 'counter',
+    help: 'Tokens of answered requests as their usage says, by kind: prompt, completion.',
+    labels: ['model_name', 'kind'],
+    services: ['gateway'],
+  },
   guildhall_stream_resumes_total: {
     type: 'counter',
     help: 'Streams taken over by another router, by outcome.',

@@ -1,9 +1,11 @@
 import swagger from '@fastify/swagger';
 import { fail } from '@guildhall/common';
 import fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
-import { jsonSchemaTransform, jsonSchemaTransformObject, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { GatewayContext } from './context.ts';
+import { httpsFactory } from './https.ts';
 import { onClientError, sendError } from './http-errors.ts';
+import { withUsedSchemas } from './openapi-schemas.ts';
 import { requestIdOf } from './request-id.ts';
 import { chatCompletionsRoute } from './routes/chat-completions.ts';
 import { completionsRoute } from './routes/completions.ts';
@@ -24,7 +26,9 @@ const OPEN_ROUTES: ReadonlySet<string> = new Set(['/health', '/ready']);
 
 /** The HTTP application. It listens to nothing yet. */
 export async function buildApp(context: GatewayContext): Promise<GatewayApp> {
+  const serverFactory = httpsFactory(context.config, { request: ARRIVAL_MS, keepAlive: KEEP_ALIVE_MS });
   const app = fastify({
+    ...(serverFactory === null ? {} : { serverFactory }),
     bodyLimit: context.config.bodyLimitBytes,
     requestTimeout: ARRIVAL_MS,
     keepAliveTimeout: KEEP_ALIVE_MS,
@@ -55,7 +59,7 @@ export async function buildApp(context: GatewayContext): Promise<GatewayApp> {
       security: [{ apiKey: [] }],
     },
     transform: jsonSchemaTransform,
-    transformObject: jsonSchemaTransformObject,
+    transformObject: withUsedSchemas,
   });
   addHooks(app, context);
   addFallbacks(app, context);
@@ -89,7 +93,10 @@ function addHooks(app: GatewayApp, context: GatewayContext): void {
     const status = reply.raw.statusCode;
     metrics.count('guildhall_http_requests_total', { route, method: request.method, status });
     metrics.observe('guildhall_http_request_seconds', reply.elapsedTime / 1000, { route });
-    logger.debug({ request: request.id, route, method: request.method, status, ms: Math.round(reply.elapsedTime) }, 'request');
+    logger.debug(
+      { request: request.id, route, method: request.method, status, ms: Math.round(reply.elapsedTime) },
+      'request',
+    );
   });
 }
 
@@ -118,6 +125,8 @@ class RouteMethods {
   }
 
   of(path: string): string[] {
-    return [...new Set(this.#routes.filter(({ pattern }) => pattern.test(path)).flatMap(({ methods }) => methods))].toSorted();
+    return [
+      ...new Set(this.#routes.filter(({ pattern }) => pattern.test(path)).flatMap(({ methods }) => methods)),
+    ].toSorted();
   }
 }

@@ -1,6 +1,12 @@
 import { basename, resolve } from 'node:path';
 import { isGuildhallError } from '@guildhall/common';
-import { ChatTemplate, type GenerationConfig, loadGenerationConfig, loadModelConfig, Tokenizer } from '@guildhall/model/tokenizer';
+import {
+  ChatTemplate,
+  type GenerationConfig,
+  loadGenerationConfig,
+  loadModelConfig,
+  Tokenizer,
+} from '@guildhall/model/tokenizer';
 
 /** What the gateway reads of a checkpoint: no weights. */
 export interface Assets {

@@ -20,7 +20,10 @@ function readKeyFile(path: string): string[] {
   } catch (err) {
     throw fail('config_invalid', `${path}: cannot be read: ${errorMessage(err)}`, { field: 'apiKeyFile', cause: err });
   }
-  const keys = text.split('\n').map((line) => line.replace(/#.*/, '').trim()).filter((line) => line !== '');
+  const keys = text
+    .split('\n')
+    .map((line) => line.replace(/#.*/, '').trim())
+    .filter((line) => line !== '');
   if (keys.length === 0) throw fail('config_invalid', `${path}: holds no key`, { field: 'apiKeyFile' });
   return keys;
 }

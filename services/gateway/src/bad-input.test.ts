@@ -16,7 +16,9 @@ before(async () => {
 });
 // Whatever was sent before, everyone else is served.
 after(async () => {
-  const { choices } = await gateway.client().chat.completions.create({ model: 'tiny', messages: [{ role: 'user', content: 'Hi' }] });
+  const { choices } = await gateway
+    .client()
+    .chat.completions.create({ model: 'tiny', messages: [{ role: 'user', content: 'Hi' }] });
   assert.equal(choices[0]?.message.content, 'fine');
   assert.equal(gateway.context.inFlight.size, 0);
   await gateway.stop();
@@ -60,7 +62,9 @@ test('malformed JSON, an empty body and a body that is no object are refused', a
 });
 
 test('a body that is not JSON by its type is refused, so that no web page can post one unasked', async () => {
-  const response = await gateway.fetch('/v1/chat/completions', JSON.stringify(chat({})), { headers: { 'content-type': 'text/plain' } });
+  const response = await gateway.fetch('/v1/chat/completions', JSON.stringify(chat({})), {
+    headers: { 'content-type': 'text/plain' },
+  });
   assert.equal((await errorOf(response, 400)).param, 'content-type');
 });
 
@@ -81,7 +85,7 @@ test('wrong types are named', async () => {
     [{ logprobs: 3 }, 'logprobs'],
     [{ seed: 'a' }, 'seed'],
     [{ chat_template_kwargs: [] }, 'chat_template_kwargs'],
-    [{ tools: [{ type: 'function' , function: 5 }] }, 'tools[0].function'],
+    [{ tools: [{ type: 'function', function: 5 }] }, 'tools[0].function'],
     [{ stop_token_ids: ['a'] }, 'stop_token_ids[0]'],
   ];
   for (const [extra, param] of wrong) await refused(chat(extra), 'invalid_type', param);
@@ -128,6 +132,8 @@ test('negative and huge parameters are refused by name', async () => {
     [{ stop_token_ids: [99_999_999] }, 'stop_token_ids'],
     [{ stop: '' }, 'stop'],
     [{ stop: 'x'.repeat(1025) }, 'stop'],
+    [{ stop: ['ok', '😀'.repeat(257)] }, 'stop[1]'],
+    [{ stop_token_ids: Array.from({ length: 257 }, (_, id) => id) }, 'stop_token_ids'],
     [{ stream_options: { include_usage: true } }, 'stream_options'],
     [{ continue_final_message: true, add_generation_prompt: true }, 'continue_final_message'],
     [{ chat_template_kwargs: { messages: [] } }, 'chat_template_kwargs.messages'],
@@ -146,13 +152,20 @@ test('messages: none, too many, unknown roles, broken calls and what the templat
   await refused(chat({ messages: [{ role: 'user', content: [] }] }), 'invalid_value', 'messages[0].content');
   await refused(chat({ messages: [{ role: 'system', content: 'Only a system turn' }] }), 'invalid_value', 'messages');
   const call = { id: 'c', type: 'function', function: { name: 'f', arguments: '{broken' } };
-  const error = await refused(chat({ messages: [USER, { role: 'assistant', content: null, tool_calls: [call] }] }), 'invalid_value', 'messages');
+  const error = await refused(
+    chat({ messages: [USER, { role: 'assistant', content: null, tool_calls: [call] }] }),
+    'invalid_value',
+    'messages',
+  );
   assert.match(error.message, /messages\[1\]\.tool_calls\[0\]\.function\.arguments/);
 });
 
 test('media parts are refused until there is vision', async () => {
   for (const type of ['image_url', 'video_url', 'input_audio', 'file']) {
-    const parts = [{ type: 'text', text: 'What is this?' }, { type, [type]: { url: 'data:,' } }];
+    const parts = [
+      { type: 'text', text: 'What is this?' },
+      { type, [type]: { url: 'data:,' } },
+    ];
     await refused(chat({ messages: [{ role: 'user', content: parts }] }), 'unsupported', 'messages[0].content[1].type');
   }
 });
@@ -173,7 +186,10 @@ test('OpenAI parameters that have no effect here are refused by name', async () 
     [{ verbosity: 'low' }, 'verbosity'],
   ];
   for (const [extra, param] of unsupported) await refused(chat(extra), 'unsupported', param);
-  const suffix = await errorOf(await gateway.fetch('/v1/completions', { model: 'tiny', prompt: 'a', suffix: 'b' }), 400);
+  const suffix = await errorOf(
+    await gateway.fetch('/v1/completions', { model: 'tiny', prompt: 'a', suffix: 'b' }),
+    400,
+  );
   assert.deepEqual([suffix.code, suffix.param], ['unsupported', 'suffix']);
   const bestOf = await errorOf(await gateway.fetch('/v1/completions', { model: 'tiny', prompt: 'a', best_of: 2 }), 400);
   assert.deepEqual([bestOf.code, bestOf.param], ['unsupported', 'best_of']);
@@ -201,9 +217,15 @@ test('wrong prompts of a text completion are named', async () => {
   }
   const missing = await errorOf(await gateway.fetch('/v1/completions', { model: 'tiny' }), 400);
   assert.deepEqual([missing.code, missing.param], ['missing_field', 'prompt']);
-  const many = await errorOf(await gateway.fetch('/v1/completions', { model: 'tiny', prompt: Array.from({ length: 100 }, () => 'a'), n: 11 }), 400);
+  const many = await errorOf(
+    await gateway.fetch('/v1/completions', { model: 'tiny', prompt: Array.from({ length: 100 }, () => 'a'), n: 11 }),
+    400,
+  );
   assert.equal(many.param, 'n');
-  const nothing = await errorOf(await gateway.fetch('/v1/completions', { model: 'tiny', prompt: 'a', max_tokens: 0 }), 400);
+  const nothing = await errorOf(
+    await gateway.fetch('/v1/completions', { model: 'tiny', prompt: 'a', max_tokens: 0 }),
+    400,
+  );
   assert.equal(nothing.param, 'max_tokens');
 });
 
@@ -224,22 +246,35 @@ test('tokenize and detokenize refuse what makes no sense', async () => {
 });
 
 test('an unknown model is a 404 for the official client', async () => {
-  await assert.rejects(gateway.client().chat.completions.create({ model: 'gpt-7', messages: [{ role: 'user', content: 'Hi' }] }), (err) => {
-    assert.ok(err instanceof OpenAI.NotFoundError);
-    assert.equal(err.code, 'model_not_found');
-    assert.equal(err.param, 'model');
-    return true;
-  });
+  await assert.rejects(
+    gateway.client().chat.completions.create({ model: 'gpt-7', messages: [{ role: 'user', content: 'Hi' }] }),
+    (err) => {
+      assert.ok(err instanceof OpenAI.NotFoundError);
+      assert.equal(err.code, 'model_not_found');
+      assert.equal(err.param, 'model');
+      return true;
+    },
+  );
   await assert.rejects(gateway.client().models.retrieve('gpt-7'), OpenAI.NotFoundError);
 });
 
 test('a prompt over the context is refused with the numbers', async () => {
   const long = 'word '.repeat(6000);
-  const error = await refused(chat({ messages: [{ role: 'user', content: long }] }), 'context_length_exceeded', 'messages');
-  assert.match(error.message, /maximum context length is 4096 tokens\. However, you requested \d+ tokens \(\d+ in the messages, 1 in the completion\)/);
+  const error = await refused(
+    chat({ messages: [{ role: 'user', content: long }] }),
+    'context_length_exceeded',
+    'messages',
+  );
+  assert.match(
+    error.message,
+    /maximum context length is 4096 tokens\. However, you requested \d+ tokens \(\d+ in the messages, 1 in the completion\)/,
+  );
   const tight = await refused(chat({ max_tokens: 4096 }), 'context_length_exceeded', 'messages');
   assert.match(tight.message, /4096 in the completion/);
-  const prompt = await errorOf(await gateway.fetch('/v1/completions', { model: 'tiny', prompt: 'a', max_tokens: 5000 }), 400);
+  const prompt = await errorOf(
+    await gateway.fetch('/v1/completions', { model: 'tiny', prompt: 'a', max_tokens: 5000 }),
+    400,
+  );
   assert.deepEqual([prompt.code, prompt.param], ['context_length_exceeded', 'prompt']);
 });
 
@@ -248,14 +283,20 @@ test('a body of 10 MB is refused with 413', async () => {
   const error = await refused(body, 'body_too_large', null, 413);
   assert.match(error.message, /8388608 bytes/);
   await assert.rejects(
-    gateway.client().chat.completions.create({ model: 'tiny', messages: [{ role: 'user', content: 'x'.repeat(10_000_000) }] }),
+    gateway
+      .client()
+      .chat.completions.create({ model: 'tiny', messages: [{ role: 'user', content: 'x'.repeat(10_000_000) }] }),
     (err) => err instanceof OpenAI.APIError && err.status === 413,
   );
 });
 
 test('bodies made to exhaust a validator are refused early', async () => {
   await refused(chat({ stop: Array.from({ length: 1_000_000 }, () => 0) }), 'invalid_value', 'stop');
-  await refused(`{"model":"tiny","messages":${'['.repeat(100_000)}${']'.repeat(100_000)}}`, 'invalid_value', 'messages');
+  await refused(
+    `{"model":"tiny","messages":${'['.repeat(100_000)}${']'.repeat(100_000)}}`,
+    'invalid_value',
+    'messages',
+  );
   const ids = Array.from({ length: 1_000_000 }, () => 1.5);
   const error = await errorOf(await gateway.fetch('/v1/completions', { model: 'tiny', prompt: ids }), 400);
   assert.equal(error.param, 'prompt[0]');

@@ -22,7 +22,7 @@ export interface LoggedToken {
 export interface ChoiceDelta extends TextDelta {
   tokens: LoggedToken[];
   finish: FinishName | null;
-  /** The stop string or stop token id that ended the choice. */
+  /** The stop string or the asked for stop token id that ended the choice. */
   stopReason: string | number | null;
 }
 
@@ -34,6 +34,8 @@ export interface AssemblerOptions {
   minTokens: number;
   /** Ids that end the choice: their text is shown only with includeStop. */
   stopIds: ReadonlySet<number>;
+  /** Those of them that the request asked for; the checkpoint's end ids are no reason worth naming. */
+  askedStopIds: ReadonlySet<number>;
   /** Whether tokens carry log-probabilities that will be shown. */
   logprobs: boolean;
   /** Id of `</think>` when the answer starts inside a think block; null when it does not. */
@@ -104,8 +106,12 @@ export class ChoiceAssembler {
   #close(delta: ChoiceDelta, routerStop: string, finish: FinishName, stopTokenId: number | null): ChoiceDelta {
     const { detokenizer, parser } = this.#options;
     const rest = this.#scanner.push(detokenizer.flush(), true) + this.#scanner.finish(routerStop);
-    const closed = joinDeltas(joinDeltas(delta, { ...emptyDelta(), ...parser.push(rest) }), { ...emptyDelta(), ...parser.finish() });
-    const stopReason = this.#scanner.matched ?? stopTokenId;
+    const closed = joinDeltas(joinDeltas(delta, { ...emptyDelta(), ...parser.push(rest) }), {
+      ...emptyDelta(),
+      ...parser.finish(),
+    });
+    const askedId = stopTokenId !== null && this.#options.askedStopIds.has(stopTokenId) ? stopTokenId : null;
+    const stopReason = this.#scanner.matched ?? askedId;
     return { ...closed, tokens: this.#takeTokens(), finish, stopReason: finish === 'stop' ? stopReason : null };
   }
 
@@ -142,5 +148,10 @@ function emptyDelta(): ChoiceDelta {
 }
 
 function joinDeltas(a: ChoiceDelta, b: ChoiceDelta): ChoiceDelta {
-  return { ...b, reasoning: a.reasoning + b.reasoning, content: a.content + b.content, tokens: [...a.tokens, ...b.tokens] };
+  return {
+    ...b,
+    reasoning: a.reasoning + b.reasoning,
+    content: a.content + b.content,
+    tokens: [...a.tokens, ...b.tokens],
+  };
 }

@@ -20,7 +20,11 @@ async function answers(text: string): Promise<void> {
   script = { tokens: [...(await tokensOf(text)), eos], finished: { stopTokenId: eos } };
 }
 
-const ask = (extra: object = {}): OpenAI.CompletionCreateParamsNonStreaming => ({ model: 'tiny', prompt: 'Once', ...extra });
+const ask = (extra: object = {}): OpenAI.CompletionCreateParamsNonStreaming => ({
+  model: 'tiny',
+  prompt: 'Once',
+  ...extra,
+});
 
 test('a completion is plain text, think tags included, and has the shape of the schema', async () => {
   await answers(' upon <think>a</think> time');
@@ -43,18 +47,35 @@ test('prompts may be texts, token ids and lists of both; each is answered n time
   const ids = await tokensOf('Once');
   const prompts: [string | string[] | number[] | number[][], number[][]][] = [
     ['Once', [ids]],
-    [['Once', 'More'], [ids, await tokensOf('More')]],
+    [
+      ['Once', 'More'],
+      [ids, await tokensOf('More')],
+    ],
     [ids, [ids]],
-    [[ids, [5, 6]], [ids, [5, 6]]],
+    [
+      [ids, [5, 6]],
+      [ids, [5, 6]],
+    ],
   ];
   for (const [prompt, expected] of prompts) {
     const before = gateway.router.calls.length;
     const completion = await client.completions.create(ask({ prompt, n: 2 }));
-    assert.deepEqual(completion.choices.map((choice) => choice.index), expected.flatMap((_, i) => [2 * i, 2 * i + 1]));
+    assert.deepEqual(
+      completion.choices.map((choice) => choice.index),
+      expected.flatMap((_, i) => [2 * i, 2 * i + 1]),
+    );
     const requests = gateway.router.calls.slice(before).map((call) => call.request);
-    const byChoice = requests.toSorted((a, b) => Number(a.requestId.split('-').at(-1)) - Number(b.requestId.split('-').at(-1)));
-    assert.deepEqual(byChoice.map((request) => request.promptIds), expected.flatMap((list) => [list, list]));
-    assert.deepEqual(byChoice.map((request) => request.choice), expected.flatMap(() => [0, 1]));
+    const byChoice = requests.toSorted(
+      (a, b) => Number(a.requestId.split('-').at(-1)) - Number(b.requestId.split('-').at(-1)),
+    );
+    assert.deepEqual(
+      byChoice.map((request) => request.promptIds),
+      expected.flatMap((list) => [list, list]),
+    );
+    assert.deepEqual(
+      byChoice.map((request) => request.choice),
+      expected.flatMap(() => [0, 1]),
+    );
     assert.equal(completion.usage?.prompt_tokens, expected.flat().length);
   }
 });
@@ -79,9 +100,15 @@ test('logprobs are four arrays of equal length with offsets into the text', asyn
   const logprobs = choices[0]?.logprobs;
   const shown = script.tokens.slice(0, -1);
   assert.equal(logprobs?.tokens?.length, shown.length);
-  assert.deepEqual(logprobs?.token_logprobs, shown.map((id) => fakeLogprob(id)));
+  assert.deepEqual(
+    logprobs?.token_logprobs,
+    shown.map((id) => fakeLogprob(id)),
+  );
   assert.ok(logprobs?.top_logprobs?.every((top) => Object.keys(top).length === 2));
-  assert.ok(logprobs?.tokens?.some((token) => token.startsWith('bytes:\\xf0')), 'a part of a character is shown as bytes');
+  assert.ok(
+    logprobs?.tokens?.some((token) => token.startsWith('bytes:\\xf0')),
+    'a part of a character is shown as bytes',
+  );
   for (const [i, token] of (logprobs?.tokens ?? []).entries()) {
     if (!token.startsWith('bytes:')) assert.ok(' Hi 😀'.startsWith(token, logprobs?.text_offset?.[i]), token);
   }
@@ -103,14 +130,23 @@ test('echo puts the prompt in front, with its log-probabilities when asked', asy
     assert.ok('Once or twice upon'.startsWith(token, logprobs?.text_offset?.[i]), token);
   }
   const chunks = [];
-  for await (const chunk of await client.completions.create({ ...ask({ prompt, echo: true, logprobs: 0 }), stream: true })) chunks.push(chunk);
+  for await (const chunk of await client.completions.create({
+    ...ask({ prompt, echo: true, logprobs: 0 }),
+    stream: true,
+  }))
+    chunks.push(chunk);
   assert.equal(chunks.map((chunk) => chunk.choices[0]?.text).join(''), 'Once or twice upon');
-  assert.deepEqual(chunks.flatMap((chunk) => chunk.choices[0]?.logprobs?.tokens ?? []), logprobs?.tokens);
+  assert.deepEqual(
+    chunks.flatMap((chunk) => chunk.choices[0]?.logprobs?.tokens ?? []),
+    logprobs?.tokens,
+  );
 });
 
 test('max_tokens 0 with echo scores the prompt and shows nothing else', async () => {
   await answers(' upon a time');
-  const { choices, usage } = await client.completions.create(ask({ prompt: 'Once more', echo: true, logprobs: 1, max_tokens: 0 }));
+  const { choices, usage } = await client.completions.create(
+    ask({ prompt: 'Once more', echo: true, logprobs: 1, max_tokens: 0 }),
+  );
   assert.equal(choices[0]?.text, 'Once more');
   assert.equal(choices[0]?.finish_reason, 'length');
   assert.equal(choices[0]?.logprobs?.tokens?.length, (await tokensOf('Once more')).length);
@@ -118,7 +154,8 @@ test('max_tokens 0 with echo scores the prompt and shows nothing else', async ()
 });
 
 test('tokenize and detokenize are inverse, for texts and for messages', async () => {
-  const post = async (path: string, body: object): Promise<Record<string, unknown>> => (await gateway.fetch(path, body)).json() as never;
+  const post = async (path: string, body: object): Promise<Record<string, unknown>> =>
+    (await gateway.fetch(path, body)).json() as never;
   const text = 'Hello 😀 world';
   const tokenized = await post('/tokenize', { model: 'tiny', prompt: text, return_token_strs: true });
   assert.deepEqual(tokenized['tokens'], await tokensOf(text));

@@ -5,27 +5,73 @@ import { PARSER_NAMES } from './parsers/registry.ts';
 const words = z.array(z.string().min(1));
 
 /** Options of the gateway. */
-export const gatewayConfig = z.object({
+export const gatewaySchema = z.object({
   ...serviceOptions,
   listen: hostPortField().default('127.0.0.1:8000').describe('host:port of the HTTP API; port 0 takes a free one.'),
-  model: z.string().min(1).describe('Checkpoint directory; tokenizer, chat template and limits are read from it, no weights.'),
+  httpsCert: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe('PEM file with the certificate of the HTTP API; TLS is off without it.'),
+  httpsKey: z.string().nullable().default(null).describe('PEM file with the key of that certificate.'),
+  model: z
+    .string()
+    .min(1)
+    .describe('Checkpoint directory; tokenizer, chat template and limits are read from it, no weights.'),
   servedModelName: words
     .default([])
-    .describe('Names under which the model is served; by default those that the routers serve. The first is the one in answers.'),
-  apiKey: words.default([]).describe('Key that callers must send as `Authorization: Bearer <key>`.').meta({ secret: true }),
-  apiKeys: words.default([]).describe('Further keys, separated by commas; for GUILDHALL_API_KEYS.').meta({ secret: true }),
+    .describe(
+      'Names under which the model is served; by default those that the routers serve. The first is the one in answers.',
+    ),
+  apiKey: words
+    .default([])
+    .describe('Key that callers must send as `Authorization: Bearer <key>`.')
+    .meta({ secret: true }),
+  apiKeys: words
+    .default([])
+    .describe('Further keys, separated by commas; for GUILDHALL_API_KEYS.')
+    .meta({ secret: true }),
   apiKeyFile: z.string().nullable().default(null).describe('File with one key a line; # starts a comment.'),
-  maxContext: z.int().min(1).nullable().default(null).describe("Longest prompt and answer together; by default the routers' own limit."),
-  defaultMaxTokens: z.int().min(1).nullable().default(null).describe('max_tokens of chat requests that give none; by default what the context leaves.'),
-  generationConfig: z.enum(['auto', 'none']).default('auto').describe("Whether the checkpoint's generation_config.json gives sampling defaults."),
-  reasoningParser: z.enum(['auto', ...PARSER_NAMES]).default('auto').describe('How thinking is told from the answer; auto: qwen3 where the vocabulary has </think>.'),
-  bodyLimitBytes: z.int().min(1024).max(1 << 30).default(8 << 20).describe('Largest request body.'),
+  maxContext: z
+    .int()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe("Longest prompt and answer together; by default the routers' own limit."),
+  defaultMaxTokens: z
+    .int()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('max_tokens of chat requests that give none; by default what the context leaves.'),
+  generationConfig: z
+    .enum(['auto', 'none'])
+    .default('auto')
+    .describe("Whether the checkpoint's generation_config.json gives sampling defaults."),
+  reasoningParser: z
+    .enum(['auto', ...PARSER_NAMES])
+    .default('auto')
+    .describe('How thinking is told from the answer; auto: qwen3 where the vocabulary has </think>.'),
+  bodyLimitBytes: z
+    .int()
+    .min(1024)
+    .max(1 << 30)
+    .default(8 << 20)
+    .describe('Largest request body.'),
   maxInFlight: z.int().min(1).default(1024).describe('Completions at a time; more are refused with 429.'),
   requestTimeoutMs: z.int().min(0).default(1_800_000).describe('Longest duration of a completion; 0 means no limit.'),
-  resumeTimeoutMs: z.int().min(0).default(60_000).describe('How long a stream whose router died waits for another one.'),
-  maxFruitlessResumes: z.int().min(1).default(3).describe('Routers in a row that a request may lose without a new token before it fails.'),
+  resumeTimeoutMs: z
+    .int()
+    .min(0)
+    .default(60_000)
+    .describe('How long a stream whose router died waits for another one.'),
+  maxFruitlessResumes: z
+    .int()
+    .min(1)
+    .default(3)
+    .describe('Routers in a row that a request may lose without a new token before it fails.'),
   keepAliveMs: z.int().min(100).default(10_000).describe('A comment is sent on a stream that was silent for so long.'),
   drainMs: z.int().min(0).max(9000).default(8000).describe('How long running requests may go on after SIGTERM.'),
 });
 
-export type GatewayConfig = z.output<typeof gatewayConfig>;
+export type GatewayConfig = z.output<typeof gatewaySchema>;

@@ -1,6 +1,7 @@
 import { type Clock, fail, type Logger, type Metrics, toGuildhallError } from '@guildhall/common';
 import { router } from '@guildhall/proto';
 import { ChoiceAssembler, type AssemblerOptions, type ChoiceCounts, type ChoiceDelta } from './choice-assembler.ts';
+import { systemFingerprint, usageOf } from './answers/usage.ts';
 import { ResumableStream, type ResumeOptions } from './routing/resume.ts';
 import type { RouterPool } from './routing/router-pool.ts';
 
@@ -36,27 +37,26 @@ export interface GenerationContext {
   signal: AbortSignal;
 }
 
-/** What is known of an answer beside its text. */
-export interface GenerationFacts {
-  /** Fingerprint of the checkpoint and numerics class of the router that began. */
-  fingerprint: string;
-  numericsId: string;
-}
-
-const FINISH_NAMES = { [router.FinishReason.FINISH_REASON_STOP]: 'stop', [router.FinishReason.FINISH_REASON_LENGTH]: 'length' } as const;
+const FINISH_NAMES = {
+  [router.FinishReason.FINISH_REASON_STOP]: 'stop',
+  [router.FinishReason.FINISH_REASON_LENGTH]: 'length',
+} as const;
 
 /** Generates the choices of one request side by side. */
 export class Generation {
   readonly #context: GenerationContext;
-  #facts: GenerationFacts | null = null;
+  #fingerprint: string | null = null;
 
   constructor(context: GenerationContext) {
     this.#context = context;
   }
 
-  /** Null until a router has begun. */
-  get facts(): GenerationFacts | null {
-    return this.#facts;
+  /**
+   * Names the checkpoint and numerics class that the answer comes from: equal fingerprints, seeds and requests give
+   * equal answers. Null until a router has begun.
+   */
+  get fingerprint(): string | null {
+    return this.#fingerprint;
   }
 
   /** Runs all choices to their end and returns their counts in order. The first failure cancels the others and is thrown. */
@@ -76,7 +76,17 @@ export class Generation {
       }),
     );
     if (failure !== null) throw toGuildhallError(failure);
-    return results.filter((counts) => counts !== null);
+    const counts = results.filter((count) => count !== null);
+    this.#countTokens(plans, counts);
+    return counts;
+  }
+
+  #countTokens(plans: readonly ChoicePlan[], counts: readonly ChoiceCounts[]): void {
+    const { metrics, modelName } = this.#context;
+    const prompts = plans.filter((plan) => plan.request.choice === 0).map((plan) => plan.request.promptIds.length);
+    const { prompt_tokens: prompt, completion_tokens: completion } = usageOf(prompts, counts);
+    metrics.count('guildhall_http_tokens_total', { model_name: modelName, kind: 'prompt' }, prompt);
+    metrics.count('guildhall_http_tokens_total', { model_name: modelName, kind: 'completion' }, completion);
   }
 
   async #runChoice(plan: ChoicePlan, sink: ChoiceSink, signal: AbortSignal): Promise<ChoiceCounts> {
@@ -84,7 +94,7 @@ export class Generation {
     const timer = new TokenTimer(this.#context);
     for await (const event of this.#stream(plan, signal).events()) {
       if (event.kind === 'started') {
-        this.#facts ??= { fingerprint: event.fingerprint, numericsId: event.started.numericsId };
+        this.#fingerprint ??= systemFingerprint(event.fingerprint, event.started.numericsId);
         await sink.started(plan.index);
       } else if (event.kind === 'promptLogprobs') {
         await sink.promptLogprobs(plan.index, event.tokens);
@@ -104,9 +114,21 @@ export class Generation {
   }
 
   #stream(plan: ChoicePlan, signal: AbortSignal): ResumableStream {
-    const { pool, clock, logger, metrics, routerModel, resumeTimeoutMs, maxFruitlessResumes, deadlineAtMs } = this.#context;
-    const onResume: ResumeOptions['onResume'] = (outcome) => metrics.count('guildhall_stream_resumes_total', { outcome });
-    const options = { pool, clock, logger, routerModel, resumeTimeoutMs, maxFruitless: maxFruitlessResumes, deadlineAtMs, signal, onResume };
+    const { pool, clock, logger, metrics, routerModel, resumeTimeoutMs, maxFruitlessResumes, deadlineAtMs } =
+      this.#context;
+    const onResume: ResumeOptions['onResume'] = (outcome) =>
+      metrics.count('guildhall_stream_resumes_total', { outcome });
+    const options = {
+      pool,
+      clock,
+      logger,
+      routerModel,
+      resumeTimeoutMs,
+      maxFruitless: maxFruitlessResumes,
+      deadlineAtMs,
+      signal,
+      onResume,
+    };
     return new ResumableStream(plan.request, options);
   }
 }

@@ -1,5 +1,12 @@
 import type { Socket } from 'node:net';
-import { type ErrorCode, fail, type GuildhallError, isGuildhallError, toGuildhallError, toHttp } from '@guildhall/common';
+import {
+  type ErrorCode,
+  fail,
+  type GuildhallError,
+  isGuildhallError,
+  toGuildhallError,
+  toHttp,
+} from '@guildhall/common';
 import type { ConnectionError, FastifyReply, FastifyRequest } from 'fastify';
 import type { GatewayContext } from './context.ts';
 
@@ -20,17 +27,26 @@ export function knownError(err: unknown, bodyLimitBytes: number): GuildhallError
   if (isGuildhallError(err) || !(err instanceof Error)) return toGuildhallError(err);
   const { code, statusCode } = err as { code?: unknown; statusCode?: unknown };
   if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
-    return fail('invalid_value', 'the body must be JSON: send Content-Type: application/json', { field: 'content-type', cause: err });
+    return fail('invalid_value', 'the body must be JSON: send Content-Type: application/json', {
+      field: 'content-type',
+      cause: err,
+    });
   }
   const known = OF_FASTIFY[String(code)];
   if (known === 'body_too_large') return fail(known, `the body is larger than ${bodyLimitBytes} bytes`, { cause: err });
   if (known !== undefined) return fail(known, err.message, { cause: err });
-  if (err instanceof SyntaxError && statusCode === 400) return fail('invalid_json', `the body is not valid JSON: ${err.message}`, { cause: err });
+  if (err instanceof SyntaxError && statusCode === 400)
+    return fail('invalid_json', `the body is not valid JSON: ${err.message}`, { cause: err });
   return toGuildhallError(err);
 }
 
 /** Answers with an error in OpenAI's shape. */
-export function sendError(context: GatewayContext, request: FastifyRequest, reply: FastifyReply, err: unknown): FastifyReply {
+export function sendError(
+  context: GatewayContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  err: unknown,
+): FastifyReply {
   const error = knownError(err, context.config.bodyLimitBytes);
   const { status, body } = toHttp(error);
   context.metrics.count('guildhall_errors_total', { code: error.code });
@@ -50,7 +66,10 @@ function logFailure(context: GatewayContext, request: FastifyRequest, error: Gui
 }
 
 const PARSE_FAILURES: Record<string, { status: string; message: string }> = {
-  HPE_HEADER_OVERFLOW: { status: '431 Request Header Fields Too Large', message: 'the URL or the headers are too large' },
+  HPE_HEADER_OVERFLOW: {
+    status: '431 Request Header Fields Too Large',
+    message: 'the URL or the headers are too large',
+  },
   ERR_HTTP_REQUEST_TIMEOUT: { status: '408 Request Timeout', message: 'the request did not arrive in time' },
 };
 
@@ -60,7 +79,10 @@ export function onClientError(err: ConnectionError, socket: Socket): void {
     socket.destroy();
     return;
   }
-  const failure = PARSE_FAILURES[err.code] ?? { status: '400 Bad Request', message: 'this is not a valid HTTP request' };
+  const failure = PARSE_FAILURES[err.code] ?? {
+    status: '400 Bad Request',
+    message: 'this is not a valid HTTP request',
+  };
   const body = JSON.stringify(toHttp(fail('invalid_value', failure.message)).body);
   const head = `HTTP/1.1 ${failure.status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n`;
   socket.end(head + body);

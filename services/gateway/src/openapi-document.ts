@@ -1,7 +1,7 @@
 import { createMetrics, createLogger, systemClock } from '@guildhall/common';
 import { buildApp } from './app.ts';
 import { ApiKeys } from './auth.ts';
-import { gatewayConfig } from './config.ts';
+import { gatewaySchema } from './config.ts';
 import type { GatewayContext } from './context.ts';
 import { InFlight } from './in-flight.ts';
 
@@ -9,7 +9,7 @@ import { InFlight } from './in-flight.ts';
 export async function openapiDocument(): Promise<string> {
   const logger = createLogger({ service: 'gateway', id: null, level: 'silent' });
   const context: Partial<GatewayContext> = {
-    config: gatewayConfig.parse({ model: '.' }),
+    config: gatewaySchema.parse({ model: '.' }),
     keys: new ApiKeys([]),
     inFlight: new InFlight(1, systemClock),
     metrics: createMetrics('gateway'),

@@ -44,7 +44,12 @@ function logitBias(assets: Assets, bias: Record<string, number> | null | undefin
  * `useDefaults`, else is neutral. The seed is drawn here when there is none, so that a resumed stream has the same.
  * @param topLogprobs alternatives per token; -1 for no log-probabilities.
  */
-export function samplingParams(assets: Assets, input: SamplingInput, useDefaults: boolean, topLogprobs: number): router.SamplingParams {
+export function samplingParams(
+  assets: Assets,
+  input: SamplingInput,
+  useDefaults: boolean,
+  topLogprobs: number,
+): router.SamplingParams {
   const defaults = useDefaults ? assets.generation : null;
   const topK = input.top_k ?? defaults?.topK ?? 0;
   return {
@@ -67,7 +72,9 @@ export function stopConditions(assets: Assets, input: StopInput, maxTokens: numb
   checkTokenIds(assets, stopTokenIds, 'stop_token_ids');
   const minTokens = input.min_tokens ?? 0;
   if (minTokens > maxTokens) {
-    throw fail('invalid_value', `min_tokens: ${minTokens} is more than the ${maxTokens} tokens that may be generated`, { field: 'min_tokens' });
+    throw fail('invalid_value', `min_tokens: ${minTokens} is more than the ${maxTokens} tokens that may be generated`, {
+      field: 'min_tokens',
+    });
   }
   const stop = input.stop ?? [];
   return {

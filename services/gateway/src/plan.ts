@@ -26,7 +26,11 @@ export interface PlannedPrompt extends PreparedPrompt {
  * One plan for each choice, prompt by prompt. All share one seed; choices of a prompt differ by their number, so that
  * a prompt gets the same choices in a list as alone.
  */
-export function planChoices(context: GatewayContext, input: PlanInput, prompts: readonly PlannedPrompt[]): ChoicePlan[] {
+export function planChoices(
+  context: GatewayContext,
+  input: PlanInput,
+  prompts: readonly PlannedPrompt[],
+): ChoicePlan[] {
   const { assets, config } = context;
   const { body, id, topLogprobs, promptLogprobs, traceparent } = input;
   const sampling = samplingParams(assets, body, config.generationConfig === 'auto', topLogprobs);
@@ -54,7 +58,12 @@ export function planChoices(context: GatewayContext, input: PlanInput, prompts: 
   });
 }
 
-function assemblerOptions(context: GatewayContext, input: PlanInput, prompt: PlannedPrompt, stop: router.StopConditions): ChoicePlan['assembler'] {
+function assemblerOptions(
+  context: GatewayContext,
+  input: PlanInput,
+  prompt: PlannedPrompt,
+  stop: router.StopConditions,
+): ChoicePlan['assembler'] {
   const { tokenizer, generation } = context.assets;
   const splits = prompt.insideThink && input.parser !== 'none';
   return {
@@ -64,6 +73,7 @@ function assemblerOptions(context: GatewayContext, input: PlanInput, prompt: Pla
     includeStop: stop.includeStop,
     minTokens: stop.minTokens,
     stopIds: new Set([...stop.stopTokenIds, ...(stop.ignoreEos ? [] : generation.eosIds)]),
+    askedStopIds: new Set(stop.stopTokenIds),
     logprobs: input.topLogprobs >= 0,
     thinkEndId: splits ? tokenizer.tokenToId('</think>') : null,
   };

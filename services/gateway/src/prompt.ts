@@ -26,7 +26,9 @@ export interface TemplateInput {
 export function contentText(content: ChatMessage['content']): string {
   if (content === null || content === undefined) return '';
   if (typeof content === 'string') return content;
-  return content.map((part) => (part.type === 'text' ? part.text : 'refusal' in part ? String(part.refusal) : '')).join('');
+  return content
+    .map((part) => (part.type === 'text' ? part.text : 'refusal' in part ? String(part.refusal) : ''))
+    .join('');
 }
 
 function templateMessage(message: ChatMessage): { role: string; content: string; [field: string]: unknown } {
@@ -38,14 +40,19 @@ function templateMessage(message: ChatMessage): { role: string; content: string;
   return {
     role: 'assistant',
     content,
-    ...(message.reasoning_content === null || message.reasoning_content === undefined ? {} : { reasoning_content: message.reasoning_content }),
-    ...(calls.length === 0 ? {} : { tool_calls: calls.map(({ id, type, function: fn }) => ({ id, type, function: fn })) }),
+    ...(message.reasoning_content === null || message.reasoning_content === undefined
+      ? {}
+      : { reasoning_content: message.reasoning_content }),
+    ...(calls.length === 0
+      ? {}
+      : { tool_calls: calls.map(({ id, type, function: fn }) => ({ id, type, function: fn })) }),
   };
 }
 
 function templateVariables(input: TemplateInput): Record<string, unknown> {
   const effort = input.reasoning_effort ?? null;
-  const fromEffort = effort === null ? {} : effort === 'none' ? { enable_thinking: false } : { reasoning_effort: effort };
+  const fromEffort =
+    effort === null ? {} : effort === 'none' ? { enable_thinking: false } : { reasoning_effort: effort };
   const thinking = input.enable_thinking ?? null;
   return { ...fromEffort, ...input.chat_template_kwargs, ...(thinking === null ? {} : { enable_thinking: thinking }) };
 }
@@ -53,9 +60,15 @@ function templateVariables(input: TemplateInput): Record<string, unknown> {
 // As transformers does it: the end of turn that the template puts after the last message is cut off again.
 function cutAfterFinalMessage(text: string, messages: readonly ChatMessage[]): string {
   const final = contentText(messages.at(-1)?.content).trim();
-  if (final === '') throw fail('invalid_value', 'continue_final_message: the last message has no content', { field: 'continue_final_message' });
+  if (final === '')
+    throw fail('invalid_value', 'continue_final_message: the last message has no content', {
+      field: 'continue_final_message',
+    });
   const at = text.lastIndexOf(final);
-  if (at < 0) throw fail('invalid_value', 'continue_final_message: the template changes the last message', { field: 'continue_final_message' });
+  if (at < 0)
+    throw fail('invalid_value', 'continue_final_message: the template changes the last message', {
+      field: 'continue_final_message',
+    });
   return text.slice(0, at + final.length);
 }
 
@@ -86,7 +99,8 @@ export async function prepareChat(assets: Assets, input: TemplateInput): Promise
 
 /** A text or token ids as token ids. Throws `invalid_value` for ids that the vocabulary does not have. */
 export async function preparePrompt(assets: Assets, prompt: Prompt): Promise<PreparedPrompt> {
-  if (typeof prompt === 'string') return { ids: [...(await assets.tokenizer.encode(prompt, { addSpecial: true }))], insideThink: false };
+  if (typeof prompt === 'string')
+    return { ids: [...(await assets.tokenizer.encode(prompt, { addSpecial: true }))], insideThink: false };
   checkTokenIds(assets, prompt, 'prompt');
   return { ids: prompt, insideThink: false };
 }
@@ -95,7 +109,9 @@ export async function preparePrompt(assets: Assets, prompt: Prompt): Promise<Pre
 export function checkTokenIds(assets: Assets, ids: Iterable<number>, field: string): void {
   for (const id of ids) {
     if (id < assets.tokenizer.size) continue;
-    throw fail('invalid_value', `${field}: token id ${id} is outside the vocabulary of ${assets.tokenizer.size}`, { field });
+    throw fail('invalid_value', `${field}: token id ${id} is outside the vocabulary of ${assets.tokenizer.size}`, {
+      field,
+    });
   }
 }
 
@@ -103,7 +119,13 @@ export function checkTokenIds(assets: Assets, ids: Iterable<number>, field: stri
  * Tokens that may be generated after a prompt. Throws `context_length_exceeded` with the numbers, as OpenAI words it.
  * @param field names the prompt in the error.
  */
-export function tokenBudget(promptTokens: number, asked: number | null, fallback: number | null, context: number, field: 'messages' | 'prompt'): number {
+export function tokenBudget(
+  promptTokens: number,
+  asked: number | null,
+  fallback: number | null,
+  context: number,
+  field: 'messages' | 'prompt',
+): number {
   const left = context - promptTokens;
   const wanted = asked ?? Math.max(1, Math.min(fallback ?? left, left));
   if (wanted <= left) return wanted;

@@ -20,22 +20,33 @@ export async function withRequestScope<T>(
 ): Promise<T> {
   const { clock, config, inFlight, metrics } = context;
   const controller = inFlight.enter();
+  metrics.gauge('guildhall_http_in_flight', inFlight.size);
   const arrivedAtMs = clock.monotonicMs();
   const timeoutMs = config.requestTimeoutMs;
   const timer =
     timeoutMs === 0
       ? null
-      : clock.setTimer(timeoutMs, () => controller.abort(fail('deadline_exceeded', `the request took longer than ${timeoutMs} ms`)));
+      : clock.setTimer(timeoutMs, () =>
+          controller.abort(fail('deadline_exceeded', `the request took longer than ${timeoutMs} ms`)),
+        );
   const onClose = (): void => {
     if (!reply.raw.writableFinished) controller.abort(fail('cancelled', 'the client closed the connection'));
   };
   reply.raw.once('close', onClose);
+  if (reply.raw.closed) onClose();
   try {
-    return await run({ signal: controller.signal, arrivedAtMs, deadlineAtMs: timer === null ? null : arrivedAtMs + timeoutMs });
+    return await run({
+      signal: controller.signal,
+      arrivedAtMs,
+      deadlineAtMs: timer === null ? null : arrivedAtMs + timeoutMs,
+    });
   } finally {
     reply.raw.off('close', onClose);
     timer?.cancel();
     inFlight.leave(controller);
-    metrics.observe('vllm:e2e_request_latency_seconds', (clock.monotonicMs() - arrivedAtMs) / 1000, { model_name: modelName });
+    metrics.gauge('guildhall_http_in_flight', inFlight.size);
+    metrics.observe('vllm:e2e_request_latency_seconds', (clock.monotonicMs() - arrivedAtMs) / 1000, {
+      model_name: modelName,
+    });
   }
 }

@@ -40,7 +40,12 @@ interface Streamed {
 /** Streams an answer and puts it together. */
 async function streamed(extra: object = {}): Promise<Streamed> {
   const whole: Streamed = { content: '', reasoning: '', tokens: [], finish: null, usage: undefined };
-  for await (const { choices, usage } of await client.chat.completions.create({ ...ask, ...extra, stream: true, stream_options: { include_usage: true } })) {
+  for await (const { choices, usage } of await client.chat.completions.create({
+    ...ask,
+    ...extra,
+    stream: true,
+    stream_options: { include_usage: true },
+  })) {
     whole.usage = usage?.completion_tokens;
     const choice = choices[0];
     if (choice === undefined) continue;

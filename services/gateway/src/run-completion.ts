@@ -19,7 +19,17 @@ export function startGeneration(context: GatewayContext, scope: RequestScope, pl
   const { pool, clock, logger, metrics, config } = context;
   const { modelName, routerModel } = planned;
   const { resumeTimeoutMs, maxFruitlessResumes } = config;
-  return new Generation({ pool, clock, logger, metrics, resumeTimeoutMs, maxFruitlessResumes, modelName, routerModel, ...scope });
+  return new Generation({
+    pool,
+    clock,
+    logger,
+    metrics,
+    resumeTimeoutMs,
+    maxFruitlessResumes,
+    modelName,
+    routerModel,
+    ...scope,
+  });
 }
 
 /**

@@ -47,7 +47,8 @@ export class SseStream {
 
   /** Ends the stream with an error event. */
   failed(err: unknown): void {
-    if (!this.#options.response.destroyed) this.#options.response.write(`data: ${JSON.stringify(toHttp(err).body)}\n\n`);
+    if (!this.#options.response.destroyed)
+      this.#options.response.write(`data: ${JSON.stringify(toHttp(err).body)}\n\n`);
     this.#end();
   }
 

@@ -21,12 +21,13 @@ import {
   type ServiceHandle,
   startAdminServer,
   systemClock,
+  VERSION,
 } from '@guildhall/common';
 import { control, router } from '@guildhall/proto';
 import { buildApp } from './app.ts';
 import { type Assets, loadAssets } from './assets.ts';
 import { ApiKeys } from './auth.ts';
-import { type GatewayConfig, gatewayConfig } from './config.ts';
+import { type GatewayConfig, gatewaySchema } from './config.ts';
 import type { GatewayContext } from './context.ts';
 import { InFlight } from './in-flight.ts';
 import type { ParserName } from './parsers/registry.ts';
@@ -42,10 +43,18 @@ import { ServedModels } from './served-models.ts';
 const WINDOW_BYTES = 64 << 10;
 
 /** Makes the clients of routers. */
-export function routerConnector(config: GatewayConfig): (address: string) => { client: router.RouterClient; metadata: ReturnType<typeof authMetadata> } {
+export function routerConnector(
+  config: GatewayConfig,
+): (address: string) => { client: router.RouterClient; metadata: ReturnType<typeof authMetadata> } {
   const credentials = channelCredentials(config);
-  const options = { ...channelOptions({ maxMessageBytes: MAX_MESSAGE_BYTES }), 'grpc-node.flow_control_window': WINDOW_BYTES };
-  return (address) => ({ client: new router.RouterClient(address, credentials, options), metadata: authMetadata(config) });
+  const options = {
+    ...channelOptions({ maxMessageBytes: MAX_MESSAGE_BYTES }),
+    'grpc-node.flow_control_window': WINDOW_BYTES,
+  };
+  return (address) => ({
+    client: new router.RouterClient(address, credentials, options),
+    metadata: authMetadata(config),
+  });
 }
 
 /** Puts together what routes need. */
@@ -88,13 +97,21 @@ export async function listen(app: GatewayApp, hostPort: string): Promise<string>
   return formatHostPort(host, bound.port);
 }
 
-function ownMember(config: GatewayConfig, context: GatewayContext, id: string, incarnation: bigint, address: string, admin: string): Uint8Array {
+function ownMember(
+  config: GatewayConfig,
+  context: GatewayContext,
+  id: string,
+  incarnation: bigint,
+  address: string,
+  admin: string,
+): Uint8Array {
   const member = control.Member.create({
     kind: control.MemberKind.MEMBER_KIND_GATEWAY,
     id,
     incarnation,
     address: advertisedAddress(config, address),
     adminAddress: admin,
+    version: VERSION,
     ready: readiness(context).ready,
     draining: context.inFlight.draining,
     servedModels: [...context.models.names],
@@ -106,9 +123,12 @@ function ownMember(config: GatewayConfig, context: GatewayContext, id: string, i
 /** Starts the gateway's process. */
 export async function startGateway(service: ServiceContext): Promise<ServiceHandle> {
   const { logger } = service;
-  const config = loadConfig(gatewayConfig, { argv: service.argv, env: service.env, program: 'gateway' });
+  const config = loadConfig(gatewaySchema, { argv: service.argv, env: service.env, program: 'gateway' });
   const clock = systemClock;
-  refuseInsecureListen(config, { authenticated: ApiKeys.load(config).required, remedy: 'set --api-key (GUILDHALL_API_KEYS)' });
+  refuseInsecureListen(config, {
+    authenticated: ApiKeys.load(config).required,
+    remedy: 'set --api-key (GUILDHALL_API_KEYS)',
+  });
   const assets = loadAssets(config.model);
   const metrics = createMetrics('gateway');
   const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
@@ -136,7 +156,20 @@ async function joinCluster(
   const id = processId('gateway', config.id);
   const incarnation = newIncarnation();
   const value = (): Uint8Array => ownMember(config, context, id, incarnation, address, admin);
-  const lease = cluster.lease({ kind: 'gateway', id, incarnation, value, onLost: (err) => service.fatal(err) });
+  const { metrics } = context;
+  metrics.gauge('guildhall_build_info', 1, { service: 'gateway', version: VERSION, numerics_id: '' });
+  const onRenew = (up: boolean): void => {
+    metrics.gauge('guildhall_redis_up', up ? 1 : 0);
+    metrics.count('guildhall_lease_renewals_total', { outcome: up ? 'renewed' : 'failed' });
+  };
+  const lease = cluster.lease({
+    kind: 'gateway',
+    id,
+    incarnation,
+    value,
+    onLost: (err) => service.fatal(err),
+    onRenew,
+  });
   // Serving does not depend on being listed, so it does not wait for Redis.
   lease.join(service.signal).catch((err: unknown) => {
     if (!service.signal.aborted) service.fatal(err);

@@ -13,7 +13,10 @@ let short: FakeScript;
 
 before(async () => {
   short = { tokens: await tokensOf('x</think>One two three four five six seven eight nine ten') };
-  gateway = await GatewayUnderTest.start({ keepAliveMs: 100, maxInFlight: 4 }, { script: () => script, maxContext: 262_144 });
+  gateway = await GatewayUnderTest.start(
+    { keepAliveMs: 100, maxInFlight: 4 },
+    { script: () => script, maxContext: 262_144 },
+  );
 });
 after(() => gateway.stop());
 afterEach(async () => {
@@ -22,7 +25,8 @@ afterEach(async () => {
   await eventually(() => gateway.context.inFlight.size === 0, 'no request in flight');
 });
 
-const body = (extra: object): string => JSON.stringify({ model: 'tiny', messages: [{ role: 'user', content: 'Hi' }], ...extra });
+const body = (extra: object): string =>
+  JSON.stringify({ model: 'tiny', messages: [{ role: 'user', content: 'Hi' }], ...extra });
 
 interface Open {
   request: ClientRequest;
@@ -31,7 +35,10 @@ interface Open {
 
 /** Posts without reading the answer. */
 async function open(extra: object): Promise<Open> {
-  const request = httpRequest(`${gateway.url}/v1/chat/completions`, { method: 'POST', headers: { 'content-type': 'application/json' } });
+  const request = httpRequest(`${gateway.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+  });
   request.on('error', () => undefined);
   const response = new Promise<IncomingMessage>((resolve) => request.once('response', resolve));
   request.end(body(extra));
@@ -61,16 +68,26 @@ test('a client that leaves while it waits for a whole answer cancels all its cho
     body: body({ n: 3 }),
     signal: abort.signal,
   });
-  await eventually(() => gateway.router.calls.slice(before).filter((call) => call.sent === 2).length === 3, 'three choices');
+  await eventually(
+    () => gateway.router.calls.slice(before).filter((call) => call.sent === 2).length === 3,
+    'three choices',
+  );
   abort.abort();
   await assert.rejects(answer);
   await eventually(() => gateway.router.calls.slice(before).every((call) => call.cancelled), 'three cancels');
 });
 
 test('a client that does not read stops its router, and gets everything once it reads', async () => {
-  const tokens = Array.from({ length: 40_000 }, (_, i) => short.tokens[i % short.tokens.length] ?? 0);
+  // Wide events, so that what the kernel buffers is filled soon.
+  const tokens = Array.from({ length: 5000 }, (_, i) => short.tokens[i % short.tokens.length] ?? 0);
   script = { tokens };
-  const { response } = await open({ stream: true, ignore_eos: true, chat_template_kwargs: { enable_thinking: false } });
+  const { response } = await open({
+    stream: true,
+    ignore_eos: true,
+    logprobs: true,
+    top_logprobs: 20,
+    chat_template_kwargs: { enable_thinking: false },
+  });
   response.pause();
   // Stalled: the count of sent tokens has stopped below the end, since nobody takes them.
   let seen = -1;
@@ -85,12 +102,19 @@ test('a client that does not read stops its router, and gets everything once it 
   assert.ok(seen < tokens.length, `${seen} of ${tokens.length} were sent to a client that reads nothing`);
   // Everyone else is served meanwhile.
   script = short;
-  const other = await gateway.client().chat.completions.create({ model: 'tiny', messages: [{ role: 'user', content: 'Hi' }] });
+  const other = await gateway
+    .client()
+    .chat.completions.create({ model: 'tiny', messages: [{ role: 'user', content: 'Hi' }] });
   assert.match(other.choices[0]?.message.content ?? '', /^One two/);
   let text = '';
   for await (const chunk of response.setEncoding('utf8')) text += String(chunk);
   const pieces = text.split('\n\n').filter((line) => line.startsWith('data: {'));
-  const content = pieces.map((line) => (JSON.parse(line.slice(6)) as { choices: { delta: { content?: string } }[] }).choices[0]?.delta.content ?? '').join('');
+  const content = pieces
+    .map(
+      (line) =>
+        (JSON.parse(line.slice(6)) as { choices: { delta: { content?: string } }[] }).choices[0]?.delta.content ?? '',
+    )
+    .join('');
   assert.equal(content, tinyAssets().tokenizer.decode(tokens, { skipSpecial: true }));
   assert.match(text, /data: \[DONE\]\n\n$/);
 });
@@ -115,8 +139,15 @@ test('an error in the middle of a stream is its last event, in the shape of any 
   const text = await (await gateway.fetch('/v1/chat/completions', body({ stream: true }))).text();
   const last = text.trimEnd().split('\n\n').at(-1) ?? '';
   const { error } = JSON.parse(last.replace('data: ', '')) as { error: Record<string, unknown> };
-  assert.deepEqual(error, { message: 'no worker holds expert 3', type: 'server_error', param: null, code: 'expert_unavailable' });
-  const stream = await gateway.client().chat.completions.create({ model: 'tiny', messages: [{ role: 'user', content: 'Hi' }], stream: true });
+  assert.deepEqual(error, {
+    message: 'no worker holds expert 3',
+    type: 'server_error',
+    param: null,
+    code: 'expert_unavailable',
+  });
+  const stream = await gateway
+    .client()
+    .chat.completions.create({ model: 'tiny', messages: [{ role: 'user', content: 'Hi' }], stream: true });
   await assert.rejects(async () => {
     for await (const _ of stream);
   }, /no worker holds expert 3/);

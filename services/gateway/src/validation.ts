@@ -72,10 +72,12 @@ export function assertModestShape(body: unknown): void {
   let values = 0;
   const walk = (value: unknown, depth: number, field: string | null): void => {
     if (typeof value !== 'object' || value === null) return;
-    if (depth > MAX_DEPTH) throw fail('invalid_value', `${field ?? 'the body'}: nested more than ${MAX_DEPTH} deep`, { field });
+    if (depth > MAX_DEPTH)
+      throw fail('invalid_value', `${field ?? 'the body'}: nested more than ${MAX_DEPTH} deep`, { field });
     const items = Array.isArray(value) ? value : Object.values(value);
     values += items.length;
-    if (values > MAX_VALUES) throw fail('invalid_value', `${field ?? 'the body'}: more than ${MAX_VALUES} values`, { field });
+    if (values > MAX_VALUES)
+      throw fail('invalid_value', `${field ?? 'the body'}: more than ${MAX_VALUES} values`, { field });
     for (const item of items) walk(item, depth + 1, field);
   };
   if (typeof body !== 'object' || body === null || Array.isArray(body)) return;

@@ -60,7 +60,15 @@ export async function startRouter(config: RouterConfig, deps: RouterDeps): Promi
   try {
     const loaded = await loadModel(config, deps.logger, deps.signal);
     const identity = { id, incarnation: newIncarnation() };
-    core = new RouterCore({ config, loaded, identity, metrics, clock: deps.clock, logger: deps.logger, onFatal: deps.onFatal });
+    core = new RouterCore({
+      config,
+      loaded,
+      identity,
+      metrics,
+      clock: deps.clock,
+      logger: deps.logger,
+      onFatal: deps.onFatal,
+    });
     return await serve(config, deps, core, admin);
   } catch (err) {
     await core?.stop();
@@ -77,6 +85,7 @@ async function serve(config: RouterConfig, deps: RouterDeps, core: RouterCore, a
   const { numericsId, fingerprint } = core.loaded;
   core.metrics.gauge('guildhall_build_info', 1, { service: 'router', version: VERSION, numerics_id: numericsId });
   logger.info({ address, fingerprint, numericsId, maxContext: core.loaded.maxContext }, 'router started');
+  core.setGauges();
   const gauges = clock.setInterval(GAUGES_EVERY_MS, () => core.setGauges());
   const joined = core.join(advertisedAddress(config, address), admin.address).catch((err: unknown) => {
     if (!core.stopping) deps.onFatal(err);

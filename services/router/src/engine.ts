@@ -1,4 +1,4 @@
-import { type Clock, fail, type GuildhallError, type Logger, type Timer, toGuildhallError } from '@guildhall/common';
+import { type Clock, fail, type GuildhallError, type Logger, type Timer } from '@guildhall/common';
 import type { Lane, SamplerState } from '@guildhall/native';
 import type { ExpertViews } from './experts/placement-view.ts';
 import type { WorkerLink } from './experts/worker-link.ts';
@@ -56,6 +56,8 @@ export class Engine {
   readonly #loops: Promise<void>[] = [];
   #tickets = 0;
   #stopping = false;
+  /** Pages were in use since the accounts were last checked. */
+  #unchecked = false;
   #sweeper: Timer | null = null;
   #stopWatching: (() => void) | null = null;
 
@@ -205,6 +207,7 @@ export class Engine {
   }
 
   #onAdmitted(seq: Sequence): void {
+    this.#unchecked = true;
     this.#o.runner.resetState(seq);
     if (seq.admittedAtMs !== null) return;
     seq.admittedAtMs = this.#o.clock.monotonicMs();
@@ -249,13 +252,11 @@ export class Engine {
     }
   }
 
+  /** Once each time that the last sequence has gone. */
   #checkWhenIdle(): void {
-    if (this.scheduler.numActive > 0) return;
-    try {
-      this.scheduler.checkIntegrity();
-    } catch (err) {
-      throw toGuildhallError(err);
-    }
+    if (!this.#unchecked || this.scheduler.numActive > 0) return;
+    this.#unchecked = false;
+    this.scheduler.checkIntegrity();
   }
 }
 

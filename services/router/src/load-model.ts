@@ -2,8 +2,22 @@ import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { errorInfo, fail, type Logger } from '@guildhall/common';
-import { Checkpoint, loadGenerationConfig, loadModelConfig, type ModelConfig, TextModel, Tokenizer } from '@guildhall/model';
-import { type KvPool, loadNative, type NativeBinding, type Runtime, type StatePool, type StepBuffers } from '@guildhall/native';
+import {
+  Checkpoint,
+  loadGenerationConfig,
+  loadModelConfig,
+  type ModelConfig,
+  TextModel,
+  Tokenizer,
+} from '@guildhall/model';
+import {
+  type KvPool,
+  loadNative,
+  type NativeBinding,
+  type Runtime,
+  type StatePool,
+  type StepBuffers,
+} from '@guildhall/native';
 import { numMicroBatches } from './batch.ts';
 import type { RouterConfig } from './config.ts';
 import { PAGE_TOKENS } from './kv/page-pool.ts';
@@ -43,7 +57,7 @@ export async function loadModel(config: RouterConfig, logger: Logger, signal: Ab
   const native = loadNative();
   const threads = config.threads ?? availableParallelism();
   const runtime = new native.Runtime({ threads, isa: config.isa, bf16Kernels: config.bf16Kernels });
-  const checkpoint = Checkpoint.open(config.model, { mapFile: native.mapFile });
+  const checkpoint = Checkpoint.open(config.model, { mapFile: (fd, length) => native.mapFile(fd, length) });
   for (const notice of checkpoint.notices) logger.info({ notice }, 'checkpoint');
   const modelConfig = loadModelConfig(config.model);
   const onProgress = (done: number, total: number): void => {
@@ -83,7 +97,9 @@ function numPagesOf(config: RouterConfig, model: TextModel): number {
   const { pageBytes } = model.createKvPool(1);
   const pages = Math.floor(config.kvMemory / pageBytes);
   if (pages >= 1) return pages;
-  throw fail('config_invalid', `a page takes ${pageBytes} bytes, --kv-memory is ${config.kvMemory}`, { field: 'kvMemory' });
+  throw fail('config_invalid', `a page takes ${pageBytes} bytes, --kv-memory is ${config.kvMemory}`, {
+    field: 'kvMemory',
+  });
 }
 
 function contextOf(config: RouterConfig, model: ModelConfig, numPages: number, logger: Logger): number {
@@ -100,7 +116,9 @@ function contextOf(config: RouterConfig, model: ModelConfig, numPages: number, l
 }
 
 /** Sequences of the largest micro-batch that a decode step can have. */
-export function microBatchCapacity(config: Pick<RouterConfig, 'maxRunning' | 'microBatches' | 'microBatchMin'>): number {
+export function microBatchCapacity(
+  config: Pick<RouterConfig, 'maxRunning' | 'microBatches' | 'microBatchMin'>,
+): number {
   let most = 1;
   for (let count = 1; count <= config.maxRunning; count++) {
     most = Math.max(most, Math.ceil(count / numMicroBatches(count, config.microBatches, config.microBatchMin)));

@@ -26,7 +26,10 @@ export function engineObserver(metrics: Metrics, modelName: string): EngineObser
       }
     },
     finished(seq, reason, nowMs) {
-      const { queueMs, prefillMs, decodeMs } = seq.summary({ kind: reason, stopString: null, stopTokenId: null }, nowMs);
+      const { queueMs, prefillMs, decodeMs } = seq.summary(
+        { kind: reason, stopString: null, stopTokenId: null },
+        nowMs,
+      );
       metrics.count('vllm:request_success_total', { ...model, finished_reason: reason });
       metrics.observe('vllm:e2e_request_latency_seconds', seconds(nowMs - seq.arrivedAtMs), model);
       metrics.observe('vllm:request_queue_time_seconds', seconds(queueMs), model);
@@ -96,5 +99,6 @@ export function setGauges(metrics: Metrics, modelName: string, from: GaugeSource
   metrics.gauge('guildhall_expert_coverage', from.coverage);
   metrics.gauge('guildhall_epoch', from.epoch);
   for (const [lane, open] of Object.entries(from.streams)) metrics.gauge('guildhall_expert_streams', open, { lane });
-  for (const [kind, bytes] of Object.entries(from.nativeBytes)) metrics.gauge('guildhall_native_bytes', bytes, { kind });
+  for (const [kind, bytes] of Object.entries(from.nativeBytes))
+    metrics.gauge('guildhall_native_bytes', bytes, { kind });
 }

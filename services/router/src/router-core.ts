@@ -126,7 +126,11 @@ export class RouterCore {
       : this.#lease?.held === true
         ? this.topology.notCovered()
         : 'not registered in Redis yet';
-    return { ready: reason === null, reason, details: { epoch: views.latest.epoch, numericsId: this.loaded.numericsId } };
+    return {
+      ready: reason === null,
+      reason,
+      details: { epoch: views.latest.epoch, numericsId: this.loaded.numericsId },
+    };
   }
 
   /** The service that the gateway calls. */
@@ -159,7 +163,10 @@ export class RouterCore {
       slots: engine.scheduler.slots,
       coverage: 1 - latest.missing / latest.total,
       epoch: latest.epoch,
-      streams: { decode: links.filter((link) => link.up('decode')).length, prefill: links.filter((link) => link.up('prefill')).length },
+      streams: {
+        decode: links.filter((link) => link.up('decode')).length,
+        prefill: links.filter((link) => link.up('prefill')).length,
+      },
       nativeBytes: loaded.runtime.memory(),
     });
   }
@@ -203,13 +210,25 @@ export class RouterCore {
       expertWaitMs,
     });
     const allowance = new PrefillAllowance(clock);
-    const { microBatchMin } = config;
     const runner = new ModelRunner({
-      ...{ model, ops: native, experts: remote, clock, allowance, pools },
-      ...{ prefillBuffers, decodeBuffers, microBatchMin },
+      model,
+      ops: native,
+      experts: remote,
+      clock,
+      allowance,
+      pools,
+      prefillBuffers,
+      decodeBuffers,
+      microBatchMin: config.microBatchMin,
     });
     return new Engine({
-      ...{ clock, logger, views, runner, allowance, expertWaitMs, onFatal },
+      clock,
+      logger,
+      views,
+      runner,
+      allowance,
+      expertWaitMs,
+      onFatal,
       pool: new PagePool(pools.kv.numPages),
       slots: new StateSlots(config.maxRunning),
       limits: {
@@ -228,7 +247,10 @@ export class RouterCore {
 
   #makeDetokenizer(): Detokenizer {
     const { tokenizer } = this.loaded;
-    if (tokenizer === null) throw fail('unsupported', 'stop strings need a tokenizer, which the checkpoint lacks', { field: 'stop.stop_strings' });
+    if (tokenizer === null)
+      throw fail('unsupported', 'stop strings need a tokenizer, which the checkpoint lacks', {
+        field: 'stop.stop_strings',
+      });
     return new IncrementalDetokenizer(tokenizer, { skipSpecial: true });
   }
 

@@ -97,7 +97,10 @@ export class ModelRunner implements StepRunner {
   async decode(plan: DecodePlan, view: ExpertView<WorkerLink>): Promise<{ outcomes: Outcome[]; ms: number }> {
     const begun = this.#o.clock.monotonicMs();
     const step = this.#nextStep();
-    const groups = splitEvenly(plan.seqs, numMicroBatches(plan.seqs.length, this.#o.decodeBuffers.length, this.#o.microBatchMin));
+    const groups = splitEvenly(
+      plan.seqs,
+      numMicroBatches(plan.seqs.length, this.#o.decodeBuffers.length, this.#o.microBatchMin),
+    );
     const runs = groups.map((seqs, index) => {
       const items = seqs.map((seq) => ({ seq, chunk: seq.nextChunk(1), logitRows: 1, completes: true }));
       const buffers = this.#o.decodeBuffers[index];

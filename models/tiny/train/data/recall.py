@@ -8,10 +8,11 @@ ASK_ONE = ["What is the value of {}?", "What is {}?", "Give me the value of {}."
 ASK_MANY = ["What are the values of {}?", "Give me the values of {}."]
 
 
-def make_pairs(rng, count):
-    """`count` distinct keys with values that are words or two-digit numbers."""
+def make_pairs(rng, count, numbers=None):
+    """`count` distinct keys with values that are words or (rarely, unless asked for) two-digit numbers."""
     keys = rng.sample(w.WORDS, count)
-    numbers = rng.random() < 0.25
+    if numbers is None:
+        numbers = rng.random() < 0.05
     return [(k, str(rng.randrange(10, 100)) if numbers else rng.choice(w.WORDS)) for k in keys]
 
 
@@ -25,9 +26,9 @@ def draw_count(rng, most):
     return rng.randrange(2, most + 1) if rng.random() < 0.5 else rng.randrange(max(2, most // 2), most + 1)
 
 
-def raw_recall(rng, most, exact=False):
+def raw_recall(rng, most, exact=False, numbers=None):
     """[(text, weight)] in plain text with many queries; weight 1 on answers only."""
-    pairs = make_pairs(rng, most if exact else draw_count(rng, most))
+    pairs = make_pairs(rng, most if exact else draw_count(rng, most), numbers)
     sep = rng.choice(SEPARATORS)
     parts = [(rng.choice(INTROS) + rng.choice((" ", "\n")), 0.0), (listing(pairs, sep) + "\n?\n", 0.0)]
     for k, v in rng.sample(pairs, min(len(pairs), 24)):

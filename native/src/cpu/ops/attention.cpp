@@ -106,7 +106,8 @@ class BlockAttention {
   void loadQueries() {
     const F32x16 scale = splat(args_.scale);
     for (int64_t m = 0; m < block_.count(); ++m) {
-      const float* q = args_.q + (block_.firstRow + m / block_.heads) * args_.qRowStride + (block_.firstHead + m % block_.heads) * args_.qHeadStride;
+      const float* q = args_.q + (block_.firstRow + m / block_.heads) * args_.qRowStride +
+                       (block_.firstHead + m % block_.heads) * args_.qHeadStride;
       float* to = buf_.query + m * dim_;
       eachVector(dim_, [=](int64_t i, Mask16 lanes) { store(to + i, mul(load(q + i, lanes), scale), lanes); });
     }
@@ -141,13 +142,15 @@ class BlockAttention {
       const F32x16 take = exp(splat(from.max[m] - top));
       into.max[m] = top;
       into.sum[m] = firstLane(fma(splat(into.sum[m]), keep, mul(splat(from.sum[m]), take)));
-      eachVector(paddedDim_, [=](int64_t i, Mask16) { store(acc + i, fma(load(acc + i), keep, mul(load(other + i), take))); });
+      eachVector(paddedDim_,
+                 [=](int64_t i, Mask16) { store(acc + i, fma(load(acc + i), keep, mul(load(other + i), take))); });
     }
   }
 
   void writeOut(const Partial& from) {
     for (int64_t m = 0; m < block_.count(); ++m) {
-      float* out = args_.out + (block_.firstRow + m / block_.heads) * args_.outRowStride + (block_.firstHead + m % block_.heads) * args_.outHeadStride;
+      float* out = args_.out + (block_.firstRow + m / block_.heads) * args_.outRowStride +
+                   (block_.firstHead + m % block_.heads) * args_.outHeadStride;
       const F32x16 inverse = splat(1.0f / from.sum[m]);
       const float* acc = from.acc + m * paddedDim_;
       eachVector(dim_, [=](int64_t i, Mask16 lanes) { store(out + i, mul(load(acc + i), inverse), lanes); });
@@ -175,13 +178,18 @@ class BlockAttention {
     int64_t valueRow = 0;
     locatePage(token, most, keys, values, valueRow);
     const int64_t rows = block_.count() - first;
-    const Product scores{buf_.query + first * dim_, dim_, 1, keys, kPageTokens, buf_.scores + first * kPageTokens, kPageTokens};
+    const Product scores{buf_.query + first * dim_,         dim_,       1, keys, kPageTokens,
+                         buf_.scores + first * kPageTokens, kPageTokens};
     const int64_t dim = dim_;
     multiply<Start::Zero>(scores, rows, roundUp(most, kLanes), [dim](int64_t) { return dim; });
     softmaxPage(token, first, to);
-    const Product weighted{buf_.scores + first * kPageTokens, kPageTokens, 1, values, valueRow, to.acc + first * paddedDim_, paddedDim_, buf_.small + kQueryBlock + first};
+    const Product weighted{
+        buf_.scores + first * kPageTokens, kPageTokens, 1, values, valueRow, to.acc + first * paddedDim_, paddedDim_,
+        buf_.small + kQueryBlock + first};
     const QueryBlock& block = block_;
-    multiply<Start::Scaled>(weighted, rows, dim_, [&block, first, token](int64_t m) { return minInt(kPageTokens, block.visible(first + m) - token); });
+    multiply<Start::Scaled>(weighted, rows, dim_, [&block, first, token](int64_t m) {
+      return minInt(kPageTokens, block.visible(first + m) - token);
+    });
   }
 
   /** K and V of the page that holds `token` as floats, widened into the buffers when stored as bf16. */
@@ -199,7 +207,8 @@ class BlockAttention {
     }
     widenInto(static_cast<const Bf16*>(kv.base) + keyOffset, buf_.keys, head);
     valueRow = dim_ + kValuePad;
-    for (int64_t j = 0; j < most; ++j) widenInto(static_cast<const Bf16*>(kv.base) + valueOffset + j * dim_, buf_.values + j * valueRow, dim_);
+    for (int64_t j = 0; j < most; ++j)
+      widenInto(static_cast<const Bf16*>(kv.base) + valueOffset + j * dim_, buf_.values + j * valueRow, dim_);
     keys = buf_.keys;
     values = buf_.values;
   }
@@ -213,7 +222,8 @@ class BlockAttention {
     float* pageMax = buf_.small;
     float* correction = buf_.small + kQueryBlock;
     const int64_t count = block_.count();
-    for (int64_t m = first; m < count; ++m) pageMax[m] = maskAndMax(buf_.scores + m * kPageTokens, block_.visible(m) - token);
+    for (int64_t m = first; m < count; ++m)
+      pageMax[m] = maskAndMax(buf_.scores + m * kPageTokens, block_.visible(m) - token);
     eachVector(count - first, [&](int64_t i, Mask16 lanes) {
       const F32x16 old = load(to.max + first + i, lanes);
       const F32x16 top = max(load(pageMax + first + i, lanes), old);
@@ -274,7 +284,9 @@ void runSplits(ParallelFor& par, const AttentionArgs& args, const BlockList& lis
   const AttentionShape& shape = list.shape;
   float* partials = args.scratch + par.threads() * shape.threadFloats;
   const auto partialAt = [&](int64_t n) { return Partial(partials + n * shape.partialFloats); };
-  const auto buffersOf = [&](int thread) { return Buffers(args.scratch + thread * shape.threadFloats, shape, args.kv.headDim); };
+  const auto buffersOf = [&](int thread) {
+    return Buffers(args.scratch + thread * shape.threadFloats, shape, args.kv.headDim);
+  };
   // The first `blocks` partials hold the merged results, the rest one wave.
   const int64_t perWave = maxInt(1, (shape.partials - blocks) / blocks);
   const int64_t splits = ceilDiv(list.longest(), kSplitTokens);

@@ -30,7 +30,8 @@ struct AttentionShape {
   int64_t partials;
 };
 
-static inline __attribute__((always_inline)) AttentionShape attentionShape(int64_t numHeads, int64_t numKvHeads, int64_t headDim, int threads) {
+static inline __attribute__((always_inline)) AttentionShape attentionShape(int64_t numHeads, int64_t numKvHeads,
+                                                                           int64_t headDim, int threads) {
   AttentionShape s{};
   const int64_t group = numHeads / numKvHeads;
   s.blockHeads = group < kQueryBlock ? group : kQueryBlock;
@@ -39,7 +40,8 @@ static inline __attribute__((always_inline)) AttentionShape attentionShape(int64
   s.paddedDim = (headDim + 15) / 16 * 16;
   s.partialFloats = kQueryBlock * (s.paddedDim + 2);
   // Scaled queries, two triples, scores of a page, widened K and V of a page, three small rows.
-  s.threadFloats = kQueryBlock * headDim + 2 * s.partialFloats + kQueryBlock * kPageTokens + (2 * headDim + kValuePad) * kPageTokens + 3 * kQueryBlock;
+  s.threadFloats = kQueryBlock * headDim + 2 * s.partialFloats + kQueryBlock * kPageTokens +
+                   (2 * headDim + kValuePad) * kPageTokens + 3 * kQueryBlock;
   s.partials = 6 * static_cast<int64_t>(threads);
   return s;
 }

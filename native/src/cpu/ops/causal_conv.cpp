@@ -20,13 +20,16 @@ void convolveBlock(const CausalConvArgs& args, int64_t seq, int64_t first, int64
   const float* x = args.x + args.batch.rowStart[seq] * args.xRowStride + first;
   float* out = args.out + args.batch.rowStart[seq] * args.outRowStride + first;
   /** Raw row t of the sequence's batch rows, negative ones from the state. */
-  const auto rawRow = [&](int64_t t) -> const float* { return t < 0 ? state + (past + t) * args.channels : x + t * args.xRowStride; };
+  const auto rawRow = [&](int64_t t) -> const float* {
+    return t < 0 ? state + (past + t) * args.channels : x + t * args.xRowStride;
+  };
   for (int64_t t = 0; t < rows; ++t) {
     const float* taps[kMaxKernel];
     for (int64_t j = 0; j <= past; ++j) taps[j] = rawRow(t - past + j);
     eachVector(width, [&](int64_t c, Mask16 m) {
       F32x16 acc = mul(load(args.weight + first + c, m), load(taps[0] + c, m));
-      for (int64_t j = 1; j <= past; ++j) acc = fma(load(args.weight + j * args.channels + first + c, m), load(taps[j] + c, m), acc);
+      for (int64_t j = 1; j <= past; ++j)
+        acc = fma(load(args.weight + j * args.channels + first + c, m), load(taps[j] + c, m), acc);
       store(out + t * args.outRowStride + c, silu(acc), m);
     });
   }
@@ -55,19 +58,22 @@ void causalConv(ParallelFor& par, const CausalConvArgs& args) {
 }
 
 void deltaGates(ParallelFor& par, const DeltaGatesArgs& args) {
-  par.run(args.rows, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* a = args.a + r * args.aRowStride;
-      const float* b = args.b + r * args.bRowStride;
-      float* beta = args.beta + r * args.heads;
-      float* g = args.g + r * args.heads;
-      eachVector(args.heads, [&](int64_t i, Mask16 m) {
-        store(beta + i, sigmoid(load(b + i, m)), m);
-        const F32x16 rate = exp(load(args.aLog + i, m));
-        store(g + i, negate(mul(rate, softplus(add(load(a + i, m), load(args.dtBias + i, m))))), m);
-      });
-    }
-  }, maxInt(1, 1024 / maxInt(1, args.heads)));
+  par.run(
+      args.rows,
+      [&](int64_t begin, int64_t end, int) {
+        for (int64_t r = begin; r < end; ++r) {
+          const float* a = args.a + r * args.aRowStride;
+          const float* b = args.b + r * args.bRowStride;
+          float* beta = args.beta + r * args.heads;
+          float* g = args.g + r * args.heads;
+          eachVector(args.heads, [&](int64_t i, Mask16 m) {
+            store(beta + i, sigmoid(load(b + i, m)), m);
+            const F32x16 rate = exp(load(args.aLog + i, m));
+            store(g + i, negate(mul(rate, softplus(add(load(a + i, m), load(args.dtBias + i, m))))), m);
+          });
+        }
+      },
+      maxInt(1, 1024 / maxInt(1, args.heads)));
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

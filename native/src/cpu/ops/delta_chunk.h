@@ -82,10 +82,12 @@ class KeyChunk {
     for (int64_t row = 0; row < n_; row += kLanes) {
       const int64_t rows = minInt(kLanes, n_ - row);
       const int64_t at = row * kDeltaChunk;
-      multiply<Start::Zero>({k_ + row * args_.kRowStride, args_.kRowStride, 1, buf_.keysT, kDeltaChunk, buf_.keyKey + at, kDeltaChunk}, rows, row + kLanes,
-                            [=](int64_t) { return depth; });
-      multiply<Start::Zero>({q_ + row * args_.qRowStride, args_.qRowStride, 1, buf_.keysT, kDeltaChunk, buf_.queryKey + at, kDeltaChunk}, rows, row + kLanes,
-                            [=](int64_t) { return depth; });
+      multiply<Start::Zero>(
+          {k_ + row * args_.kRowStride, args_.kRowStride, 1, buf_.keysT, kDeltaChunk, buf_.keyKey + at, kDeltaChunk}, rows,
+          row + kLanes, [=](int64_t) { return depth; });
+      multiply<Start::Zero>(
+          {q_ + row * args_.qRowStride, args_.qRowStride, 1, buf_.keysT, kDeltaChunk, buf_.queryKey + at, kDeltaChunk}, rows,
+          row + kLanes, [=](int64_t) { return depth; });
     }
   }
 
@@ -159,7 +161,8 @@ class ValueChunk {
   void solveDelta() {
     const int64_t depth = args_.keyDim;
     const int64_t width = args_.valueDim;
-    multiply<Start::Zero>({k(), args_.kRowStride, 1, h_.state, width, buf_.delta, buf_.valueRow}, n_, width, [=](int64_t) { return depth; });
+    multiply<Start::Zero>({k(), args_.kRowStride, 1, h_.state, width, buf_.delta, buf_.valueRow}, n_, width,
+                          [=](int64_t) { return depth; });
     for (int64_t i = 0; i < n_; ++i) {
       const float* v = h_.v + (start_ + i) * args_.vRowStride;
       float* d = buf_.delta + i * buf_.valueRow;
@@ -167,16 +170,18 @@ class ValueChunk {
       const F32x16 decay = splat(buf_.decay[i]);
       eachVector(width, [=](int64_t c, Mask16 m) { store(d + c, mul(b, fnma(decay, load(d + c, m), load(v + c, m))), m); });
     }
-    multiply<Start::Keep>({buf_.system, kDeltaChunk, 1, buf_.delta, buf_.valueRow, buf_.delta, buf_.valueRow}, n_, width, [](int64_t m) { return m; });
+    multiply<Start::Keep>({buf_.system, kDeltaChunk, 1, buf_.delta, buf_.valueRow, buf_.delta, buf_.valueRow}, n_, width,
+                          [](int64_t m) { return m; });
   }
 
   /** Rows of `out` are far apart and may collide in the cache, so they are written once. */
   void writeOutput() {
     const int64_t depth = args_.keyDim;
     const int64_t width = args_.valueDim;
-    multiply<Start::Zero>({q(), args_.qRowStride, 1, h_.state, width, buf_.out, buf_.valueRow}, n_, width, [=](int64_t) { return depth; });
-    multiply<Start::Scaled>({buf_.scores, kDeltaChunk, 1, buf_.delta, buf_.valueRow, buf_.out, buf_.valueRow, buf_.decay}, n_, width,
-                            [](int64_t m) { return m + 1; });
+    multiply<Start::Zero>({q(), args_.qRowStride, 1, h_.state, width, buf_.out, buf_.valueRow}, n_, width,
+                          [=](int64_t) { return depth; });
+    multiply<Start::Scaled>({buf_.scores, kDeltaChunk, 1, buf_.delta, buf_.valueRow, buf_.out, buf_.valueRow, buf_.decay},
+                            n_, width, [](int64_t m) { return m + 1; });
     for (int64_t i = 0; i < n_; ++i) {
       const float* from = buf_.out + i * buf_.valueRow;
       float* to = h_.out + (start_ + i) * args_.outRowStride;
@@ -192,8 +197,8 @@ class ValueChunk {
       eachVector(width, [=](int64_t c, Mask16 m) { store(d + c, mul(load(d + c, m), rest), m); });
     }
     const int64_t n = n_;
-    multiply<Start::Scaled>({buf_.keysT, kDeltaChunk, 1, buf_.delta, buf_.valueRow, h_.state, width, buf_.decay + n - 1, 0}, args_.keyDim, width,
-                            [n](int64_t) { return n; });
+    multiply<Start::Scaled>({buf_.keysT, kDeltaChunk, 1, buf_.delta, buf_.valueRow, h_.state, width, buf_.decay + n - 1, 0},
+                            args_.keyDim, width, [n](int64_t) { return n; });
   }
 
   const DeltaRuleArgs& args_;

@@ -59,7 +59,8 @@ void recurrentColumns(const DeltaRuleArgs& args, const DeltaHead& h, float* slic
 
 void recurrentHead(const DeltaRuleArgs& args, const DeltaHead& h, float* slice) {
   int64_t col = 0;
-  for (; col + kSliceVecs * kLanes <= args.valueDim; col += kSliceVecs * kLanes) recurrentColumns<kSliceVecs, false>(args, h, slice, col, 0xffffu);
+  for (; col + kSliceVecs * kLanes <= args.valueDim; col += kSliceVecs * kLanes)
+    recurrentColumns<kSliceVecs, false>(args, h, slice, col, 0xffffu);
   for (; col + kLanes <= args.valueDim; col += kLanes) recurrentColumns<1, false>(args, h, slice, col, 0xffffu);
   if (col < args.valueDim) recurrentColumns<1, true>(args, h, slice, col, firstLanes(args.valueDim - col));
 }

@@ -76,54 +76,71 @@ int64_t indexesAtLeast(const float* x, float threshold, int32_t* out, int64_t ca
 }
 
 void roundToBf16(ParallelFor& par, const float* x, Bf16* out, int64_t n) {
-  par.run(n, [=](int64_t begin, int64_t end, int) {
-    eachVector(end - begin, [&](int64_t i, Mask16 m) { storeBf16(out + begin + i, load(x + begin + i, m), m); });
-  }, kArrayGrain);
+  par.run(
+      n,
+      [=](int64_t begin, int64_t end, int) {
+        eachVector(end - begin, [&](int64_t i, Mask16 m) { storeBf16(out + begin + i, load(x + begin + i, m), m); });
+      },
+      kArrayGrain);
 }
 
 void widenBf16(ParallelFor& par, const Bf16* x, float* out, int64_t n) {
-  par.run(n, [=](int64_t begin, int64_t end, int) {
-    eachVector(end - begin, [&](int64_t i, Mask16 m) { store(out + begin + i, loadBf16(x + begin + i, m), m); });
-  }, kArrayGrain);
+  par.run(
+      n,
+      [=](int64_t begin, int64_t end, int) {
+        eachVector(end - begin, [&](int64_t i, Mask16 m) { store(out + begin + i, loadBf16(x + begin + i, m), m); });
+      },
+      kArrayGrain);
 }
 
 void siluMul(ParallelFor& par, const SiluMulArgs& args) {
-  par.run(args.rows, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) {
-      const float* gate = args.gate + r * args.gateStride;
-      const float* up = args.up + r * args.upStride;
-      float* out = args.out + r * args.outStride;
-      eachVector(args.cols, [=](int64_t i, Mask16 m) { store(out + i, mul(silu(load(gate + i, m)), load(up + i, m)), m); });
-    }
-  }, rowGrain(args.cols));
+  par.run(
+      args.rows,
+      [&](int64_t begin, int64_t end, int) {
+        for (int64_t r = begin; r < end; ++r) {
+          const float* gate = args.gate + r * args.gateStride;
+          const float* up = args.up + r * args.upStride;
+          float* out = args.out + r * args.outStride;
+          eachVector(args.cols,
+                     [=](int64_t i, Mask16 m) { store(out + i, mul(silu(load(gate + i, m)), load(up + i, m)), m); });
+        }
+      },
+      rowGrain(args.cols));
 }
 
 void addRows(ParallelFor& par, const AddRowsArgs& args) {
-  par.run(args.rows, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) {
-      float* y = args.y + r * args.yStride;
-      const float* x = args.x + r * args.xStride;
-      if (args.kind == RowScale::None) {
-        eachVector(args.cols, [=](int64_t i, Mask16 m) { store(y + i, add(load(y + i, m), load(x + i, m)), m); });
-        continue;
-      }
-      F32x16 s = splat(args.scale[r * args.scaleStride]);
-      if (args.kind == RowScale::Sigmoid) s = sigmoid(s);
-      eachVector(args.cols, [=](int64_t i, Mask16 m) { store(y + i, fma(s, load(x + i, m), load(y + i, m)), m); });
-    }
-  }, rowGrain(args.cols));
+  par.run(
+      args.rows,
+      [&](int64_t begin, int64_t end, int) {
+        for (int64_t r = begin; r < end; ++r) {
+          float* y = args.y + r * args.yStride;
+          const float* x = args.x + r * args.xStride;
+          if (args.kind == RowScale::None) {
+            eachVector(args.cols, [=](int64_t i, Mask16 m) { store(y + i, add(load(y + i, m), load(x + i, m)), m); });
+            continue;
+          }
+          F32x16 s = splat(args.scale[r * args.scaleStride]);
+          if (args.kind == RowScale::Sigmoid) s = sigmoid(s);
+          eachVector(args.cols, [=](int64_t i, Mask16 m) { store(y + i, fma(s, load(x + i, m), load(y + i, m)), m); });
+        }
+      },
+      rowGrain(args.cols));
 }
 
 void gateMul(ParallelFor& par, const GateMulArgs& args) {
-  par.run(args.rows, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) {
-      for (int64_t h = 0; h < args.heads; ++h) {
-        float* x = args.x + r * args.xRowStride + h * args.xHeadStride;
-        const float* gate = args.gate + r * args.gateRowStride + h * args.gateHeadStride;
-        eachVector(args.dim, [=](int64_t i, Mask16 m) { store(x + i, mul(load(x + i, m), sigmoid(load(gate + i, m))), m); });
-      }
-    }
-  }, rowGrain(args.heads * args.dim));
+  par.run(
+      args.rows,
+      [&](int64_t begin, int64_t end, int) {
+        for (int64_t r = begin; r < end; ++r) {
+          for (int64_t h = 0; h < args.heads; ++h) {
+            float* x = args.x + r * args.xRowStride + h * args.xHeadStride;
+            const float* gate = args.gate + r * args.gateRowStride + h * args.gateHeadStride;
+            eachVector(args.dim,
+                       [=](int64_t i, Mask16 m) { store(x + i, mul(load(x + i, m), sigmoid(load(gate + i, m))), m); });
+          }
+        }
+      },
+      rowGrain(args.heads * args.dim));
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

@@ -33,24 +33,28 @@ void kvWrite(ParallelFor& par, const KvWriteArgs& args) {
   const BatchView& b = args.batch;
   int64_t total = 0;
   for (int64_t i = 0; i < b.numSeqs; ++i) total += b.rowCount[i];
-  par.run(total, [&](int64_t begin, int64_t end, int) {
-    RowCursor at{0, begin};
-    while (at.row >= b.rowCount[at.seq]) at.row -= b.rowCount[at.seq++];
-    for (int64_t n = begin; n < end; ++n, ++at.row) {
-      while (at.row >= b.rowCount[at.seq]) at = {at.seq + 1, 0};
-      const int64_t token = b.contextLen[at.seq] + at.row;
-      const int64_t page = b.pageTable[at.seq * b.maxPages + token / kPageTokens];
-      const int64_t offset = page * args.kv.pageStride + args.kv.layerOffset;
-      const int64_t slot = token % kPageTokens;
-      const float* k = args.k + (b.rowStart[at.seq] + at.row) * args.kRowStride;
-      const float* v = args.v + (b.rowStart[at.seq] + at.row) * args.vRowStride;
-      if (args.kv.bf16) {
-        writeToken(args.kv, static_cast<Bf16*>(args.kv.base) + offset, slot, k, v, [](float x) { return floatToBf16(x); });
-      } else {
-        writeToken(args.kv, static_cast<float*>(args.kv.base) + offset, slot, k, v, [](float x) { return x; });
-      }
-    }
-  }, 8);
+  par.run(
+      total,
+      [&](int64_t begin, int64_t end, int) {
+        RowCursor at{0, begin};
+        while (at.row >= b.rowCount[at.seq]) at.row -= b.rowCount[at.seq++];
+        for (int64_t n = begin; n < end; ++n, ++at.row) {
+          while (at.row >= b.rowCount[at.seq]) at = {at.seq + 1, 0};
+          const int64_t token = b.contextLen[at.seq] + at.row;
+          const int64_t page = b.pageTable[at.seq * b.maxPages + token / kPageTokens];
+          const int64_t offset = page * args.kv.pageStride + args.kv.layerOffset;
+          const int64_t slot = token % kPageTokens;
+          const float* k = args.k + (b.rowStart[at.seq] + at.row) * args.kRowStride;
+          const float* v = args.v + (b.rowStart[at.seq] + at.row) * args.vRowStride;
+          if (args.kv.bf16) {
+            writeToken(args.kv, static_cast<Bf16*>(args.kv.base) + offset, slot, k, v,
+                       [](float x) { return floatToBf16(x); });
+          } else {
+            writeToken(args.kv, static_cast<float*>(args.kv.base) + offset, slot, k, v, [](float x) { return x; });
+          }
+        }
+      },
+      8);
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

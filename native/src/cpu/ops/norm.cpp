@@ -16,51 +16,60 @@ GH_INLINE F32x16 inverseRms(const float* x, int64_t dim, float eps) {
 }  // namespace
 
 void rmsNorm(ParallelFor& par, const RmsNormArgs& args) {
-  par.run(args.rows, [&](int64_t begin, int64_t end, int) {
-    const float* w = args.weight;
-    const F32x16 offset = splat(args.zeroCentered ? 1.0f : 0.0f);
-    for (int64_t r = begin; r < end; ++r) {
-      for (int64_t h = 0; h < args.heads; ++h) {
-        const float* x = args.x + r * args.xRowStride + h * args.xHeadStride;
-        float* out = args.out + r * args.outRowStride + h * args.outHeadStride;
-        const F32x16 inverse = inverseRms(x, args.dim, args.eps);
-        eachVector(args.dim, [=](int64_t i, Mask16 m) {
-          store(out + i, mul(mul(load(x + i, m), inverse), add(offset, load(w + i, m))), m);
-        });
-      }
-    }
-  }, rowGrain(args.heads * args.dim));
+  par.run(
+      args.rows,
+      [&](int64_t begin, int64_t end, int) {
+        const float* w = args.weight;
+        const F32x16 offset = splat(args.zeroCentered ? 1.0f : 0.0f);
+        for (int64_t r = begin; r < end; ++r) {
+          for (int64_t h = 0; h < args.heads; ++h) {
+            const float* x = args.x + r * args.xRowStride + h * args.xHeadStride;
+            float* out = args.out + r * args.outRowStride + h * args.outHeadStride;
+            const F32x16 inverse = inverseRms(x, args.dim, args.eps);
+            eachVector(args.dim, [=](int64_t i, Mask16 m) {
+              store(out + i, mul(mul(load(x + i, m), inverse), add(offset, load(w + i, m))), m);
+            });
+          }
+        }
+      },
+      rowGrain(args.heads * args.dim));
 }
 
 void gatedRmsNorm(ParallelFor& par, const GatedRmsNormArgs& args) {
-  par.run(args.rows, [&](int64_t begin, int64_t end, int) {
-    const float* w = args.weight;
-    for (int64_t r = begin; r < end; ++r) {
-      for (int64_t h = 0; h < args.heads; ++h) {
-        const float* x = args.x + r * args.xRowStride + h * args.dim;
-        const float* z = args.z + r * args.zRowStride + h * args.dim;
-        float* out = args.out + r * args.outRowStride + h * args.dim;
-        const F32x16 inverse = inverseRms(x, args.dim, args.eps);
-        eachVector(args.dim, [=](int64_t i, Mask16 m) {
-          const F32x16 normed = mul(load(w + i, m), mul(load(x + i, m), inverse));
-          store(out + i, mul(normed, silu(load(z + i, m))), m);
-        });
-      }
-    }
-  }, rowGrain(args.heads * args.dim));
+  par.run(
+      args.rows,
+      [&](int64_t begin, int64_t end, int) {
+        const float* w = args.weight;
+        for (int64_t r = begin; r < end; ++r) {
+          for (int64_t h = 0; h < args.heads; ++h) {
+            const float* x = args.x + r * args.xRowStride + h * args.dim;
+            const float* z = args.z + r * args.zRowStride + h * args.dim;
+            float* out = args.out + r * args.outRowStride + h * args.dim;
+            const F32x16 inverse = inverseRms(x, args.dim, args.eps);
+            eachVector(args.dim, [=](int64_t i, Mask16 m) {
+              const F32x16 normed = mul(load(w + i, m), mul(load(x + i, m), inverse));
+              store(out + i, mul(normed, silu(load(z + i, m))), m);
+            });
+          }
+        }
+      },
+      rowGrain(args.heads * args.dim));
 }
 
 void l2Norm(ParallelFor& par, const L2NormArgs& args) {
-  par.run(args.rows, [&](int64_t begin, int64_t end, int) {
-    for (int64_t r = begin; r < end; ++r) {
-      for (int64_t h = 0; h < args.heads; ++h) {
-        float* x = args.x + r * args.rowStride + h * args.dim;
-        const F32x16 inverse = splat(1.0f / __builtin_sqrtf(sumSquares(x, args.dim) + args.eps));
-        const F32x16 scale = splat(args.scale);
-        eachVector(args.dim, [=](int64_t i, Mask16 m) { store(x + i, mul(mul(load(x + i, m), inverse), scale), m); });
-      }
-    }
-  }, rowGrain(args.heads * args.dim));
+  par.run(
+      args.rows,
+      [&](int64_t begin, int64_t end, int) {
+        for (int64_t r = begin; r < end; ++r) {
+          for (int64_t h = 0; h < args.heads; ++h) {
+            float* x = args.x + r * args.rowStride + h * args.dim;
+            const F32x16 inverse = splat(1.0f / __builtin_sqrtf(sumSquares(x, args.dim) + args.eps));
+            const F32x16 scale = splat(args.scale);
+            eachVector(args.dim, [=](int64_t i, Mask16 m) { store(x + i, mul(mul(load(x + i, m), inverse), scale), m); });
+          }
+        }
+      },
+      rowGrain(args.heads * args.dim));
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

@@ -58,9 +58,12 @@ void topkOfRow(const SoftmaxTopkArgs& args, int64_t row, float* p) {
 
 void softmaxTopk(ParallelFor& par, const SoftmaxTopkArgs& args) {
   const int64_t stride = roundUp(args.numExperts, kLanes);
-  par.run(args.rows, [&](int64_t begin, int64_t end, int thread) {
-    for (int64_t r = begin; r < end; ++r) topkOfRow(args, r, args.scratch + thread * stride);
-  }, 4);
+  par.run(
+      args.rows,
+      [&](int64_t begin, int64_t end, int thread) {
+        for (int64_t r = begin; r < end; ++r) topkOfRow(args, r, args.scratch + thread * stride);
+      },
+      4);
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

@@ -45,7 +45,8 @@ struct Product {
 
 /** Rows [row, row + MR) and NV vectors of columns from `col`, k from `begin` to `end`; `last` masks the last vector. */
 template <int MR, int NV, bool Masked>
-static GH_INLINE void accumulateTile(F32x16 (&acc)[MR][NV], const Product& p, int64_t row, int64_t col, int64_t begin, int64_t end, Mask16 last) {
+static GH_INLINE void accumulateTile(F32x16 (&acc)[MR][NV], const Product& p, int64_t row, int64_t col, int64_t begin,
+                                     int64_t end, Mask16 last) {
   const float* a = p.a + row * p.aRow + begin * p.aCol;
   const float* b = p.b + begin * p.bRow + col;
   for (int64_t k = begin; k < end; ++k, a += p.aCol, b += p.bRow) {

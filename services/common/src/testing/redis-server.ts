@@ -18,12 +18,16 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
+/** Runs a command until its own stdin ends, so that a test that is killed leaves no server behind. */
+const GUARD = '"$@" & echo "pid $!"; cat >/dev/null; kill -9 $!; wait $!';
+
 /** A real redis-server of a test, without persistence. */
 export class RedisServer {
   readonly port: number;
   readonly url: string;
   readonly #dir: string;
-  #child: ChildProcess | null = null;
+  #guard: ChildProcess | null = null;
+  #pid = 0;
 
   private constructor(port: number) {
     this.port = port;
@@ -39,45 +43,35 @@ export class RedisServer {
 
   /** Starts it again on the same port, empty. */
   async restart(): Promise<void> {
-    const args = [
-      '--port',
-      String(this.port),
-      '--bind',
-      '127.0.0.1',
-      '--save',
-      '',
-      '--appendonly',
-      'no',
-      '--dir',
-      this.#dir,
-    ];
-    const child = spawn('redis-server', args, { stdio: ['ignore', 'pipe', 'inherit'] });
-    this.#child = child;
+    const args = ['--port', String(this.port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
+    const command = ['redis-server', ...args, '--dir', this.#dir];
+    const guard = spawn('sh', ['-c', GUARD, 'sh', ...command], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#guard = guard;
     let log = '';
-    child.stdout.setEncoding('utf8').on('data', (text: string) => (log += text));
+    guard.stdout.setEncoding('utf8').on('data', (text: string) => (log += text));
     for (let tries = 0; !log.includes('Ready to accept connections'); tries++) {
-      if (child.exitCode !== null || tries > 1000) throw fail('internal', `redis-server did not start: ${log}`);
+      if (guard.exitCode !== null || tries > 1000) throw fail('internal', `redis-server did not start: ${log}`);
       await sleep(10);
     }
-    child.stdout.removeAllListeners('data').resume();
+    this.#pid = Number(/^pid (\d+)$/m.exec(log)?.[1]);
+    guard.stdout.removeAllListeners('data').resume();
   }
 
   /** Ends it at once; connections break. */
   async kill(): Promise<void> {
-    const child = this.#child;
-    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
-    child.kill('SIGCONT');
-    child.kill('SIGKILL');
-    await once(child, 'exit');
+    const guard = this.#guard;
+    if (guard === null || guard.exitCode !== null) return;
+    guard.stdin?.end();
+    await once(guard, 'exit');
   }
 
   /** Stops it from answering while connections stay up. */
   pause(): void {
-    this.#child?.kill('SIGSTOP');
+    process.kill(this.#pid, 'SIGSTOP');
   }
 
   resume(): void {
-    this.#child?.kill('SIGCONT');
+    process.kill(this.#pid, 'SIGCONT');
   }
 
   /** Ends it and removes its directory. */

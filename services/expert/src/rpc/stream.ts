@@ -130,26 +130,34 @@ export class ExpertStream {
   }
 
   #compute(bytes: Buffer, session: Session, layer: number | null): void {
-    const { lane } = session;
     // Replies that the router has not taken yet count as waiting, or they would pile up here.
     const full = this.#stream.writableLength >= this.#ctx.identity.maxQueued;
-    const taken = !full && this.#ctx.batcher.submit({
-      frame: bytes,
-      lane,
-      owner: this,
-      done: (reply, error) => {
-        this.#unanswered -= 1;
-        if (reply !== null) this.#reply(bytes, reply, lane, layer);
-        else this.#failed(bytes, error);
-        if (this.#ended && this.#unanswered === 0) this.#finish();
-      },
-    });
+    const taken =
+      !full &&
+      this.#ctx.batcher.submit({
+        frame: bytes,
+        lane: session.lane,
+        owner: this,
+        done: (reply, error) => this.#done(bytes, reply, error, layer),
+      });
     if (taken) this.#unanswered += 1;
     else this.#answer(bytes, REPLY_STATUS_BUSY, '');
   }
 
-  #reply(request: Buffer, reply: Buffer, lane: Session['lane'], layer: number | null): void {
+  #done(request: Buffer, reply: Buffer | null, error: unknown, layer: number | null): void {
+    this.#unanswered -= 1;
+    try {
+      if (reply !== null) this.#reply(request, reply, layer);
+      else this.#failed(request, error);
+    } catch (err) {
+      this.#refuse(err);
+    }
+    if (this.#ended && this.#unanswered === 0) this.#finish();
+  }
+
+  #reply(request: Buffer, reply: Buffer, layer: number | null): void {
     const { codec, metrics, countExpert, identity } = this.#ctx;
+    const lane = this.lane ?? 'decode';
     const header = codec.parseReplyHeader(reply);
     metrics.count('guildhall_expert_replies_total', { lane, status: header.status });
     metrics.observe('guildhall_expert_compute_seconds', header.computeUs / 1e6, { lane });

@@ -108,10 +108,14 @@ export class ChatStreamer implements ChoiceSink {
         ...(delta.reasoning === '' ? {} : { reasoning_content: delta.reasoning }),
         ...(delta.content === '' ? {} : { content: delta.content }),
       };
-      await this.#send([{ index, delta: text, logprobs: logprobs ? chatLogprobs(source, delta.tokens) : null, finish_reason: null }]);
+      await this.#send([
+        { index, delta: text, logprobs: logprobs ? chatLogprobs(source, delta.tokens) : null, finish_reason: null },
+      ]);
     }
     if (delta.finish === null) return;
-    await this.#send([{ index, delta: {}, logprobs: null, finish_reason: delta.finish, stop_reason: delta.stopReason }]);
+    await this.#send([
+      { index, delta: {}, logprobs: null, finish_reason: delta.finish, stop_reason: delta.stopReason },
+    ]);
   }
 
   /** Sends the usage, if asked for, and the end. */

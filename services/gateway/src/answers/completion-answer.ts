@@ -22,8 +22,6 @@ export interface CompletionAnswerOptions {
   logprobs: boolean;
   /** The prompts in front of the choices, one for each; null without echo. */
   echo: readonly EchoedPrompt[] | null;
-  /** Only the prompt is wanted: what is generated is not shown. */
-  promptOnly: boolean;
   fingerprint: () => string | null;
 }
 
@@ -68,10 +66,8 @@ class CompletionPieces {
   }
 
   delta(delta: ChoiceDelta): Piece {
-    const { promptOnly, logprobs } = this.#options;
-    if (promptOnly) return this.#piece('', delta.finish === null ? null : { ...delta, finish: 'length', stopReason: null });
     const offset = this.#prompt?.text.length ?? 0;
-    if (logprobs) for (const token of delta.tokens) this.#list.add(token.event, offset + token.offset);
+    if (this.#options.logprobs) for (const token of delta.tokens) this.#list.add(token.event, offset + token.offset);
     return this.#piece(delta.content, delta);
   }
 
@@ -92,12 +88,14 @@ function joinLogprobs(parts: readonly Piece[]): CompletionLogprobs | null {
   };
 }
 
-function withoutHidden(options: CompletionAnswerOptions, counts: readonly ChoiceCounts[]): readonly ChoiceCounts[] {
-  return options.promptOnly ? counts.map((count) => ({ ...count, completionTokens: 0 })) : counts;
-}
-
 function pieceChoice(index: number, piece: Piece): CompletionResponse['choices'][number] {
-  return { index, text: piece.text, logprobs: piece.logprobs, finish_reason: piece.finish, stop_reason: piece.stopReason };
+  return {
+    index,
+    text: piece.text,
+    logprobs: piece.logprobs,
+    finish_reason: piece.finish,
+    stop_reason: piece.stopReason,
+  };
 }
 
 /** Collects a whole text completion. */
@@ -139,7 +137,7 @@ export class CompletionCollector implements ChoiceSink {
           stopReason: last?.stopReason ?? null,
         });
       }),
-      usage: usageOf(promptTokens, withoutHidden(this.#options, counts)),
+      usage: usageOf(promptTokens, counts),
     };
   }
 
@@ -178,7 +176,7 @@ export class CompletionStreamer implements ChoiceSink {
 
   /** Sends the usage, if asked for, and the end. */
   async finish(promptTokens: readonly number[], counts: readonly ChoiceCounts[]): Promise<void> {
-    if (this.#includeUsage) await this.#send([], usageOf(promptTokens, withoutHidden(this.#options, counts)));
+    if (this.#includeUsage) await this.#send([], usageOf(promptTokens, counts));
     await this.#stream.done();
   }
 

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import type { ChoiceCounts } from '../choice-assembler.ts';
-import type { GenerationFacts } from '../generation.ts';
 import type { Usage } from '../schema/usage.ts';
 
 /**
@@ -28,11 +27,7 @@ function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
 }
 
-/**
- * Names the checkpoint and numerics class that an answer came from: equal fingerprints, seeds and requests give equal
- * answers. Null before a router has begun.
- */
-export function systemFingerprint(facts: GenerationFacts | null): string | null {
-  if (facts === null) return null;
-  return `fp_${createHash('sha256').update(`${facts.fingerprint}\n${facts.numericsId}`).digest('hex').slice(0, 16)}`;
+/** `fp_…` of a checkpoint's fingerprint and a numerics class. */
+export function systemFingerprint(checkpoint: string, numericsId: string): string {
+  return `fp_${createHash('sha256').update(`${checkpoint}\n${numericsId}`).digest('hex').slice(0, 16)}`;
 }

@@ -52,12 +52,14 @@ export class StopScanner {
     return shown;
   }
 
+  /** The match that ends first, of those the longest, as routers decide it: it does not depend on how text was cut. */
   #find(heldBefore: number): Match | null {
     let best: Match | null = null;
     for (const stop of this.#stops) {
-      const from = Math.max(0, heldBefore - stop.length + 1);
-      const at = this.#held.indexOf(stop, from);
-      if (at >= 0 && (best === null || at < best.at)) best = { at, stop };
+      const at = this.#held.indexOf(stop, Math.max(0, heldBefore - stop.length + 1));
+      if (at < 0) continue;
+      const later = best === null ? -1 : at + stop.length - (best.at + best.stop.length);
+      if (later < 0 || (later === 0 && stop.length > (best?.stop.length ?? 0))) best = { at, stop };
     }
     return best;
   }

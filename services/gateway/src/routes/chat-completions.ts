@@ -1,6 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type ChatAnswerOptions, ChatCollector, ChatStreamer } from '../answers/chat-answer.ts';
-import { systemFingerprint } from '../answers/usage.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices } from '../plan.ts';
 import { prepareChat, tokenBudget } from '../prompt.ts';
@@ -48,16 +47,22 @@ async function planChat(context: GatewayContext, body: ChatRequest, request: Fas
 async function answerWhole(context: GatewayContext, scope: RequestScope, planned: PlannedChat): Promise<ChatResponse> {
   const { options, plans, promptTokens } = planned;
   const generation = startGeneration(context, scope, planned);
-  const collector = new ChatCollector({ ...options, fingerprint: () => systemFingerprint(generation.facts) }, plans.length);
+  const collector = new ChatCollector({ ...options, fingerprint: () => generation.fingerprint }, plans.length);
   const counts = await generation.run(plans, collector);
   return collector.answer(promptTokens, counts);
 }
 
-async function answerStream(context: GatewayContext, scope: RequestScope, reply: FastifyReply, planned: PlannedChat, includeUsage: boolean): Promise<void> {
+async function answerStream(
+  context: GatewayContext,
+  scope: RequestScope,
+  reply: FastifyReply,
+  planned: PlannedChat,
+  includeUsage: boolean,
+): Promise<void> {
   const { options, plans, promptTokens } = planned;
   const generation = startGeneration(context, scope, planned);
   await runStream(context, scope, reply, async (stream) => {
-    const streamer = new ChatStreamer({ ...options, fingerprint: () => systemFingerprint(generation.facts) }, stream, includeUsage);
+    const streamer = new ChatStreamer({ ...options, fingerprint: () => generation.fingerprint }, stream, includeUsage);
     const counts = await generation.run(plans, streamer);
     await streamer.finish(promptTokens, counts);
   });
@@ -72,7 +77,10 @@ export function chatCompletionsRoute(app: GatewayApp, context: GatewayContext): 
         summary: 'Chat completion',
         body: chatRequest,
         response: {
-          200: { description: 'The answer; an event stream when `stream` is true.', content: { 'application/json': { schema: chatResponse }, 'text/event-stream': { schema: chatChunk } } },
+          200: {
+            description: 'The answer; an event stream when `stream` is true.',
+            content: { 'application/json': { schema: chatResponse }, 'text/event-stream': { schema: chatChunk } },
+          },
           default: errorResponse,
         },
       },

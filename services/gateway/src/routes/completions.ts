@@ -1,18 +1,30 @@
+import { fail } from '@guildhall/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { CompletionCollector, type CompletionAnswerOptions, CompletionStreamer, type EchoedPrompt } from '../answers/completion-answer.ts';
-import { systemFingerprint } from '../answers/usage.ts';
+import {
+  CompletionCollector,
+  type CompletionAnswerOptions,
+  CompletionStreamer,
+  type EchoedPrompt,
+} from '../answers/completion-answer.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices, type PlannedPrompt } from '../plan.ts';
 import { preparePrompt, tokenBudget } from '../prompt.ts';
 import { completionId } from '../request-id.ts';
 import { type RequestScope, withRequestScope } from '../request-scope.ts';
 import { type PlannedRequest, runStream, startGeneration, traceOf } from '../run-completion.ts';
-import { type CompletionRequest, completionRequest, type CompletionResponse, completionResponse } from '../schema/completion.ts';
+import {
+  type CompletionRequest,
+  completionRequest,
+  type CompletionResponse,
+  completionResponse,
+} from '../schema/completion.ts';
 import { errorResponse } from '../schema/error.ts';
 import { type Prompt, promptList } from '../schema/prompt.ts';
 import type { GatewayApp } from './types.ts';
 
 const DEFAULT_MAX_TOKENS = 16;
+/** Log-probabilities of a prompt (tokens times alternatives) that one answer may carry, as routers limit it. */
+const MAX_PROMPT_LOGPROBS = 1 << 18;
 
 interface PlannedCompletion extends PlannedRequest {
   promptTokens: number[];
@@ -21,18 +33,29 @@ interface PlannedCompletion extends PlannedRequest {
 
 async function planPrompts(context: GatewayContext, body: CompletionRequest): Promise<PlannedPrompt[]> {
   const length = contextLength(context);
-  // A prompt alone is scored by generating one token that is not shown.
-  const asked = body.max_tokens === 0 ? 1 : (body.max_tokens ?? null);
   const prompts: PlannedPrompt[] = [];
   for (const prompt of promptList(body.prompt)) {
     const prepared = await preparePrompt(context.assets, prompt);
-    const maxTokens = tokenBudget(prepared.ids.length, asked, DEFAULT_MAX_TOKENS, length, 'prompt');
+    const maxTokens = tokenBudget(prepared.ids.length, body.max_tokens ?? null, DEFAULT_MAX_TOKENS, length, 'prompt');
+    if (body.echo === true) checkPromptLogprobs(prepared.ids.length, body.logprobs ?? null);
     prompts.push({ ...prepared, maxTokens });
   }
   return prompts;
 }
 
-function echoes(context: GatewayContext, prompts: readonly Prompt[], planned: readonly PlannedPrompt[], choices: number): EchoedPrompt[] {
+function checkPromptLogprobs(promptTokens: number, alternatives: number | null): void {
+  const values = alternatives === null ? 0 : promptTokens * (1 + alternatives);
+  if (values <= MAX_PROMPT_LOGPROBS) return;
+  const message = `logprobs: ${values} values for the prompt, at most ${MAX_PROMPT_LOGPROBS} are returned`;
+  throw fail('invalid_value', message, { field: 'logprobs' });
+}
+
+function echoes(
+  context: GatewayContext,
+  prompts: readonly Prompt[],
+  planned: readonly PlannedPrompt[],
+  choices: number,
+): EchoedPrompt[] {
   return prompts.flatMap((prompt, i) => {
     const ids = planned[i]?.ids ?? [];
     const text = typeof prompt === 'string' ? prompt : context.assets.tokenizer.decode(ids, { skipSpecial: false });
@@ -40,13 +63,24 @@ function echoes(context: GatewayContext, prompts: readonly Prompt[], planned: re
   });
 }
 
-async function planCompletion(context: GatewayContext, body: CompletionRequest, request: FastifyRequest): Promise<PlannedCompletion> {
+async function planCompletion(
+  context: GatewayContext,
+  body: CompletionRequest,
+  request: FastifyRequest,
+): Promise<PlannedCompletion> {
   const routerModel = context.models.resolve(body.model);
   const prompts = await planPrompts(context, body);
   const id = completionId('cmpl');
   const topLogprobs = body.logprobs ?? -1;
   const echo = body.echo === true;
-  const input = { id, body, parser: 'none' as const, topLogprobs, promptLogprobs: echo && topLogprobs >= 0, traceparent: traceOf(request) };
+  const input = {
+    id,
+    body,
+    parser: 'none' as const,
+    topLogprobs,
+    promptLogprobs: echo && topLogprobs >= 0,
+    traceparent: traceOf(request),
+  };
   return {
     modelName: body.model,
     routerModel,
@@ -57,23 +91,32 @@ async function planCompletion(context: GatewayContext, body: CompletionRequest, 
       source: context.assets.tokenizer,
       logprobs: topLogprobs >= 0,
       echo: echo ? echoes(context, promptList(body.prompt), prompts, body.n ?? 1) : null,
-      promptOnly: body.max_tokens === 0,
     },
   };
 }
 
-async function answerWhole(context: GatewayContext, scope: RequestScope, planned: PlannedCompletion): Promise<CompletionResponse> {
+async function answerWhole(
+  context: GatewayContext,
+  scope: RequestScope,
+  planned: PlannedCompletion,
+): Promise<CompletionResponse> {
   const { options, plans, promptTokens } = planned;
   const generation = startGeneration(context, scope, planned);
-  const collector = new CompletionCollector({ ...options, fingerprint: () => systemFingerprint(generation.facts) }, plans.length);
+  const collector = new CompletionCollector({ ...options, fingerprint: () => generation.fingerprint }, plans.length);
   const counts = await generation.run(plans, collector);
   return collector.answer(promptTokens, counts);
 }
 
-async function answerStream(context: GatewayContext, scope: RequestScope, reply: FastifyReply, planned: PlannedCompletion, includeUsage: boolean): Promise<void> {
+async function answerStream(
+  context: GatewayContext,
+  scope: RequestScope,
+  reply: FastifyReply,
+  planned: PlannedCompletion,
+  includeUsage: boolean,
+): Promise<void> {
   const { options, plans, promptTokens } = planned;
   const generation = startGeneration(context, scope, planned);
-  const answer = { ...options, fingerprint: () => systemFingerprint(generation.facts) };
+  const answer = { ...options, fingerprint: () => generation.fingerprint };
   await runStream(context, scope, reply, async (stream) => {
     const streamer = new CompletionStreamer(answer, plans.length, stream, includeUsage);
     const counts = await generation.run(plans, streamer);
@@ -92,7 +135,10 @@ export function completionsRoute(app: GatewayApp, context: GatewayContext): void
         response: {
           200: {
             description: 'The answer; an event stream of the same shape when `stream` is true.',
-            content: { 'application/json': { schema: completionResponse }, 'text/event-stream': { schema: completionResponse } },
+            content: {
+              'application/json': { schema: completionResponse },
+              'text/event-stream': { schema: completionResponse },
+            },
           },
           default: errorResponse,
         },

@@ -13,10 +13,14 @@ export function readiness(context: Pick<GatewayContext, 'pool' | 'inFlight'>): R
 /** GET /health (the process is alive) and GET /ready (it can serve); open without a key. */
 export function healthRoute(app: GatewayApp, context: GatewayContext): void {
   app.get('/health', { schema: { summary: 'Alive', response: { 200: healthResponse } } }, () => ({ status: 'alive' }));
-  app.get('/ready', { schema: { summary: 'Able to serve', response: { 200: readyResponse, 503: readyResponse } } }, async (_request, reply) => {
-    const state = readiness(context);
-    const redis = context.pool.stale ? ('lost' as const) : ('connected' as const);
-    const body = { ready: state.ready, reason: state.reason, routers: context.pool.usable.length, redis };
-    return reply.code(state.ready ? 200 : 503).send(body);
-  });
+  app.get(
+    '/ready',
+    { schema: { summary: 'Able to serve', response: { 200: readyResponse, 503: readyResponse } } },
+    async (_request, reply) => {
+      const state = readiness(context);
+      const redis = context.pool.stale ? ('lost' as const) : ('connected' as const);
+      const body = { ready: state.ready, reason: state.reason, routers: context.pool.usable.length, redis };
+      return reply.code(state.ready ? 200 : 503).send(body);
+    },
+  );
 }

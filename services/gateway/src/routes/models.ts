@@ -18,21 +18,34 @@ function describe(context: GatewayContext, id: string): Model {
 }
 
 function find(context: GatewayContext, id: string): Model {
-  if (!context.models.names.includes(id)) throw fail('model_not_found', `The model \`${id}\` does not exist.`, { field: 'model' });
+  if (!context.models.names.includes(id))
+    throw fail('model_not_found', `The model \`${id}\` does not exist.`, { field: 'model' });
   return describe(context, id);
 }
 
 /** GET /v1/models and GET /v1/models/{model}. */
 export function modelsRoute(app: GatewayApp, context: GatewayContext): void {
-  app.get('/v1/models', { schema: { summary: 'Served models', response: { 200: modelList, default: errorResponse } } }, () => ({
-    object: 'list' as const,
-    data: context.models.names.map((id) => describe(context, id)),
-  }));
+  app.get(
+    '/v1/models',
+    { schema: { summary: 'Served models', response: { 200: modelList, default: errorResponse } } },
+    () => ({
+      object: 'list' as const,
+      data: context.models.names.map((id) => describe(context, id)),
+    }),
+  );
   app.get(
     '/v1/models/:model',
-    { schema: { summary: 'One served model', params: z.object({ model: z.string() }), response: { 200: model, default: errorResponse } } },
+    {
+      schema: {
+        summary: 'One served model',
+        params: z.object({ model: z.string() }),
+        response: { 200: model, default: errorResponse },
+      },
+    },
     (request) => find(context, request.params.model),
   );
   // Model names may hold slashes, which some clients don't escape.
-  app.get('/v1/models/*', { schema: { hide: true, params: z.object({ '*': z.string() }) } }, (request) => find(context, request.params['*']));
+  app.get('/v1/models/*', { schema: { hide: true, params: z.object({ '*': z.string() }) } }, (request) =>
+    find(context, request.params['*']),
+  );
 }

@@ -1,7 +1,13 @@
 import { contextLength, type GatewayContext } from '../context.ts';
 import { checkTokenIds, renderMessages } from '../prompt.ts';
 import { errorResponse } from '../schema/error.ts';
-import { detokenizeRequest, detokenizeResponse, type TokenizeRequest, tokenizeRequest, tokenizeResponse } from '../schema/tokenize.ts';
+import {
+  detokenizeRequest,
+  detokenizeResponse,
+  type TokenizeRequest,
+  tokenizeRequest,
+  tokenizeResponse,
+} from '../schema/tokenize.ts';
 import { tokenText } from '../token-text.ts';
 import type { GatewayApp } from './types.ts';
 
@@ -11,14 +17,22 @@ async function tokensOf(context: GatewayContext, body: TokenizeRequest): Promise
   if (messages === null || messages === undefined) {
     return assets.tokenizer.encode(prompt ?? '', { addSpecial: body.add_special_tokens ?? true });
   }
-  return assets.tokenizer.encode(renderMessages(assets, { ...body, messages }).text, { addSpecial: body.add_special_tokens ?? false });
+  return assets.tokenizer.encode(renderMessages(assets, { ...body, messages }).text, {
+    addSpecial: body.add_special_tokens ?? false,
+  });
 }
 
 /** POST /tokenize and POST /detokenize, shaped like vLLM's. */
 export function tokenizeRoute(app: GatewayApp, context: GatewayContext): void {
   app.post(
     '/tokenize',
-    { schema: { summary: 'Token ids of a text or of messages', body: tokenizeRequest, response: { 200: tokenizeResponse, default: errorResponse } } },
+    {
+      schema: {
+        summary: 'Token ids of a text or of messages',
+        body: tokenizeRequest,
+        response: { 200: tokenizeResponse, default: errorResponse },
+      },
+    },
     async (request) => {
       const { model, return_token_strs: withTexts } = request.body;
       if (model !== null && model !== undefined) context.models.resolve(model);
@@ -33,7 +47,13 @@ export function tokenizeRoute(app: GatewayApp, context: GatewayContext): void {
   );
   app.post(
     '/detokenize',
-    { schema: { summary: 'Text of token ids', body: detokenizeRequest, response: { 200: detokenizeResponse, default: errorResponse } } },
+    {
+      schema: {
+        summary: 'Text of token ids',
+        body: detokenizeRequest,
+        response: { 200: detokenizeResponse, default: errorResponse },
+      },
+    },
     (request) => {
       const { model, tokens } = request.body;
       if (model !== null && model !== undefined) context.models.resolve(model);

@@ -23,7 +23,8 @@ const KINDS: Partial<Record<ErrorCode, FailureKind>> = {
 };
 
 // grpc-js reports a connection that broke under a running call as INTERNAL or CANCELLED with one of these texts.
-const BROKEN_STREAM = /RST_STREAM|[Cc]onnection|ECONNRESET|EPIPE|GOAWAY|Stream closed|Call cancelled/;
+const BROKEN_STREAM =
+  /^(Received RST_STREAM|Call cancelled|Connection (dropped|error)|Stream closed|Session closed|read E[A-Z]+|write E[A-Z]+)/;
 const INTERNAL = 13;
 const CANCELLED = 1;
 

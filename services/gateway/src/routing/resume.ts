@@ -98,7 +98,8 @@ export class ResumableStream {
     const inner = event.event;
     if (inner === undefined) return null;
     if (inner.$case === 'started') return this.#acceptStarted(inner.value, handle);
-    if (inner.$case === 'token') return this.#log.append(inner.value.index, inner.value.id) ? { kind: 'token', token: inner.value } : null;
+    if (inner.$case === 'token')
+      return this.#log.append(inner.value.index, inner.value.id) ? { kind: 'token', token: inner.value } : null;
     if (inner.$case === 'finished') return { kind: 'finished', finished: inner.value };
     if (this.#promptLogprobsSent) return null;
     this.#promptLogprobsSent = true;

@@ -96,7 +96,10 @@ export class RouterHandle implements Candidate {
   }
 
   /** Runs one Generate call here. */
-  async *generate(request: router.GenerateRequest, signal: AbortSignal): AsyncGenerator<router.GenerateEvent, void, undefined> {
+  async *generate(
+    request: router.GenerateRequest,
+    signal: AbortSignal,
+  ): AsyncGenerator<router.GenerateEvent, void, undefined> {
     this.#inFlight += 1;
     try {
       for await (const event of generateOnce(this.#client, request, this.#metadata, signal)) {

@@ -41,7 +41,7 @@ export class RouterPool {
   readonly #waiters = new Set<() => void>();
   #handles: RouterHandle[] = [];
   /** Survives the routers, so that a model whose routers are all away is unavailable rather than unknown. */
-  #lastModels: string[] = [];
+  #servedModels: readonly string[] = [];
 
   constructor(options: RouterPoolOptions) {
     this.#options = options;
@@ -61,10 +61,8 @@ export class RouterPool {
   }
 
   /** Names that routers serve, or served when they were last seen. */
-  get servedModels(): string[] {
-    const now = [...new Set(this.#handles.flatMap((handle) => handle.member.servedModels))].toSorted();
-    if (now.length > 0) this.#lastModels = now;
-    return this.#lastModels;
+  get servedModels(): readonly string[] {
+    return this.#servedModels;
   }
 
   /** The shortest context among the routers, so that any of them can take a stream over; null while none has told. */
@@ -114,6 +112,8 @@ export class RouterPool {
     }
     for (const handle of this.#handles) if (!kept.includes(handle)) handle.retire();
     this.#handles = kept;
+    const models = [...new Set(kept.flatMap((handle) => handle.member.servedModels))].toSorted();
+    if (models.length > 0) this.#servedModels = models;
     for (const wake of this.#waiters) wake();
   }
 

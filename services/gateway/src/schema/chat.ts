@@ -18,7 +18,10 @@ export const templateFields = {
   continue_final_message: optional(z.boolean(), 'Go on with the last message instead of starting a new one.'),
   chat_template_kwargs: optional(templateKwargs, 'Further variables for the chat template, such as enable_thinking.'),
   enable_thinking: optional(z.boolean(), 'Short for chat_template_kwargs.enable_thinking.'),
-  tools: optional(z.array(tool).max(LIMITS.tools), 'Shown to the model by the template. Calls come back as plain content.'),
+  tools: optional(
+    z.array(tool).max(LIMITS.tools),
+    'Shown to the model by the template. Calls come back as plain content.',
+  ),
 };
 
 interface TemplateFields {
@@ -35,6 +38,10 @@ export function checkTemplate(body: TemplateFields, ctx: z.RefinementCtx): void 
 
 function isPlainText(format: unknown): boolean {
   return typeof format === 'object' && format !== null && (format as { type?: unknown }).type === 'text';
+}
+
+function isTextOnly(modalities: unknown): boolean {
+  return Array.isArray(modalities) && modalities.every((modality) => modality === 'text');
 }
 
 /** Body of POST /v1/chat/completions. */
@@ -61,15 +68,15 @@ export const chatRequest = named(
         '"none" turns thinking off; other values are given to the template as reasoning_effort.',
       ),
       parallel_tool_calls: ignored('the model decides.'),
-      store: refused('stored completions are', (value) => value === false),
-      response_format: refused('a response format other than {"type":"text"} is', isPlainText),
-      modalities: refused('output other than text is', (value) => Array.isArray(value) && value.every((v) => v === 'text')),
-      audio: refused('audio output is'),
-      prediction: refused('predicted output is'),
-      web_search_options: refused('web search is'),
-      verbosity: refused('verbosity other than "medium" is', (value) => value === 'medium'),
-      functions: refused('functions is (use tools)', isEmptyArray),
-      function_call: refused('function_call is (use tool_choice)', (value) => value === 'none'),
+      store: refused('storing completions', { harmless: (value) => value === false }),
+      response_format: refused('a response format other than {"type":"text"}', { harmless: isPlainText }),
+      modalities: refused('output other than text', { harmless: isTextOnly }),
+      audio: refused('audio output'),
+      prediction: refused('predicted output'),
+      web_search_options: refused('web search'),
+      verbosity: refused('verbosity other than "medium"', { harmless: (value) => value === 'medium' }),
+      functions: refused('functions', { harmless: isEmptyArray, instead: 'use tools' }),
+      function_call: refused('function_call', { harmless: (value) => value === 'none', instead: 'use tool_choice' }),
     })
     .superRefine((body, ctx) => {
       checkCommon(body, ctx);
@@ -112,7 +119,12 @@ export const chatResponse = named(
         }),
         logprobs: chatLogprobs.nullable(),
         finish_reason: finishReason,
-        stop_reason: z.union([z.string(), z.int()]).nullable().describe('The stop string or stop token id that ended the answer.'),
+        stop_reason: z
+          .union([z.string(), z.int()])
+          .nullable()
+          .describe(
+            'The stop string or the asked for stop token id that ended the answer; null where an end id of the checkpoint did.',
+          ),
       }),
     ),
     usage,

@@ -14,7 +14,7 @@ export const completionRequest = named(
       max_tokens: optional(z.int().min(0).max(0x7fffffff), 'Default 16. 0 is allowed with echo.'),
       logprobs: optional(z.int().min(0).max(LIMITS.topLogprobs), 'Alternatives returned per token.'),
       echo: optional(z.boolean(), 'Put the prompt before the text.'),
-      suffix: refused('a suffix is', (value) => value === ''),
+      suffix: refused('a suffix', { harmless: (value) => value === '' }),
       best_of: optional(z.int().min(1), 'Accepted only where it equals n.'),
     })
     .superRefine((body, ctx) => {
@@ -22,7 +22,8 @@ export const completionRequest = named(
       if (body.best_of !== null && body.best_of !== undefined && body.best_of !== (body.n ?? 1)) {
         addIssue(ctx, 'unsupported', 'best_of other than n is not supported by this server', ['best_of']);
       }
-      if (body.max_tokens === 0 && body.echo !== true) addIssue(ctx, 'invalid_value', '0 is only allowed with echo', ['max_tokens']);
+      if (body.max_tokens === 0 && body.echo !== true)
+        addIssue(ctx, 'invalid_value', '0 is only allowed with echo', ['max_tokens']);
       if (promptList(body.prompt).length * (body.n ?? 1) > LIMITS.prompts) {
         addIssue(ctx, 'invalid_value', `prompts times n may be at most ${LIMITS.prompts}`, ['n']);
       }

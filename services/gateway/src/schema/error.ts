@@ -18,5 +18,10 @@ export const errorResponse = named(
 export const healthResponse = named('Health', z.object({ status: z.string() }));
 export const readyResponse = named(
   'Readiness',
-  z.object({ ready: z.boolean(), reason: z.string().nullable(), routers: z.int(), redis: z.enum(['connected', 'lost']) }),
+  z.object({
+    ready: z.boolean(),
+    reason: z.string().nullable(),
+    routers: z.int(),
+    redis: z.enum(['connected', 'lost']),
+  }),
 );

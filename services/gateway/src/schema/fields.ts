@@ -16,19 +16,29 @@ export function ignored(why: string): z.ZodOptional<z.ZodUnknown> {
   return z.unknown().optional().describe(`Accepted and ignored: ${why}`);
 }
 
+/** What a refused field may still say, and what to use in its place. */
+export interface RefusedOptions {
+  /** Values that ask for nothing. */
+  harmless?: (value: unknown) => boolean;
+  instead?: string;
+}
+
 /**
- * A documented field whose effect does not exist here: null, and values for which `harmless` holds, are accepted;
- * anything else is refused with `unsupported`.
+ * A documented field whose effect does not exist here: null, and values that ask for nothing, are accepted; anything
+ * else is refused with `unsupported`.
+ * @param what the effect, as the subject of "is not supported".
  */
-export function refused(what: string, harmless: (value: unknown) => boolean = () => false): z.ZodOptional<z.ZodUnknown> {
+export function refused(what: string, options: RefusedOptions = {}): z.ZodOptional<z.ZodUnknown> {
+  const { harmless, instead } = options;
+  const text = `${what} is not supported by this server${instead === undefined ? '' : `; ${instead}`}`;
   return z
     .unknown()
     .superRefine((value, ctx) => {
-      if (value === null || value === undefined || harmless(value)) return;
-      addIssue(ctx, 'unsupported', `${what} not supported by this server`);
+      if (value === null || value === undefined || harmless?.(value) === true) return;
+      addIssue(ctx, 'unsupported', text);
     })
     .optional()
-    .describe(`Refused unless it asks for nothing: ${what} not supported.`);
+    .describe(`Refused unless it asks for nothing: ${text}.`);
 }
 
 /** Adds an issue with a code of the error registry, at `path` below the refined value. */

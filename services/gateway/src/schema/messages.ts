@@ -9,7 +9,7 @@ const textPart = z.strictObject({
 
 function mediaPart<T extends string>(type: T, what: string) {
   return z.looseObject({ type: z.literal(type) }).superRefine((_part, ctx) => {
-    addIssue(ctx, 'unsupported', `${what} not supported by this server; only text parts are`, ['type']);
+    addIssue(ctx, 'unsupported', `${what} is not supported by this server; only text parts are`, ['type']);
   });
 }
 
@@ -20,20 +20,22 @@ export const contentPart = named(
     'type',
     [
       textPart,
-      mediaPart('image_url', 'image input is'),
-      mediaPart('image', 'image input is'),
-      mediaPart('video_url', 'video input is'),
-      mediaPart('video', 'video input is'),
-      mediaPart('input_audio', 'audio input is'),
-      mediaPart('audio_url', 'audio input is'),
-      mediaPart('file', 'file input is'),
+      mediaPart('image_url', 'image input'),
+      mediaPart('image', 'image input'),
+      mediaPart('video_url', 'video input'),
+      mediaPart('video', 'video input'),
+      mediaPart('input_audio', 'audio input'),
+      mediaPart('audio_url', 'audio input'),
+      mediaPart('file', 'file input'),
       z.strictObject({ type: z.literal('refusal'), refusal: z.string() }),
     ],
     { error: 'expected a content part with type "text"' },
   ),
 );
 
-const content = z.union([z.string(), z.array(contentPart).min(1)], { error: 'expected a string or an array of text parts' });
+const content = z.union([z.string(), z.array(contentPart).min(1)], {
+  error: 'expected a string or an array of text parts',
+});
 
 const toolCall = z.strictObject({
   id: z.string(),
@@ -64,10 +66,15 @@ export const message = named(
         name,
         refusal: ignored('it is not part of the text.'),
         annotations: ignored('they are not part of the text.'),
-        audio: refused('audio is'),
-        function_call: refused('function_call is (use tool_calls)'),
+        audio: refused('audio'),
+        function_call: refused('function_call', { instead: 'use tool_calls' }),
       }),
-      z.strictObject({ role: z.literal('tool'), content, tool_call_id: optional(z.string(), 'The call answered.'), name }),
+      z.strictObject({
+        role: z.literal('tool'),
+        content,
+        tool_call_id: optional(z.string(), 'The call answered.'),
+        name,
+      }),
     ],
     { error: 'expected one of "system", "developer", "user", "assistant", "tool"' },
   ),
@@ -82,7 +89,7 @@ export const tool = named(
       name: z.string().regex(/^[\w.-]{1,128}$/, 'expected 1 to 128 letters, digits, dots, dashes or underscores'),
       description: optional(z.string(), 'What the function does.'),
       parameters: optional(z.record(z.string(), z.unknown()), 'JSON schema of the arguments.'),
-      strict: refused('strict schemas are', (value) => value === false),
+      strict: refused('a strict schema', { harmless: (value) => value === false }),
     }),
   }),
 );

@@ -26,7 +26,8 @@ function checkPrompt(value: unknown, ctx: z.RefinementCtx): void {
     if (value === '') addIssue(ctx, 'invalid_value', 'must not be empty');
     return;
   }
-  if (!Array.isArray(value)) return addIssue(ctx, 'invalid_type', 'expected a string, an array of strings, token ids, or an array of token ids');
+  if (!Array.isArray(value))
+    return addIssue(ctx, 'invalid_type', 'expected a string, an array of strings, token ids, or an array of token ids');
   if (value.length === 0) return addIssue(ctx, 'invalid_value', 'must not be empty');
   if (typeof value[0] === 'number') return checkIds(value, ctx, []);
   if (value.length > LIMITS.prompts) return addIssue(ctx, 'invalid_value', `at most ${LIMITS.prompts} prompts`);
@@ -51,7 +52,12 @@ export const promptField = z
   .superRefine(checkPrompt)
   .meta({
     description: 'A text, several texts, token ids, or several arrays of token ids.',
-    anyOf: [{ type: 'string' }, { type: 'array', items: { type: 'string' } }, TOKEN_IDS, { type: 'array', items: TOKEN_IDS }],
+    anyOf: [
+      { type: 'string' },
+      { type: 'array', items: { type: 'string' } },
+      TOKEN_IDS,
+      { type: 'array', items: TOKEN_IDS },
+    ],
   });
 
 /** A field that holds token ids and may be long. */

@@ -5,8 +5,8 @@ import { addIssue, ignored, optional } from './fields.ts';
 export const LIMITS = {
   choices: 128,
   stopStrings: 64,
-  stopStringChars: 1024,
-  stopTokenIds: 1024,
+  stopStringBytes: 1024,
+  stopTokenIds: 256,
   logitBias: 1024,
   topLogprobs: 20,
   messages: 2048,
@@ -14,7 +14,13 @@ export const LIMITS = {
   prompts: 1024,
 } as const;
 
-const stopString = z.string().min(1).max(LIMITS.stopStringChars);
+const stopString = z
+  .string()
+  .min(1)
+  .superRefine((text, ctx) => {
+    if (Buffer.byteLength(text) <= LIMITS.stopStringBytes) return;
+    addIssue(ctx, 'invalid_value', `at most ${LIMITS.stopStringBytes} bytes`);
+  });
 const uint31 = z.int().min(0).max(0x7fffffff);
 
 const streamOptions = z.strictObject({
@@ -35,7 +41,10 @@ export const samplingFields = {
   ),
   temperature: optional(z.number().min(0).max(2), "0 is greedy. Default: the checkpoint's generation_config, else 1."),
   top_p: optional(z.number().min(0).max(1), "Default: the checkpoint's generation_config, else 1."),
-  top_k: optional(z.int().min(-1).max(0x7fffffff), "0 and -1 mean all. Default: the checkpoint's generation_config, else all."),
+  top_k: optional(
+    z.int().min(-1).max(0x7fffffff),
+    "0 and -1 mean all. Default: the checkpoint's generation_config, else all.",
+  ),
   min_p: optional(z.number().min(0).max(1), 'Least probability relative to the likeliest token.'),
   repetition_penalty: optional(z.number().gt(0).max(10), '1 means none.'),
   presence_penalty: optional(z.number().min(-2).max(2), '0 means none.'),

@@ -14,7 +14,10 @@ export const tokenizeRequest = named(
       prompt: optional(z.string(), 'Text to tokenize.'),
       messages: optional(z.array(message).min(1).max(LIMITS.messages), 'Messages to render and tokenize.'),
       ...templateFields,
-      add_special_tokens: optional(z.boolean(), 'Let the tokenizer add its own tokens. Default: true for a prompt, false for messages.'),
+      add_special_tokens: optional(
+        z.boolean(),
+        'Let the tokenizer add its own tokens. Default: true for a prompt, false for messages.',
+      ),
       return_token_strs: optional(z.boolean(), 'Return the text of each token too.'),
     })
     .superRefine((body, ctx) => {
@@ -22,7 +25,8 @@ export const tokenizeRequest = named(
       const hasPrompt = body.prompt !== null && body.prompt !== undefined;
       const hasMessages = body.messages !== null && body.messages !== undefined;
       if (hasPrompt && hasMessages) addIssue(ctx, 'invalid_value', 'cannot be combined with messages', ['prompt']);
-      if (!hasPrompt && !hasMessages) addIssue(ctx, 'missing_field', 'is required unless there are messages', ['prompt']);
+      if (!hasPrompt && !hasMessages)
+        addIssue(ctx, 'missing_field', 'is required unless there are messages', ['prompt']);
     }),
 );
 

@@ -6,7 +6,7 @@ import OpenAI from 'openai';
 import { FakeRouter, type FakeRouterOptions } from '../../../../test/fakes/fake-router.ts';
 import { buildApp } from '../app.ts';
 import { type Assets, loadAssets } from '../assets.ts';
-import { type GatewayConfig, gatewayConfig } from '../config.ts';
+import { type GatewayConfig, gatewaySchema } from '../config.ts';
 import type { GatewayContext } from '../context.ts';
 import type { GatewayApp } from '../routes/types.ts';
 import { closeApp, createContext, listen } from '../start.ts';
@@ -50,13 +50,20 @@ export class GatewayUnderTest {
     for (const router of routers) await test.addRouter(router);
     test.#cluster = new Cluster(options);
     await test.#cluster.members.start();
-    const parsed = gatewayConfig.parse({ model: TINY_DIR, listen: '127.0.0.1:0', resumeTimeoutMs: 10_000, ...config });
-    const parts = { assets: tinyAssets(), members: test.#cluster.members, clock: systemClock, logger: silentLogger(), metrics: test.metrics };
+    const parsed = gatewaySchema.parse({ model: TINY_DIR, listen: '127.0.0.1:0', resumeTimeoutMs: 10_000, ...config });
+    const parts = {
+      assets: tinyAssets(),
+      members: test.#cluster.members,
+      clock: systemClock,
+      logger: silentLogger(),
+      metrics: test.metrics,
+    };
     test.#context = createContext(parsed, parts);
     test.#app = await buildApp(test.#context);
     test.url = `http://${await listen(test.#app, parsed.listen)}`;
     await eventually(() => test.context.pool.usable.length === routers.length, 'the gateway knows the routers');
-    if (routers.length > 0) await eventually(() => test.context.pool.maxContext !== null, 'the routers have told their limits');
+    if (routers.length > 0)
+      await eventually(() => test.context.pool.maxContext !== null, 'the routers have told their limits');
     return test;
   }
 
@@ -101,8 +108,12 @@ export class GatewayUnderTest {
 
   /** A plain request; the body is sent as it is when it is text. */
   async fetch(path: string, body?: unknown, init: RequestInit = {}): Promise<Response> {
-    const payload = body === undefined ? {} : { method: 'POST', body: typeof body === 'string' ? body : JSON.stringify(body) };
-    const headers = { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...(init.headers as Record<string, string>) };
+    const payload =
+      body === undefined ? {} : { method: 'POST', body: typeof body === 'string' ? body : JSON.stringify(body) };
+    const headers = {
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      ...(init.headers as Record<string, string>),
+    };
     return fetch(`${this.url}${path}`, { ...payload, ...init, headers });
   }
 

@@ -37,7 +37,8 @@ export class ExpertLoads {
     const layers: control.LayerLoad[] = [];
     for (let layer = 0; layer < numLayers; layer++) {
       const tokens = counts.subarray(layer * numExperts, (layer + 1) * numExperts);
-      if (tokens.some((count) => count > 0)) layers.push({ layer, tokens: Array.from(tokens, (count) => BigInt(count)) });
+      if (tokens.some((count) => count > 0))
+        layers.push({ layer, tokens: Array.from(tokens, (count) => BigInt(count)) });
     }
     return { reporter, epoch: BigInt(epoch), layers, intervalMs: BigInt(Math.round(intervalMs)) };
   }

@@ -11,7 +11,10 @@ export interface ExpertShape {
 export type Holdings = Uint8Array;
 
 /** Holdings from what a worker says; numbers outside of the model are passed over. */
-export function holdingsOf(layers: readonly { layer: number; experts: readonly number[] }[], shape: ExpertShape): Holdings {
+export function holdingsOf(
+  layers: readonly { layer: number; experts: readonly number[] }[],
+  shape: ExpertShape,
+): Holdings {
   const held = new Uint8Array(shape.numLayers * shape.numExperts);
   for (const { layer, experts } of layers) {
     if (layer >= shape.numLayers) continue;
@@ -35,7 +38,9 @@ export function assignmentOf(placement: control.Placement, shape: ExpertShape): 
   const { numLayers, numExperts } = shape;
   const layers = [...placement.layers].sort((a, b) => a.layer - b.layer);
   if (layers.length !== numLayers || layers.some((entry, layer) => entry.layer !== layer)) {
-    throw fail('invalid_value', `the placement has ${layers.length} layers, the model ${numLayers}`, { field: 'layers' });
+    throw fail('invalid_value', `the placement has ${layers.length} layers, the model ${numLayers}`, {
+      field: 'layers',
+    });
   }
   const start = new Int32Array(numLayers * numExperts + 1);
   const list: number[] = [];

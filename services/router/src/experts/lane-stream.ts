@@ -1,6 +1,14 @@
 import type { ChannelCredentials, ClientDuplexStream, Metadata, ServiceError } from '@grpc/grpc-js';
 import { Client, status } from '@grpc/grpc-js';
-import { channelOptions, type Clock, errorMessage, fail, fromGrpc, openIdentityStream, type Timer } from '@guildhall/common';
+import {
+  channelOptions,
+  type Clock,
+  errorMessage,
+  fail,
+  fromGrpc,
+  openIdentityStream,
+  type Timer,
+} from '@guildhall/common';
 import type { Lane, ReplyHeader } from '@guildhall/native';
 import { experts } from '@guildhall/proto';
 
@@ -66,7 +74,13 @@ export interface LaneStreamOptions {
 export type LaneState = 'connecting' | 'ready' | 'waiting' | 'closed';
 
 /** Key of a message among those of one lane: replies must repeat it. */
-export function messageKey(m: { step: number; layer: number; microBatch: number; attempt: number; part: number }): string {
+export function messageKey(m: {
+  step: number;
+  layer: number;
+  microBatch: number;
+  attempt: number;
+  part: number;
+}): string {
   return `${m.step}.${m.layer}.${m.microBatch}.${m.attempt}.${m.part}`;
 }
 

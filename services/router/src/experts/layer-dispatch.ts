@@ -231,7 +231,9 @@ export class LayerDispatch {
     logger.warn({ layer, workers: views.latest.workers.length }, 'experts without a holder; waiting for one');
     const now = clock.monotonicMs();
     const waitMs = Math.max(0, Math.min(expertWaitMs, (ctx.deadlineMs ?? Infinity) - now));
-    this.#stall = clock.setTimer(waitMs, () => this.#giveUp(`no worker came to hold them within ${Math.round(waitMs)} ms`));
+    this.#stall = clock.setTimer(waitMs, () =>
+      this.#giveUp(`no worker came to hold them within ${Math.round(waitMs)} ms`),
+    );
     this.#stopWatching = views.onChange(() => this.#onViewChange());
   }
 
@@ -268,7 +270,8 @@ export class LayerDispatch {
   #finishIfDone(): void {
     if (this.#settled || this.#flights.size > 0 || this.#waiting.length > 0 || this.#pauses.size > 0) return;
     const missing = this.#o.step.missing();
-    if (missing > 0) return this.#fail(fail('integrity', `${missing} expert rows of layer ${this.#o.layer} are unaccounted for`));
+    if (missing > 0)
+      return this.#fail(fail('integrity', `${missing} expert rows of layer ${this.#o.layer} are unaccounted for`));
     this.#end();
     this.#o.observer.layer(this.#o.lane, this.#o.clock.monotonicMs() - this.#startedAtMs);
     this.#resolve();

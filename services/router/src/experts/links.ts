@@ -39,7 +39,7 @@ export class LinkSet {
   }
 
   close(): void {
-    for (const link of [...this.#links.values()]) this.#drop(link);
+    for (const link of this.#links.values()) this.#drop(link);
   }
 
   #linkChanged(link: WorkerLink): void {

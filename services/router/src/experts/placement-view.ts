@@ -64,8 +64,7 @@ export function buildView<W extends ViewWorker>(
     workers: holders.map(({ worker }) => worker),
     holders: { numExperts: shape.numExperts, start, list: Int32Array.from(list) },
     missing,
-    firstMissing:
-      first < 0 ? null : { layer: Math.floor(first / shape.numExperts), expert: first % shape.numExperts },
+    firstMissing: first < 0 ? null : { layer: Math.floor(first / shape.numExperts), expert: first % shape.numExperts },
     total,
   };
 }

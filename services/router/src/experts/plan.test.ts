@@ -111,15 +111,24 @@ test('property: every entry is in exactly one message, to a holder, and every me
     .chain((base) =>
       fc.record({
         base: fc.constant(base),
-        chosen: fc.array(fc.shuffledSubarray(Array.from({ length: base.numExperts }, (_, e) => e), { minLength: base.topK, maxLength: base.topK }), {
-          minLength: base.numTokens,
-          maxLength: base.numTokens,
-        }),
+        chosen: fc.array(
+          fc.shuffledSubarray(
+            Array.from({ length: base.numExperts }, (_, e) => e),
+            { minLength: base.topK, maxLength: base.topK },
+          ),
+          {
+            minLength: base.numTokens,
+            maxLength: base.numTokens,
+          },
+        ),
         holders: fc.array(fc.subarray(Array.from({ length: base.numWorkers }, (_, w) => w)), {
           minLength: base.numExperts,
           maxLength: base.numExperts,
         }),
-        down: fc.subarray(Array.from({ length: base.numWorkers }, (_, w) => w), { maxLength: Math.min(2, base.numWorkers) }),
+        down: fc.subarray(
+          Array.from({ length: base.numWorkers }, (_, w) => w),
+          { maxLength: Math.min(2, base.numWorkers) },
+        ),
       }),
     );
   fc.assert(
@@ -164,5 +173,6 @@ function assertAscending(set: Entries): void {
     for (let i = at + 1; i < at + count; i++) assert.ok((set.experts[i] as number) > (set.experts[i - 1] as number));
     at += count;
   }
-  for (let i = 1; i < set.rowIndex.length; i++) assert.ok((set.rowIndex[i] as number) > (set.rowIndex[i - 1] as number));
+  for (let i = 1; i < set.rowIndex.length; i++)
+    assert.ok((set.rowIndex[i] as number) > (set.rowIndex[i - 1] as number));
 }

@@ -159,7 +159,13 @@ function assign(state: Assignment, entry: number, row: number, worker: number): 
   state.lastRow[worker] = row;
 }
 
-function bestHolder(input: PlanInput, state: Assignment, usable: readonly boolean[], entry: number, row: number): number {
+function bestHolder(
+  input: PlanInput,
+  state: Assignment,
+  usable: readonly boolean[],
+  entry: number,
+  row: number,
+): number {
   const { holders } = input;
   const key = input.layer * holders.numExperts + (input.entries.experts[entry] as number);
   const to = holders.start[key + 1] as number;

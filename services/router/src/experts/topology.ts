@@ -109,7 +109,10 @@ export class ExpertTopology {
     if (!this.#foreign.has(key)) {
       this.#foreign.add(key);
       const ours = { modelFingerprint: identity.modelFingerprint, numericsId: identity.numericsId };
-      logger.warn({ worker: id, theirs: { modelFingerprint, numericsId }, ours }, 'worker of another model or numerics class');
+      logger.warn(
+        { worker: id, theirs: { modelFingerprint, numericsId }, ours },
+        'worker of another model or numerics class',
+      );
     }
     return true;
   }

@@ -52,7 +52,8 @@ export class StateSlots {
   checkIntegrity(holders: Iterable<{ readonly owner: string; readonly slot: SlotId }>): void {
     let held = 0;
     for (const { owner, slot } of holders) {
-      if (this.#owners[slot] !== owner) throw fail('integrity', `${owner} holds state slot ${slot} that is not its own`);
+      if (this.#owners[slot] !== owner)
+        throw fail('integrity', `${owner} holds state slot ${slot} that is not its own`);
       held += 1;
     }
     if (held + this.#free.length !== this.numSlots) {

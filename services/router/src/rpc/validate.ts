@@ -140,7 +140,11 @@ function samplerOf(
     frequencyPenalty: within('sampling.frequency_penalty', sampling.frequencyPenalty, -2, 2),
     seed: sampling.seed,
     choice,
-    biasIds: tokenIds('sampling.logit_bias', bias.map(([id]) => id), limits),
+    biasIds: tokenIds(
+      'sampling.logit_bias',
+      bias.map(([id]) => id),
+      limits,
+    ),
     biasValues: Float32Array.from(bias, ([, value]) => value),
     stopIds: Int32Array.from(stop.stopIds),
     minTokens: stop.minTokens,

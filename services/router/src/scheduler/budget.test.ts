@@ -42,7 +42,11 @@ test('a stall does not poison the regression', () => {
 });
 
 test('property: predictions are finite, not negative, and monotonic in work', () => {
-  const work = fc.record({ tokens: fc.integer({ min: 1, max: 512 }), depth: fc.nat(200_000), ms: fc.double({ min: 0, max: 1e5, noNaN: true }) });
+  const work = fc.record({
+    tokens: fc.integer({ min: 1, max: 512 }),
+    depth: fc.nat(200_000),
+    ms: fc.double({ min: 0, max: 1e5, noNaN: true }),
+  });
   fc.assert(
     fc.property(fc.array(work, { maxLength: 50 }), (steps) => {
       const model = new StepCostModel();

@@ -6,7 +6,11 @@ import { byRank, type Sequence } from '../sequence.ts';
  * pages run out, the least urgent sequence (those whose reader is slow before all others) is preempted; a sequence
  * whose only victim is in another step in flight sits this step out.
  */
-export function chooseDecode(active: readonly Sequence[], pool: PagePool, preempt: (seq: Sequence) => void): Sequence[] {
+export function chooseDecode(
+  active: readonly Sequence[],
+  pool: PagePool,
+  preempt: (seq: Sequence) => void,
+): Sequence[] {
   const ready = active.filter((seq) => seq.phase === 'decode' && !seq.inFlight && !seq.ended && !seq.sink.congested());
   const chosen: Sequence[] = [];
   for (const seq of ready) {
@@ -20,7 +24,12 @@ export function chooseDecode(active: readonly Sequence[], pool: PagePool, preemp
 }
 
 /** True once the pool has the page that `seq` needs next. */
-function makeRoom(seq: Sequence, active: readonly Sequence[], pool: PagePool, preempt: (seq: Sequence) => void): boolean {
+function makeRoom(
+  seq: Sequence,
+  active: readonly Sequence[],
+  pool: PagePool,
+  preempt: (seq: Sequence) => void,
+): boolean {
   while (!pool.can(seq.table.missing(seq.numTokens))) {
     const victim = victimFor(seq, active);
     if (victim === null) return false;

@@ -45,7 +45,11 @@ test('generated tokens are replayed by the recurrent form, apart from the prompt
 });
 
 test('under a small budget the first sequence still gets 64 tokens', () => {
-  const items = choosePrefill([sequenceOf({ numPrompt: 1000 }), sequenceOf({ numPrompt: 1000 })], { ...FREE, budgetMs: 0.001 }, new StepCostModel());
+  const items = choosePrefill(
+    [sequenceOf({ numPrompt: 1000 }), sequenceOf({ numPrompt: 1000 })],
+    { ...FREE, budgetMs: 0.001 },
+    new StepCostModel(),
+  );
   assert.deepEqual(
     items.map(({ chunk }) => chunk.count),
     [64],
@@ -60,7 +64,11 @@ test('prompt log-probabilities bound the chunk by the logit rows', () => {
 });
 
 test('property: every step makes progress within its limits and cuts prompts on the grid only', () => {
-  const part = fc.record({ numPrompt: fc.integer({ min: 1, max: 700 }), generated: fc.nat(150), promptLogprobs: fc.boolean() });
+  const part = fc.record({
+    numPrompt: fc.integer({ min: 1, max: 700 }),
+    generated: fc.nat(150),
+    promptLogprobs: fc.boolean(),
+  });
   const limits = fc.record({
     maxTokens: fc.constantFrom(64, 128, 512),
     maxLogitRows: fc.constantFrom(64, 100),

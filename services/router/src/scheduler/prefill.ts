@@ -32,13 +32,21 @@ interface Room {
  * the other half goes to those with the least left, so that a long prompt does not hold up short ones; what they
  * leave over returns to it. `candidates` are in order of urgency.
  */
-export function choosePrefill(candidates: readonly Sequence[], limits: PrefillLimits, cost: StepCostModel): PrefillItem[] {
+export function choosePrefill(
+  candidates: readonly Sequence[],
+  limits: PrefillLimits,
+  cost: StepCostModel,
+): PrefillItem[] {
   const head = candidates[0];
   if (head === undefined) return [];
   const room: Room = { tokens: limits.maxTokens, logitRows: limits.maxLogitRows, ms: limits.budgetMs };
   const others = candidates.slice(1).sort((a, b) => a.numPending - b.numPending);
   const share = others.length === 0 ? 1 : 0.5;
-  const half: Room = { tokens: Math.max(PAGE_TOKENS, room.tokens * share), logitRows: room.logitRows, ms: room.ms * share };
+  const half: Room = {
+    tokens: Math.max(PAGE_TOKENS, room.tokens * share),
+    logitRows: room.logitRows,
+    ms: room.ms * share,
+  };
   const first = itemFor(head, half, cost, true);
   if (first === null) return [];
   take(room, first, cost);

@@ -3,7 +3,12 @@ import { channelCredentials, authMetadata, type Clock, systemClock } from '@guil
 import { eventually, silentLogger } from '@guildhall/common/testing';
 import { control, experts } from '@guildhall/proto';
 import { FakeExpert, type FakeExpertOptions, fakeExpertRow } from '../../../../test/fakes/fake-expert.ts';
-import { type DispatchContext, RemoteExperts, type RemoteExpertsOptions, type StepDispatch } from '../experts/dispatch.ts';
+import {
+  type DispatchContext,
+  RemoteExperts,
+  type RemoteExpertsOptions,
+  type StepDispatch,
+} from '../experts/dispatch.ts';
 import { ExpertLoads } from '../experts/expert-loads.ts';
 import type { RouterIdentity } from '../experts/lane-stream.ts';
 import { ExpertTopology } from '../experts/topology.ts';
@@ -116,13 +121,16 @@ export class DispatchRig {
 
   /** Waits until the view counts on all the given workers for what they hold. */
   async using(...workers: FakeExpert[]): Promise<void> {
-    await eventually(() => {
-      const { views } = this.topology;
-      return workers.every((worker) => {
-        const index = views.latest.workers.findIndex(({ id }) => id === worker.id);
-        return index >= 0 && views.latest.holders.list.includes(index);
-      });
-    }, `the view to use ${workers.map(({ id }) => id).join(', ')}`);
+    await eventually(
+      () => {
+        const { views } = this.topology;
+        return workers.every((worker) => {
+          const index = views.latest.workers.findIndex(({ id }) => id === worker.id);
+          return index >= 0 && views.latest.holders.list.includes(index);
+        });
+      },
+      `the view to use ${workers.map(({ id }) => id).join(', ')}`,
+    );
   }
 
   /** Begins a step of these buffers, one sequence per row. */

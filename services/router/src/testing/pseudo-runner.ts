@@ -49,7 +49,10 @@ export class PseudoRunner implements StepRunner {
     );
   }
 
-  async #run(items: (BatchItem & { completes: boolean })[], hold: Promise<void> | null): Promise<{ outcomes: Outcome[]; ms: number }> {
+  async #run(
+    items: (BatchItem & { completes: boolean })[],
+    hold: Promise<void> | null,
+  ): Promise<{ outcomes: Outcome[]; ms: number }> {
     const slots = items.map(({ seq }) => seq.slot as number);
     for (const slot of slots) {
       assert.ok(!this.#inUse.has(slot), 'a sequence is in two steps');
@@ -71,7 +74,9 @@ export class PseudoRunner implements StepRunner {
     const failure = this.failNext.shift();
     if (failure !== undefined) {
       return items.map(({ seq }) =>
-        failure.kind === 'again' ? { kind: 'again', seq, cause: failure.error } : { kind: 'failed', seq, error: failure.error },
+        failure.kind === 'again'
+          ? { kind: 'again', seq, cause: failure.error }
+          : { kind: 'failed', seq, error: failure.error },
       );
     }
     return items.map(({ seq, chunk, completes }, index) => {
@@ -102,7 +107,8 @@ export class PseudoRunner implements StepRunner {
       state.count += 1;
     }
     let hash = state.hash;
-    for (let position = 0; position < context + count; position++) hash = mix(hash, pageOf(position)[position % 64] as number);
+    for (let position = 0; position < context + count; position++)
+      hash = mix(hash, pageOf(position)[position % 64] as number);
     return hash % PSEUDO_VOCAB;
   }
 }

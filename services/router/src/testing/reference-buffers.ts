@@ -50,7 +50,10 @@ export class ReferenceBuffers implements DispatchBuffers {
     wanted: Int32Array,
     weights: Float32Array,
   ): Buffer {
-    assert.equal(entryCount.reduce((sum, count) => sum + count, 0), wanted.length);
+    assert.equal(
+      entryCount.reduce((sum, count) => sum + count, 0),
+      wanted.length,
+    );
     const rows = Buffer.concat(Array.from(rowIndex, (index) => bytesOf(this.row(index))));
     const value = experts.Forward.fromPartial({
       ...header,

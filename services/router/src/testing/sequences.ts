@@ -96,7 +96,10 @@ export function specOf(given: Partial<SequenceSpec> & { numPrompt?: number; maxT
 let tickets = 0;
 
 /** A sequence outside of any engine. */
-export function sequenceOf(given: Parameters<typeof specOf>[0] = {}, sink: SequenceSink = new RecordingSink()): Sequence {
+export function sequenceOf(
+  given: Parameters<typeof specOf>[0] = {},
+  sink: SequenceSink = new RecordingSink(),
+): Sequence {
   const spec = specOf(given);
   tickets += 1;
   return new Sequence({

@@ -19,7 +19,8 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
 }
 
 double uniformAt(uint64_t seed, uint32_t choice, uint64_t position, uint32_t draw) {
-  const std::array<uint32_t, 4> counter = {static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), choice, draw};
+  const std::array<uint32_t, 4> counter = {static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), choice,
+                                           draw};
   const std::array<uint32_t, 2> key = {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)};
   const auto bits = philox4x32(counter, key);
   const uint64_t wide = (static_cast<uint64_t>(bits[0]) << 32) | bits[1];

@@ -26,7 +26,13 @@ SampleStatus checkTop(float top) {
 class Draw {
  public:
   Draw(const OpsTable& ops, const SamplerParams& params, SamplerScratch& scratch, int32_t vocab, float top, double uniform)
-      : ops_(ops), params_(params), scratch_(scratch), vocab_(vocab), top_(top), factor_(1.0f / params.temperature), uniform_(uniform) {}
+      : ops_(ops),
+        params_(params),
+        scratch_(scratch),
+        vocab_(vocab),
+        top_(top),
+        factor_(1.0f / params.temperature),
+        uniform_(uniform) {}
 
   int32_t run() {
     if (params_.topK > 0 && params_.topK < vocab_) return fromTopK();
@@ -51,14 +57,16 @@ class Draw {
     auto& weights = scratch_.weights;
     topKeys(scratch_.logits.data(), vocab_, params_.topK, keys);
     weights.resize(keys.size());
-    for (size_t i = 0; i < keys.size(); ++i) weights[i] = (scratch_.logits[static_cast<size_t>(idOfKey(keys[i]))] - top_) * factor_;
+    for (size_t i = 0; i < keys.size(); ++i)
+      weights[i] = (scratch_.logits[static_cast<size_t>(idOfKey(keys[i]))] - top_) * factor_;
     ops_.exp(weights.data(), weights.data(), static_cast<int64_t>(weights.size()));
     double total = 0.0;
     for (const float w : weights) total += w;
     const double reach = params_.topP < 1.0f ? static_cast<double>(params_.topP) * total : kInfinity;
     size_t kept = 0;
     double mass = 0.0;
-    while (kept < weights.size() && weights[kept] > 0.0f && weights[kept] >= params_.minP && mass < reach) mass += weights[kept++];
+    while (kept < weights.size() && weights[kept] > 0.0f && weights[kept] >= params_.minP && mass < reach)
+      mass += weights[kept++];
     double sum = 0.0;
     for (size_t i = 0; i + 1 < kept; ++i) {
       sum += weights[i];
@@ -132,7 +140,8 @@ void Sampler::applyPenalties(float* logits) const {
   if (numGenerated_ < params_.minTokens) {
     for (const int32_t id : params_.stopIds) logits[id] = -kInfinity;
   }
-  const bool penalized = params_.repetitionPenalty != 1.0f || params_.presencePenalty != 0.0f || params_.frequencyPenalty != 0.0f;
+  const bool penalized =
+      params_.repetitionPenalty != 1.0f || params_.presencePenalty != 0.0f || params_.frequencyPenalty != 0.0f;
   if (!penalized) return;
   for (const auto& [id, seen] : seen_) {
     float& logit = logits[id];
