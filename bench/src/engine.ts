@@ -19,11 +19,18 @@ interface Engine {
 async function load(options: BenchOptions): Promise<Engine> {
   const native = loadNative();
   const runtime = new native.Runtime({ threads: options.threads, isa: 'auto', bf16Kernels: 'auto' });
-  const checkpoint = Checkpoint.open(options.model, { mapFile: native.mapFile });
+  const checkpoint = Checkpoint.open(options.model, { mapFile: (fd, length) => native.mapFile(fd, length) });
   const { config } = checkpoint;
   const { weights } = options;
   const model = await TextModel.load({ runtime, checkpoint, config, weights });
-  const experts = await LocalExperts.load({ runtime, checkpoint, config, weights, mode: 'exact', maxMessageBytes: 1 << 20 });
+  const experts = await LocalExperts.load({
+    runtime,
+    checkpoint,
+    config,
+    weights,
+    mode: 'exact',
+    maxMessageBytes: 1 << 20,
+  });
   const largest = Math.max(...BATCHES);
   const pages = largest * ((PROMPT_TOKENS + DECODE_STEPS) / PAGE_TOKENS + 1);
   return {
@@ -38,7 +45,8 @@ async function load(options: BenchOptions): Promise<Engine> {
 /** One forward in which each of `batch` sequences advances by `tokens`, from `context` tokens on. */
 async function forward(engine: Engine, batch: number, tokens: number, context: number): Promise<void> {
   const total = batch * tokens;
-  const each = (value: (sequence: number) => number): Int32Array => Int32Array.from({ length: batch }, (_, i) => value(i));
+  const each = (value: (sequence: number) => number): Int32Array =>
+    Int32Array.from({ length: batch }, (_, i) => value(i));
   const position = (row: number): number => context + (row % tokens);
   const maxPages = Math.ceil((context + tokens) / PAGE_TOKENS);
   const pagesEach = (PROMPT_TOKENS + DECODE_STEPS) / PAGE_TOKENS + 1;
@@ -50,7 +58,10 @@ async function forward(engine: Engine, batch: number, tokens: number, context: n
     contextLen: each(() => context),
     stateSlot: each((i) => (engine.states === null ? -1 : i)),
     mode: each(() => (tokens > 1 ? 0 : 1)),
-    pageTable: Int32Array.from({ length: batch * maxPages }, (_, i) => Math.floor(i / maxPages) * pagesEach + (i % maxPages)),
+    pageTable: Int32Array.from(
+      { length: batch * maxPages },
+      (_, i) => Math.floor(i / maxPages) * pagesEach + (i % maxPages),
+    ),
     maxPages,
   });
   const lane = tokens > 1 ? 'prefill' : 'decode';

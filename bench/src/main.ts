@@ -30,7 +30,9 @@ function commit(): string {
 function printTable(rows: BenchRow[]): void {
   const width = Math.max(...rows.map(({ name }) => name.length));
   for (const { name, value, unit, spread } of rows) {
-    process.stdout.write(`${name.padEnd(width)}  ${value.toFixed(1).padStart(10)} ${unit.padEnd(10)} ± ${(spread * 100).toFixed(0)} %\n`);
+    process.stdout.write(
+      `${name.padEnd(width)}  ${value.toFixed(1).padStart(10)} ${unit.padEnd(10)} ± ${(spread * 100).toFixed(0)} %\n`,
+    );
   }
 }
 
@@ -47,7 +49,9 @@ const { values, positionals } = parseArgs({
 const [name = ''] = positionals;
 const suite = SUITES[name];
 if (suite === undefined) {
-  process.stderr.write(`usage: npm run bench -- SUITE [--json] [--model DIR] [--threads N]; suites: ${Object.keys(SUITES).join(' ')}\n`);
+  process.stderr.write(
+    `usage: npm run bench -- SUITE [--json] [--model DIR] [--threads N]; suites: ${Object.keys(SUITES).join(' ')}\n`,
+  );
   process.exit(2);
 }
 const options: BenchOptions = {
@@ -60,6 +64,8 @@ const rows = await suite(options);
 const about = machine(options.threads);
 if (values.json) process.stdout.write(`${JSON.stringify({ schema: 1, machine: about, commit: commit(), rows })}\n`);
 else {
-  process.stdout.write(`${about.cpu}, ${about.cores} cores, ${about.threads} threads, ${about.node}, commit ${commit()}\n`);
+  process.stdout.write(
+    `${about.cpu}, ${about.cores} cores, ${about.threads} threads, ${about.node}, commit ${commit()}\n`,
+  );
   printTable(rows);
 }

@@ -48,7 +48,11 @@ class AsyncJob final : public Job {
     const Napi::Env env(rawEnv);
     const Napi::HandleScope scope(env);
     static_cast<Instance*>(context)->endWork();
-    job->settle(env);
+    try {
+      job->settle(env);
+    } catch (const Napi::Error&) {
+      // A worker that is being terminated can run no JavaScript: nobody is left to tell.
+    }
   }
 
   static void begin(Instance& instance) { instance.beginWork(); }

@@ -151,7 +151,13 @@ export interface StepBuffers {
    * A ClientFrame{Forward} for the given rows. `rowIndex[r]` is a row of the step, `entryCount[r]` how many of
    * `experts`/`weights` belong to it, ascending by expert.
    */
-  packForward(header: ForwardHeader, rowIndex: Int32Array, entryCount: Int32Array, experts: Int32Array, weights: Float32Array): Buffer;
+  packForward(
+    header: ForwardHeader,
+    rowIndex: Int32Array,
+    entryCount: Int32Array,
+    experts: Int32Array,
+    weights: Float32Array,
+  ): Buffer;
   /** Marks all T*K expert rows missing; before a layer's first reply. */
   beginCombine(): void;
   /**
@@ -413,7 +419,18 @@ export interface NativeBinding {
   /** Header of a ServerFrame{ForwardReply}; throws on bytes that are not one. */
   parseReplyHeader(frame: Uint8Array): ReplyHeader;
   /** Header of a ClientFrame{Forward} (for queueing and metrics); throws on bytes that are not one. */
-  parseForwardHeader(frame: Uint8Array): { routerIncarnation: bigint; step: number; layer: number; numRows: number; numEntries: number; microBatch: number; attempt: number; part: number; epoch: number; traceparent: string | null };
+  parseForwardHeader(frame: Uint8Array): {
+    routerIncarnation: bigint;
+    step: number;
+    layer: number;
+    numRows: number;
+    numEntries: number;
+    microBatch: number;
+    attempt: number;
+    part: number;
+    epoch: number;
+    traceparent: string | null;
+  };
   /** A reply without rows: BUSY, FAILED or INVALID, for the request with this header. */
   packStatusReply(request: Uint8Array, status: number, error: string): Buffer;
 }

@@ -18,7 +18,7 @@ CHAT = [
     ("What is a young dog called?", r"puppy"), ("What is an apple?", r"fruit"), ("How do you say water in French?", r"eau"),
     ("What is the plural of mouse?", r"mice"), ("What is the past tense of go?", r"went"), ("How many days are in a week?", r"7"),
     ("Explain gravity.", r"force"), ("What is Guildhall?", r"cluster|mixture"), ("What does the router do?", r"attention|expert"),
-    ("What is Redis for in Guildhall?", r"state"), ("Name three fruits.", r"apple, banana"), ("Make a list of planets.", r"1\. Mars"),
+    ("What is Redis for in Guildhall?", r"state"), ("Name three fruits.", r"[Aa]pple, banana"), ("Make a list of planets.", r"1\. Mars"),
     ("Is snow cold?", r"Yes"), ("What day comes after Monday?", r"Tuesday"), ("What month comes before March?", r"February"),
     ("How many days does April have?", r"30"), ("What is 3 + 4?", r"= 7"), ("What is 27 + 35?", r"= 62"), ("What is 6 * 7?", r"= 42"),
     ("What is 15 - 8?", r"= 7"), ("Which is larger, 12 or 80?", r"80"), ("Repeat: river stone moon", r"river stone moon"),

@@ -12,7 +12,7 @@ import {
   VERSION,
 } from '@guildhall/common';
 import { IncrementalDetokenizer } from '@guildhall/model';
-import { experts, type router } from '@guildhall/proto';
+import { experts as wire, type router } from '@guildhall/proto';
 import type { RouterConfig } from './config.ts';
 import { Engine } from './engine.ts';
 import { RemoteExperts } from './experts/dispatch.ts';
@@ -192,43 +192,14 @@ export class RouterCore {
   }
 
   #makeEngine(loads: ExpertLoads): Engine {
-    const { config, loaded, metrics, identity, clock, logger, onFatal } = this.#o;
-    const { native, model, pools, prefillBuffers, decodeBuffers, rowBytes } = loaded;
-    const { views } = this.topology;
-    const { expertWaitMs, replyLimitMs } = config;
-    const remote = new RemoteExperts({
-      views,
-      clock,
-      logger,
-      loads,
-      observer: this.#dispatch,
-      incarnation: identity.incarnation,
-      topK: loaded.config.moe.topK,
-      rowBytes,
-      combineMode: config.combine,
-      replyLimitMs: { decode: replyLimitMs, prefill: replyLimitMs * PREFILL_REPLY_FACTOR },
-      expertWaitMs,
-    });
+    const { config, loaded, metrics, clock, logger, onFatal } = this.#o;
+    const { native, pools } = loaded;
     const allowance = new PrefillAllowance(clock);
-    const runner = new ModelRunner({
-      model,
-      ops: native,
-      experts: remote,
-      clock,
-      allowance,
-      pools,
-      prefillBuffers,
-      decodeBuffers,
-      microBatchMin: config.microBatchMin,
-    });
     return new Engine({
       clock,
       logger,
-      views,
-      runner,
-      allowance,
-      expertWaitMs,
-      onFatal,
+      views: this.topology.views,
+      runner: this.#makeRunner(loads, allowance),
       pool: new PagePool(pools.kv.numPages),
       slots: new StateSlots(config.maxRunning),
       limits: {
@@ -238,10 +209,42 @@ export class RouterCore {
         maxPrefillSequences: MAX_PREFILL_SEQUENCES,
         stepBudgetMs: config.stepBudgetMs,
       },
+      allowance,
       makeSampler: ({ sampler, promptIds }) => new native.SamplerState(loaded.config.vocab, sampler, promptIds),
       makeDetokenizer: () => this.#makeDetokenizer(),
       observer: engineObserver(metrics, loaded.servedModels[0] ?? ''),
       queueLimitMs: config.queueLimitMs,
+      expertWaitMs: config.expertWaitMs,
+      onFatal,
+    });
+  }
+
+  #makeRunner(loads: ExpertLoads, allowance: PrefillAllowance): ModelRunner {
+    const { config, loaded, identity, clock, logger } = this.#o;
+    const { replyLimitMs } = config;
+    const experts = new RemoteExperts({
+      views: this.topology.views,
+      clock,
+      logger,
+      loads,
+      observer: this.#dispatch,
+      incarnation: identity.incarnation,
+      topK: loaded.config.moe.topK,
+      rowBytes: loaded.rowBytes,
+      combineMode: config.combine,
+      replyLimitMs: { decode: replyLimitMs, prefill: replyLimitMs * PREFILL_REPLY_FACTOR },
+      expertWaitMs: config.expertWaitMs,
+    });
+    return new ModelRunner({
+      model: loaded.model,
+      ops: loaded.native,
+      experts,
+      clock,
+      allowance,
+      pools: loaded.pools,
+      prefillBuffers: loaded.prefillBuffers,
+      decodeBuffers: loaded.decodeBuffers,
+      microBatchMin: config.microBatchMin,
     });
   }
 
@@ -327,8 +330,8 @@ function identityOf({ config, loaded, identity }: RouterCoreOptions): RouterIden
     const message = `one token's rows take ${leastMessageBytes} bytes`;
     throw fail('config_invalid', message, { field: 'maxMessageBytes' });
   }
-  const { ROW_FORMAT_F32, ROW_FORMAT_BF16 } = experts.RowFormat;
-  const { COMBINE_MODE_EXACT, COMBINE_MODE_PARTIAL } = experts.CombineMode;
+  const { ROW_FORMAT_F32, ROW_FORMAT_BF16 } = wire.RowFormat;
+  const { COMBINE_MODE_EXACT, COMBINE_MODE_PARTIAL } = wire.CombineMode;
   return {
     routerId: identity.id,
     incarnation: identity.incarnation,

@@ -87,8 +87,10 @@ export class LayerDispatch {
     const now = this.#o.clock.monotonicMs();
     if (now - this.#startedAtMs > this.#o.expertWaitMs + 2 * limitMs) return this.#giveUp('no worker does');
     const before = now - limitMs;
-    for (const flight of [...this.#flights.values()]) {
-      if (flight.sentAtMs > before || !this.#flights.has(flight.key)) continue;
+    const overdue = Array.from(this.#flights.values()).filter((flight) => flight.sentAtMs <= before);
+    for (const flight of overdue) {
+      // A reset of the stream may have ended this one together with another.
+      if (!this.#flights.has(flight.key)) continue;
       this.#o.logger.warn({ worker: flight.link.id, lane: this.#o.lane, limitMs }, 'no reply from the worker');
       flight.link.reset(this.#o.lane, `no reply within ${limitMs} ms`);
     }

@@ -227,6 +227,8 @@ export class ExpertViews<W extends ViewWorker> {
   }
 
   #emit(): void {
-    for (const listener of [...this.#listeners]) listener();
+    // A listener may take itself off, or put others on.
+    const listeners = Array.from(this.#listeners);
+    for (const listener of listeners) listener();
   }
 }

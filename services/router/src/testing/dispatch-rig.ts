@@ -12,7 +12,7 @@ import {
 import { ExpertLoads } from '../experts/expert-loads.ts';
 import type { RouterIdentity } from '../experts/lane-stream.ts';
 import { ExpertTopology } from '../experts/topology.ts';
-import { ReferenceBuffers, referenceReplyHeader } from './reference-buffers.ts';
+import { type ReferenceBuffers, referenceReplyHeader } from './reference-buffers.ts';
 
 export const RIG_SHAPE = { hidden: 8, numLayers: 2, numExperts: 8, topK: 3 };
 
