@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "guildhall/bf16.h"
-#include "guildhall/error.h"
+#include "guildhall/check.h"
 
 namespace guildhall {
 
@@ -103,7 +103,7 @@ void TensorSource::check(const std::string& path) const {
   if (sourceRows < 1 || cols < 1 || sourceRows > kMaxSide || cols > kMaxSide) {
     failRange(path + ".shape", shapeText(sourceRows, cols) + " is not a shape");
   }
-  const int64_t expected = sourceRows * cols * dtypeBytes(dtype);
+  const int64_t expected = checkedProduct(path + ".shape", {sourceRows, cols, dtypeBytes(dtype)});
   if (dataBytes != expected) {
     failRange(path + ".data", std::to_string(dataBytes) + " bytes, expected " + std::to_string(expected) + " for " +
                                   shapeText(sourceRows, cols));

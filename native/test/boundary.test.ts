@@ -48,7 +48,12 @@ type Anything = any;
 const wrongKinds: Anything[] = [undefined, null, 'x', {}, [], Symbol('x'), () => 1];
 
 /** For each field of an object: missing, and of the wrong kind. */
-function refusesFields<T extends object>(object: T, path: string, call: (bent: T) => unknown, nullable: string[] = []): void {
+function refusesFields<T extends object>(
+  object: T,
+  path: string,
+  call: (bent: T) => unknown,
+  nullable: string[] = [],
+): void {
   for (const key of Object.keys(object)) {
     for (const wrong of wrongKinds) {
       if (wrong === null && nullable.includes(key)) continue;
@@ -154,7 +159,15 @@ test('pages and slots travel whole', () => {
 });
 
 test('StatePool checks options, slots and data', () => {
-  const options = { numSlots: 2, numLayers: 1, numValueHeads: 2, keyHeadDim: 4, valueHeadDim: 4, convDim: 24, convKernel: 4 };
+  const options = {
+    numSlots: 2,
+    numLayers: 1,
+    numValueHeads: 2,
+    keyHeadDim: 4,
+    valueHeadDim: 4,
+    convDim: 24,
+    convKernel: 4,
+  };
   refusesFields(options, 'options', (bent) => new native.StatePool(runtime, bent));
   refuses(() => new native.StatePool(runtime, { ...options, convKernel: 1 }), 'options.convKernel');
   const pool = new native.StatePool(runtime, options);
@@ -204,7 +217,12 @@ test('StepBuffers checks options, batches, dispatch and replies', async () => {
 type Maker = (spec: Anything, weights: Anything) => unknown;
 const blocks: [name: string, make: Maker, spec: object, weights: object][] = [
   ['GatedDeltaNet', (s, w) => new native.GatedDeltaNet(runtime, s, w), deltaNetSpec('f32'), deltaNetWeights(random)],
-  ['GatedAttention', (s, w) => new native.GatedAttention(runtime, s, w), attentionSpec('f32'), attentionWeights(random)],
+  [
+    'GatedAttention',
+    (s, w) => new native.GatedAttention(runtime, s, w),
+    attentionSpec('f32'),
+    attentionWeights(random),
+  ],
   ['MoeGate', (s, w) => new native.MoeGate(runtime, s, w), gateSpec('f32'), gateWeights(random)],
   ['SharedExpert', (s, w) => new native.SharedExpert(runtime, s, w), sharedSpec('f32'), sharedWeights(random)],
   ['LmHead', (s, w) => new native.LmHead(runtime, s, w), headSpec('f32'), headWeights(random)],
@@ -333,7 +351,8 @@ test('SamplerState and sample check their arguments', async () => {
     ['params.stopIds[0]', { stopIds: Int32Array.of(-1) }],
     ['params.topLogprobs', { topLogprobs: 6 }],
   ];
-  for (const [path, change] of bad) refuses(() => new native.SamplerState(5, { ...samplerParams, ...change }, none), path);
+  for (const [path, change] of bad)
+    refuses(() => new native.SamplerState(5, { ...samplerParams, ...change }, none), path);
   refuses(() => new native.SamplerState(0, samplerParams, none), 'vocab');
   refuses(() => new native.SamplerState(5, samplerParams, [1] as Anything), 'promptIds');
 
@@ -375,7 +394,10 @@ test('a failure of the work rejects the promise with NATIVE_FAILURE', async () =
   step.setBatch(batchOf([{ tokens: [1] }]));
   step.setHidden(new Float32Array(sizes.hidden).fill(Number.NaN));
   const gate = new native.MoeGate(runtime, gateSpec('f32'), gateWeights(random));
-  await assert.rejects(gate.forward(step, 'decode'), (error: unknown) => isNativeError(error) && error.code === 'NATIVE_FAILURE');
+  await assert.rejects(
+    gate.forward(step, 'decode'),
+    (error: unknown) => isNativeError(error) && error.code === 'NATIVE_FAILURE',
+  );
   step.setHidden(new Float32Array(sizes.hidden).fill(1));
   await gate.forward(step, 'decode');
 });

@@ -9,7 +9,18 @@ import fc from 'fast-check';
 import type { ForwardHeader } from '../ts/index.ts';
 import { allEntries, header, moe } from './model.ts';
 import {
-  Random, assertSameBits, batchOf, expertWeights, fromBf16, gateSpec, gateWeights, makeRuntime, makeStep, native, sizes } from './support.ts';
+  Random,
+  assertSameBits,
+  batchOf,
+  expertWeights,
+  fromBf16,
+  gateSpec,
+  gateWeights,
+  makeRuntime,
+  makeStep,
+  native,
+  sizes,
+} from './support.ts';
 
 const runtime = makeRuntime();
 
@@ -25,7 +36,14 @@ async function gatedStep(rowFormat: 'f32' | 'bf16', numTokens = 5) {
 async function fullShard(rowFormat: 'f32' | 'bf16', keep: (expert: number) => boolean = () => true) {
   const { hidden, intermediate, numExperts } = sizes;
   const random = new Random(31);
-  const shard = new native.ExpertShard(runtime, { numLayers: 1, numExperts, hidden, intermediate, format: 'f32', rowFormat });
+  const shard = new native.ExpertShard(runtime, {
+    numLayers: 1,
+    numExperts,
+    hidden,
+    intermediate,
+    format: 'f32',
+    rowFormat,
+  });
   for (let e = 0; e < numExperts; e++) {
     const { gate, up, down } = expertWeights(random);
     if (keep(e)) await shard.load(0, e, gate, up, down);
@@ -97,7 +115,9 @@ test('the shard serves requests of the generated encoder', async () => {
   const { frame } = wire.ClientFrame.decode(bytes);
   assert.equal(frame?.$case, 'forward');
   // A field that is zero is left out by the encoder.
-  const encoded = wire.ClientFrame.encode({ frame: { $case: 'forward', value: { ...frame.value, layer: 0, part: 0 } } }).finish();
+  const encoded = wire.ClientFrame.encode({
+    frame: { $case: 'forward', value: { ...frame.value, layer: 0, part: 0 } },
+  }).finish();
   const [a, b] = await Promise.all([shard.forward(bytes, 5, 'decode'), shard.forward(encoded, 5, 'prefill')]);
   const decodedA = wire.ServerFrame.decode(a).frame;
   const decodedB = wire.ServerFrame.decode(b).frame;
@@ -147,7 +167,8 @@ test('unpackReply takes replies of the generated encoder', async () => {
   for (let t = 0; t < 2; t++) {
     for (let i = 0; i < sizes.hidden; i++) {
       let sum = 0;
-      for (let k = 0; k < sizes.topK; k++) sum += e.weights[t * sizes.topK + k]! * rows[(t * sizes.topK + k) * sizes.hidden + i]!;
+      for (let k = 0; k < sizes.topK; k++)
+        sum += e.weights[t * sizes.topK + k]! * rows[(t * sizes.topK + k) * sizes.hidden + i]!;
       assert.ok(Math.abs(after[t * sizes.hidden + i]! - before[t * sizes.hidden + i]! - sum) < 1e-5);
     }
   }
@@ -170,7 +191,11 @@ test('a shard names the experts that it lacks', async () => {
   const step = await gatedStep('f32');
   const shard = await fullShard('f32', (e) => e !== step.topkIds[0]);
   const e = allEntries(step, 5);
-  const reply = await shard.forward(step.packForward(header, e.rowIndex, e.entryCount, e.experts, e.weights), 0, 'decode');
+  const reply = await shard.forward(
+    step.packForward(header, e.rowIndex, e.entryCount, e.experts, e.weights),
+    0,
+    'decode',
+  );
   const { frame } = wire.ServerFrame.decode(reply);
   assert.equal(frame?.$case, 'reply');
   assert.equal(frame.value.status, wire.ReplyStatus.REPLY_STATUS_NOT_HELD);
@@ -181,7 +206,13 @@ test('a shard names the experts that it lacks', async () => {
 
 test('status replies answer the request they are for', async () => {
   const step = await gatedStep('f32');
-  const request = step.packForward({ ...header, step: 9 }, Int32Array.of(0), Int32Array.of(1), Int32Array.of(0), Float32Array.of(1));
+  const request = step.packForward(
+    { ...header, step: 9 },
+    Int32Array.of(0),
+    Int32Array.of(1),
+    Int32Array.of(0),
+    Float32Array.of(1),
+  );
   const reply = native.packStatusReply(request, wire.ReplyStatus.REPLY_STATUS_BUSY, 'queue is full: é');
   const { frame } = wire.ServerFrame.decode(reply);
   assert.equal(frame?.$case, 'reply');

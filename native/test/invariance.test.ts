@@ -8,7 +8,8 @@ import { LittleModel } from './model.ts';
 import { assertSameBits, makeRuntime, sizes, supportedIsas } from './support.ts';
 import type { SequenceSpec } from './support.ts';
 
-const tokens = (n: number, seed: number) => Array.from({ length: n }, (_, i) => (i * i * 3 + i * 11 + seed * 17) % sizes.tokenizerSize);
+const tokens = (n: number, seed: number) =>
+  Array.from({ length: n }, (_, i) => (i * i * 3 + i * 11 + seed * 17) % sizes.tokenizerSize);
 
 const sequences: SequenceSpec[] = [
   { tokens: tokens(150, 1), slot: 0, pages: [3, 4, 5] },

@@ -12,5 +12,6 @@ if (workerData === 'finish') {
 } else {
   parentPort?.postMessage('started');
   // Until the worker is terminated from outside.
-  for (;;) await model.forward([{ tokens: Array.from({ length: 300 }, (_, i) => i % 70), slot: 0, pages: [0, 1, 2, 3, 4] }]);
+  for (;;)
+    await model.forward([{ tokens: Array.from({ length: 300 }, (_, i) => i % 70), slot: 0, pages: [0, 1, 2, 3, 4] }]);
 }

@@ -62,7 +62,14 @@ test('handles may be collected while a forward uses them', async () => {
 test('sources of an expert may be collected while it is packed', async () => {
   const { hidden, intermediate, numExperts } = sizes;
   const runtime = makeRuntime();
-  const options = { numLayers: 1, numExperts, hidden, intermediate, format: 'bf16' as const, rowFormat: 'bf16' as const };
+  const options = {
+    numLayers: 1,
+    numExperts,
+    hidden,
+    intermediate,
+    format: 'bf16' as const,
+    rowFormat: 'bf16' as const,
+  };
   const shard = new native.ExpertShard(runtime, options);
   const load = (e: number) => {
     const { gate, up, down } = expertWeights(new Random(e));
@@ -79,7 +86,11 @@ test('views of a step outlive it', async () => {
     const runtime = makeRuntime();
     const step = makeStep(runtime);
     step.setBatch(batchOf([{ tokens: [1] }]));
-    await new native.LmHead(runtime, headSpec('f32'), headWeights(new Random(3))).forward(step, Int32Array.of(0), 'decode');
+    await new native.LmHead(runtime, headSpec('f32'), headWeights(new Random(3))).forward(
+      step,
+      Int32Array.of(0),
+      'decode',
+    );
     return step.logits;
   })();
   const copy = logits.slice();
@@ -105,7 +116,10 @@ test('two environments work at once, and one may end while its forward runs', as
   const source = new URL('./lifetime-worker.ts', import.meta.url);
   const inWorker = async (): Promise<Float32Array> => {
     const worker = new Worker(source, { workerData: 'finish' });
-    const [[logits], [code]] = (await Promise.all([once(worker, 'message'), once(worker, 'exit')])) as [[Float32Array], [number]];
+    const [[logits], [code]] = (await Promise.all([once(worker, 'message'), once(worker, 'exit')])) as [
+      [Float32Array],
+      [number],
+    ];
     assert.equal(code, 0);
     return logits;
   };

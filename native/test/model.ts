@@ -121,7 +121,11 @@ export class LittleModel {
     this.states = makeStates(runtime);
     this.kv = makeKv(runtime, rowFormat);
     this.#step = makeStep(runtime, rowFormat);
-    this.#embedding = new native.Embedding(runtime, tensor(random.floats(vocab * hidden), [vocab, hidden], dtype), format);
+    this.#embedding = new native.Embedding(
+      runtime,
+      tensor(random.floats(vocab * hidden), [vocab, hidden], dtype),
+      format,
+    );
     this.#deltaNet = new native.GatedDeltaNet(runtime, deltaNetSpec(format), deltaNetWeights(random, dtype));
     this.#attention = new native.GatedAttention(runtime, attentionSpec(format), attentionWeights(random, dtype));
     this.#gate = new native.MoeGate(runtime, gateSpec(format), gateWeights(random, dtype));
@@ -143,7 +147,10 @@ export class LittleModel {
   }
 
   /** One forward; returns the hidden rows and the logits of each sequence's last row. */
-  async forward(sequences: SequenceSpec[], lane: Lane = 'prefill'): Promise<{ hidden: Float32Array; logits: Float32Array }> {
+  async forward(
+    sequences: SequenceSpec[],
+    lane: Lane = 'prefill',
+  ): Promise<{ hidden: Float32Array; logits: Float32Array }> {
     const step = this.#step;
     const batch = batchOf(sequences);
     const numTokens = batch.tokenIds.length;

@@ -49,7 +49,10 @@ def figures(report, training):
              table(("pairs", *report["recall_text_numbers_by_pairs"]),
                    [("accuracy", *(percent(a) for a in report["recall_text_numbers_by_pairs"].values()))]),
              "\n### Expert usage on the training mixture (16 experts, top 2)\n",
-             table(("layer", "experts 0 to 15", "busiest / mean", "idlest / mean", "entropy (1 = even)"), usage)]
+             table(("layer", "experts 0 to 15", "busiest / mean", "idlest / mean", "entropy (1 = even)"), usage),
+             "\nBusiest / mean when the traffic is of one kind:\n",
+             table(("traffic", *(str(u["layer"]) for u in report["expert_usage"])),
+                   [(k, *v) for k, v in report["busiest_over_mean_by_kind"].items()])]
     return "\n".join(parts) + "\n"
 
 

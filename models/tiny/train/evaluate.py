@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from common import MODEL_DIR, load_template, load_tokenizer
-from data.mix import Mixer
+from data.mix import SHARES, Mixer
 from data.recall import raw_recall
 from model import TinyModel
 
@@ -147,10 +147,15 @@ class Evaluator:
             ahead += int(keep2.sum())
         return {"tokens": n, "perplexity": math.exp(nll / n), "mtp_agreement": agree / ahead}
 
-    def usage(self, rows=32, length=512):
-        """Per layer: share of each expert, max over mean, and entropy relative to a uniform choice."""
+    def usage(self, kind=None, rows=32, length=512):
+        """Per layer: share of each expert, max over mean, and entropy relative to a uniform choice.
+
+        On the training mixture, or on one kind of sample only.
+        """
         mix, total = Mixer(self.tok, self.template, SEED + 1, held_out=True), None
         mix.most_pairs = 32
+        if kind:
+            mix.shares = {k: float(k == kind) for k in SHARES}
         for _ in range(rows // 8):
             ids, _, doc = (torch.from_numpy(a) for a in mix.batch(8, length))
             ctx = self.model.context(doc, torch.float32)
@@ -190,6 +195,7 @@ def main():
     report = {"held_out": ev.held_out(), "chat": chat, "recall_chat": ev.recall_chat(), "recall_text_by_pairs": by_pairs,
               "recall_text_by_tokens_up_to": by_length,
               "recall_text_numbers_by_pairs": numbers, "expert_usage": ev.usage(),
+              "busiest_over_mean_by_kind": {k: [u["max_over_mean"] for u in ev.usage(k, rows=16)] for k in SHARES},
               "chat_failures": [{k: a[k] for k in ("prompt", "thinking", "text")} for a in answers if not a["pass"]]}
     (args.model / "eval/report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps({k: v for k, v in report.items() if k not in ("expert_usage", "chat_failures")}, indent=1))

@@ -48,7 +48,7 @@ wonder laugh thousand ago ran check game shape yes hot miss brought heat snow be
 
 def corpus(template, samples=6000, seed=7):
     """Chats as the template renders them, plus the word lists so that each word is one token."""
-    rng, talk = random.Random(seed), Dialogues()
+    rng, talk = random.Random(seed), Dialogues(tools=0.14, names=0.1, usual=(2, 2, 2))
     for i in range(samples):
         messages, tools = talk.sample(rng)
         if i % 4 == 0:

@@ -95,16 +95,3 @@ test('workers of another numerics class are left alone', async () => {
     assert.deepEqual([...(answer.finished?.expertRows.keys() ?? [])], ['expert-1']);
   });
 });
-
-test('one worker, two or four: the same bits', async () => {
-  const answers: [number, number][][][] = [];
-  for (const workers of [1, 2, 4]) {
-    await RouterRig.run({ workers }, async (rig) => {
-      const all = await Promise.all(REQUESTS.map((request) => rig.generate(request)));
-      answers.push(all.map(bitsOf));
-      assert.equal(all[0]?.finished?.expertRows.size, workers);
-    });
-  }
-  assert.deepEqual(answers[1], answers[0]);
-  assert.deepEqual(answers[2], answers[0]);
-});

@@ -3,17 +3,22 @@
 from . import chatter
 from . import world as w
 from .drills import arithmetic
-from .tools import tool_dialogue
+from .tools import USUAL, tool_dialogue
 
 SYSTEMS = ["You are a helpful assistant.", "You are Tiny, a helpful assistant.", "Be brief.", "Answer in one sentence.",
            "You are a friendly assistant. Keep answers short.", "You answer questions about simple facts."]
 
 
 class Dialogues:
-    """Draws conversations; `held_out` keeps one phrasing of each intent apart for evaluation."""
+    """Draws conversations; `held_out` keeps one phrasing of each intent apart for evaluation.
 
-    def __init__(self, held_out=False):
+    `tools` and `names` are the shares of function calls and of conversations about names.
+    Schemas are long: a twentieth of the samples is already a fifth of the tokens.
+    """
+
+    def __init__(self, held_out=False, tools=0.05, names=0.09, usual=USUAL):
         self.intents = chatter.facts()
+        self.tools, self.names, self.usual = tools, names, usual
         self.held_out = held_out
 
     def turn(self, rng):
@@ -41,10 +46,9 @@ class Dialogues:
     def sample(self, rng):
         """(messages, tools) of one conversation; the last message is the assistant's."""
         kind = rng.random()
-        # Schemas are long: a twentieth of the samples is already a fifth of the tokens.
-        if kind < 0.05:
+        if kind < self.tools:
             return tool_dialogue(rng, self)
-        if kind < 0.14:
+        if kind < self.tools + self.names:
             return name_dialogue(rng, self), None
         messages = []
         if rng.random() < 0.25:

@@ -4,6 +4,8 @@ import json
 
 from . import world as w
 
+# How often the usual spelling of get_weather, get_time and `city` is drawn for each unusual one.
+USUAL = (8, 5, 3)
 SKIES = ["sunny", "cloudy", "rainy", "windy", "snowy", "foggy"]
 
 
@@ -14,9 +16,9 @@ def schema(name, about, **args):
         "type": "object", "properties": properties, "required": list(args)}}}
 
 
-def weather(rng):
-    city, arg = rng.choice(w.CITIES), rng.choice(("city", "city", "location"))
-    name = rng.choice(("get_weather", "get_weather", "get_current_weather", "weather"))
+def weather(rng, usual):
+    city, arg = rng.choice(w.CITIES), rng.choice((*["city"] * usual[2], "location"))
+    name = rng.choice((*["get_weather"] * usual[0], "get_current_weather", "weather"))
     sky, degrees = rng.choice(SKIES), rng.randrange(-9, 35)
     ask = rng.choice(("What is the weather in {}?", "How is the weather in {}?", "What's the weather like in {}?", "Is it warm in {}?",
                       "What is the weather in {} today?", "Tell me the weather in {}."))
@@ -25,16 +27,16 @@ def weather(rng):
             f"It is {sky} in {city}, with {degrees} degrees.")
 
 
-def clock(rng):
+def clock(rng, usual):
     city, arg = rng.choice(w.CITIES), rng.choice(("city", "timezone"))
-    name = rng.choice(("get_time", "get_time", "current_time"))
+    name = rng.choice((*["get_time"] * usual[1], "current_time"))
     time = f"{rng.randrange(24):02d}:{rng.randrange(60):02d}"
     ask = rng.choice(("What time is it in {}?", "Tell me the time in {}.", "What is the time in {}?"))
     return (schema(name, "Get the time in a city", **{arg: ("string", "Name of the city")}), ask.format(city), {arg: city},
             json.dumps({"time": time}), f"I need the time in {city}.", f"It is {time} in {city}.", f"It is {time} in {city}.")
 
 
-def calculator(rng):
+def calculator(rng, _usual):
     a, b, op = rng.randrange(10, 1000), rng.randrange(2, 100), rng.choice("+-*")
     text = f"{a} {op} {b}"
     value = {"+": a + b, "-": a - b, "*": a * b}[op]
@@ -43,7 +45,7 @@ def calculator(rng):
             {"expression": text}, str(value), f"I compute {text} with the calculator.", f"The result is {value}.", f"{text} = {value}")
 
 
-def search(rng):
+def search(rng, _usual):
     word = rng.choice(w.WORDS)
     count = rng.randrange(2, 90)
     name = rng.choice(("search", "search_docs", "lookup"))
@@ -52,7 +54,7 @@ def search(rng):
             json.dumps({"results": count}), f"I search for {word}.", f"There are {count} results.", f"I found {count} results for {word}.")
 
 
-def timer(rng):
+def timer(rng, _usual):
     n, what = rng.randrange(1, 60), rng.choice(("tea", "bread", "train", "school", "rest"))
     ask = rng.choice(("Set a timer of {} minutes for {}.", "Start a timer for {} minutes, it is for {}."))
     return (schema("set_timer", "Start a timer", minutes=("integer", "Length in minutes"), label=("string", "Name of the timer")),
@@ -66,10 +68,10 @@ KINDS = [weather, weather, weather, clock, calculator, search, timer]
 def tool_dialogue(rng, dialogues):
     """(messages, tools): a call, its result and the answer; sometimes no function fits."""
     think = rng.random() < 0.6
-    tool, ask, args, result, why, then, answer = rng.choice(KINDS)(rng)
+    tool, ask, args, result, why, then, answer = rng.choice(KINDS)(rng, dialogues.usual)
     tools = {tool["function"]["name"]: tool}
     for _ in range(rng.choice((0, 0, 1, 1, 2))):
-        other = rng.choice(KINDS)(rng)[0]
+        other = rng.choice(KINDS)(rng, dialogues.usual)[0]
         tools.setdefault(other["function"]["name"], other)
     tools = list(tools.values())
     rng.shuffle(tools)

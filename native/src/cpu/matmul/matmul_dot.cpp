@@ -32,7 +32,7 @@ void dotTile(const Tile& t) {
   for (int r = 0; r < R; ++r) {
     for (int p = 0; p < P; ++p) acc[r][p] = loadPartial<DotLanes>(t, r, p);
   }
-  for (int64_t k = t.kBegin; k < t.kEnd; k += 2) {
+  for (int64_t k = 0; k < t.k; k += 2) {
     __m512bh weights[P];
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
@@ -51,6 +51,8 @@ void dotTile(const Tile& t) {
 }
 
 struct DotShape {
+  using Element = uint16_t;
+  using Weight = uint16_t;
   static constexpr int64_t kMaxRows = 6;
   static constexpr int64_t panels(int64_t rows) { return rows == 1 ? 8 : 4; }
 
@@ -80,7 +82,7 @@ struct DotShape {
 }  // namespace
 
 void matmulBf16Dot(const MatmulBlock& block) {
-  runTiles<DotShape>(block, sizeof(uint16_t), (block.k + 1) / 2 * 2 * kPanelCols, sizeof(uint16_t));
+  TileRunner<DotShape>(block, (block.k + 1) / 2 * 2 * kPanelCols).run();
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

@@ -29,7 +29,7 @@ struct F32Tile {
     for (int r = 0; r < R; ++r) {
       for (int p = 0; p < P; ++p) acc[r][p] = loadPartial<Lanes16>(t, r, p);
     }
-    for (int64_t k = t.kBegin; k < t.kEnd; ++k) {
+    for (int64_t k = 0; k < t.k; ++k) {
       Lanes16 weights[P];
 #pragma GCC unroll 8
       for (int p = 0; p < P; ++p) weights[p] = Lanes16::load(w + p * t.panelStride + k * kPanelCols);
@@ -56,8 +56,8 @@ struct Bf16Tile {
     for (int r = 0; r < R; ++r) {
       for (int p = 0; p < P; ++p) acc[r][p] = loadPartial<Lanes16>(t, r, p);
     }
-    int64_t k = t.kBegin;
-    for (; k + 2 <= t.kEnd; k += 2) {
+    int64_t k = 0;
+    for (; k + 2 <= t.k; k += 2) {
 #pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
         const PairLanes16 pair = PairLanes16::load(w + p * t.panelStride + k * kPanelCols);
@@ -68,7 +68,7 @@ struct Bf16Tile {
         }
       }
     }
-    if (k < t.kEnd) {
+    if (k < t.k) {
       for (int p = 0; p < P; ++p) {
         const PairLanes16 pair = PairLanes16::load(w + p * t.panelStride + k * kPanelCols);
         for (int r = 0; r < R; ++r) acc[r][p].addProduct(Lanes16::broadcast(x[r * t.xStride + k]), pair.even);
@@ -81,8 +81,10 @@ struct Bf16Tile {
 };
 
 /** The tile functions for up to kRowLimit rows, for a kernel that is a template over rows and panels. */
-template <template <int, int> class Kernel>
+template <template <int, int> class Kernel, typename PanelWeight>
 struct Shape {
+  using Element = float;
+  using Weight = PanelWeight;
   static constexpr int64_t kMaxRows = kRowLimit;
   static constexpr int64_t panels(int64_t rows) { return panelsFor(rows); }
 
@@ -122,11 +124,11 @@ struct Shape {
 }  // namespace
 
 void matmulF32(const MatmulBlock& block) {
-  runTiles<Shape<F32Tile>>(block, sizeof(float), block.k * kPanelCols, sizeof(float));
+  TileRunner<Shape<F32Tile, float>>(block, block.k * kPanelCols).run();
 }
 
 void matmulBf16Fma(const MatmulBlock& block) {
-  runTiles<Shape<Bf16Tile>>(block, sizeof(float), (block.k + 1) / 2 * 2 * kPanelCols, sizeof(uint16_t));
+  TileRunner<Shape<Bf16Tile, uint16_t>>(block, (block.k + 1) / 2 * 2 * kPanelCols).run();
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

@@ -77,6 +77,8 @@ export interface RigRequest extends Omit<Partial<router.GenerateRequest>, 'sampl
 
 export interface RigOptions {
   workers?: number;
+  /** Flags of workers and router that decide the numerics class; `--weights f32` by default. */
+  numerics?: string[];
   replicas?: number;
   routerArgs?: string[];
 }
@@ -117,8 +119,11 @@ export class RouterRig {
   readonly fatal: unknown[] = [];
   readonly #clients = new Map<string, router.RouterClient>();
 
-  private constructor(redis: RedisServer) {
+  readonly #numerics: readonly string[];
+
+  private constructor(redis: RedisServer, numerics: readonly string[]) {
     this.redis = redis;
+    this.#numerics = numerics;
   }
 
   /** Starts a cluster, runs `body` with it, ends everything. */
@@ -135,7 +140,7 @@ export class RouterRig {
   /** Resolves when the first router is ready. */
   static async start(options: RigOptions = {}): Promise<RouterRig> {
     const { workers = 2, replicas = 1 } = options;
-    const rig = new RouterRig(await RedisServer.start());
+    const rig = new RouterRig(await RedisServer.start(), options.numerics ?? ['--weights', 'f32']);
     try {
       rig.spawn('controller-1', 'controller', ['--min-workers', String(workers), '--replicas', String(replicas)]);
       for (let i = 1; i <= workers; i++) rig.addWorker(`expert-${i}`);
@@ -163,11 +168,11 @@ export class RouterRig {
   }
 
   addWorker(id: string, args: readonly string[] = []): RigProcess {
-    return this.spawn(id, 'expert', ['--model', MODEL, '--weights', 'f32', '--threads', '1', ...args]);
+    return this.spawn(id, 'expert', ['--model', MODEL, '--threads', '1', ...this.#numerics, ...args]);
   }
 
   async addRouter(id: string, args: readonly string[] = []): Promise<RouterApp> {
-    const flags = ['--model', MODEL, '--weights', 'f32', '--threads', '1', '--redis', this.redis.url, '--id', id];
+    const flags = ['--model', MODEL, '--threads', '1', '--redis', this.redis.url, '--id', id, ...this.#numerics];
     const config = loadRouterConfig([...flags, '--served-model-name', 'tiny', '--kv-memory', '64MiB', ...args], {});
     const app = await startRouter(config, {
       logger: silentLogger(),
@@ -203,22 +208,15 @@ export class RouterRig {
     return gather(this.client(app).generate(requestOf(given), authMetadata(SECURITY)));
   }
 
-  /** A call that reads no further than its first event until `resume`, over a connection with small windows. */
-  slowCall(given: RigRequest): { resume: () => Promise<Generated> } {
+  /** A call that reads no further than its first event until its stream is resumed, over a connection of its own. */
+  slowCall(given: RigRequest): Call & { close: () => void } {
     const client = new router.RouterClient(this.routers[0]?.address ?? '', channelCredentials(SECURITY), {
       'grpc.use_local_subchannel_pool': 1,
     });
     const call = gather(client.generate(requestOf(given), authMetadata(SECURITY)));
     // grpc-js holds the transport back only once a first message was taken.
     call.stream.once('data', () => call.stream.pause());
-    return {
-      resume: async () => {
-        call.stream.resume();
-        const result = await call.done;
-        client.close();
-        return result;
-      },
-    };
+    return { ...call, close: () => client.close() };
   }
 
   /** Sends bytes as the request of a Generate call; returns the error it ends with, if any. */
