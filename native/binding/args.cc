@@ -115,24 +115,29 @@ size_t Arg::choice(const std::vector<const char*>& names) const {
 }
 
 IntView Arg::ints() const {
-  if (!value_.IsTypedArray() || value_.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) failType("an Int32Array");
+  if (!value_.IsTypedArray() || value_.As<Napi::TypedArray>().TypedArrayType() != napi_int32_array)
+    failType("an Int32Array");
   const auto array = value_.As<Napi::Int32Array>();
   return {array.Data(), static_cast<int64_t>(array.ElementLength())};
 }
 
 std::pair<const float*, int64_t> Arg::floats() const {
-  if (!value_.IsTypedArray() || value_.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array) failType("a Float32Array");
+  if (!value_.IsTypedArray() || value_.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
+    failType("a Float32Array");
   const auto array = value_.As<Napi::Float32Array>();
   return {array.Data(), static_cast<int64_t>(array.ElementLength())};
 }
 
 ByteView Arg::bytes() const {
-  if (!value_.IsTypedArray() || value_.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) failType("a Uint8Array");
+  if (!value_.IsTypedArray() || value_.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
+    failType("a Uint8Array");
   const auto array = value_.As<Napi::Uint8Array>();
   return {array.Data(), static_cast<int64_t>(array.ByteLength())};
 }
 
-WeightFormat Arg::weightFormat() const { return choice({"f32", "bf16"}) == 0 ? WeightFormat::kF32 : WeightFormat::kBf16; }
+WeightFormat Arg::weightFormat() const {
+  return choice({"f32", "bf16"}) == 0 ? WeightFormat::kF32 : WeightFormat::kBf16;
+}
 
 RowFormat Arg::rowFormat() const { return choice({"f32", "bf16"}) == 0 ? RowFormat::kF32 : RowFormat::kBf16; }
 

@@ -11,8 +11,8 @@
 namespace guildhall::binding {
 
 /**
- * State of one environment (main thread or worker thread): the function through which native threads report finished work,
- * and the runtimes made here, which are stopped when the environment ends.
+ * State of one environment (main thread or worker thread): the function through which native threads report finished
+ * work, and the runtimes made here, which are stopped when the environment ends.
  */
 class Instance {
  public:

@@ -22,7 +22,8 @@ Napi::Error toJsError(Napi::Env env, std::exception_ptr error) {
   try {
     std::rethrow_exception(error);
   } catch (const InvalidArgument& e) {
-    if (e.kind() == InvalidArgument::Kind::kType) return withCode(env, Napi::TypeError::New(env, e.what()), kInvalidArgument);
+    if (e.kind() == InvalidArgument::Kind::kType)
+      return withCode(env, Napi::TypeError::New(env, e.what()), kInvalidArgument);
     return withCode(env, Napi::RangeError::New(env, e.what()), kInvalidArgument);
   } catch (const std::bad_alloc&) {
     return withCode(env, Napi::Error::New(env, "out of memory"), kFailure);

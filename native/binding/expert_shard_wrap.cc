@@ -42,11 +42,11 @@ class ExpertShardWrap final : public Handle<ExpertShardWrap, Owned<ExpertShard>>
   }
 
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "ExpertShard",
-                       {InstanceAccessor<&ExpertShardWrap::expertBytes>("expertBytes"),
-                        InstanceMethod<&ExpertShardWrap::load>("load"), InstanceMethod<&ExpertShardWrap::unload>("unload"),
-                        InstanceMethod<&ExpertShardWrap::has>("has"), InstanceMethod<&ExpertShardWrap::held>("held"),
-                        InstanceMethod<&ExpertShardWrap::forward>("forward")});
+    return DefineClass(
+        env, "ExpertShard",
+        {InstanceAccessor<&ExpertShardWrap::expertBytes>("expertBytes"), InstanceMethod<&ExpertShardWrap::load>("load"),
+         InstanceMethod<&ExpertShardWrap::unload>("unload"), InstanceMethod<&ExpertShardWrap::has>("has"),
+         InstanceMethod<&ExpertShardWrap::held>("held"), InstanceMethod<&ExpertShardWrap::forward>("forward")});
   }
 
  private:
@@ -120,7 +120,8 @@ class ExpertShardWrap final : public Handle<ExpertShardWrap, Owned<ExpertShard>>
 }  // namespace
 
 Napi::Buffer<uint8_t> toBuffer(Napi::Env env, OwnedFrame frame) {
-  if (frame.size <= kCopyBytes) return Napi::Buffer<uint8_t>::Copy(env, frame.data.get(), static_cast<size_t>(frame.size));
+  if (frame.size <= kCopyBytes)
+    return Napi::Buffer<uint8_t>::Copy(env, frame.data.get(), static_cast<size_t>(frame.size));
   uint8_t* const data = frame.data.get();
   const auto size = static_cast<size_t>(frame.size);
   auto buffer = Napi::Buffer<uint8_t>::New(env, data, size, [](Napi::BasicEnv, uint8_t* bytes) { delete[] bytes; });
@@ -128,6 +129,8 @@ Napi::Buffer<uint8_t> toBuffer(Napi::Env env, OwnedFrame frame) {
   return buffer;
 }
 
-void exportExpertShard(Napi::Env env, Napi::Object exports) { exports.Set("ExpertShard", ExpertShardWrap::define(env)); }
+void exportExpertShard(Napi::Env env, Napi::Object exports) {
+  exports.Set("ExpertShard", ExpertShardWrap::define(env));
+}
 
 }  // namespace guildhall::binding

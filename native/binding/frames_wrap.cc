@@ -54,10 +54,9 @@ Napi::Value parseReplyHeader(const Napi::CallbackInfo& info) {
     auto notHeld = Napi::Int32Array::New(env, static_cast<size_t>(reply.notHeld.size / 2));
     for (int64_t i = 0; i < reply.notHeld.size / 2; ++i) notHeld[static_cast<size_t>(i)] = readU16(reply.notHeld, i);
     object.Set("notHeld", notHeld);
-    object.Set("error", reply.error.size == 0
-                            ? Napi::String::New(env, "")
-                            : Napi::String::New(env, reinterpret_cast<const char*>(reply.error.data),
-                                                static_cast<size_t>(reply.error.size)));
+    object.Set("error", reply.error.size == 0 ? Napi::String::New(env, "")
+                                              : Napi::String::New(env, reinterpret_cast<const char*>(reply.error.data),
+                                                                  static_cast<size_t>(reply.error.size)));
     return object;
   });
 }

@@ -27,7 +27,8 @@ class Handle : public Napi::ObjectWrap<Derived> {
 
   /** State of an argument that must be one of these objects. */
   static std::shared_ptr<State> from(const Arg& arg, const char* className) {
-    if (!arg.value().IsObject() || !arg.value().As<Napi::Object>().CheckTypeTag(&Derived::kTag)) arg.failType(className);
+    if (!arg.value().IsObject() || !arg.value().As<Napi::Object>().CheckTypeTag(&Derived::kTag))
+      arg.failType(className);
     auto state = Napi::ObjectWrap<Derived>::Unwrap(arg.value().As<Napi::Object>())->state_;
     if (!state) arg.failType(className);
     return state;
@@ -65,7 +66,8 @@ struct StepState : Owned<StepBuffers> {
 };
 
 /** Handles of two runtimes do not mix. */
-inline void checkSameRuntime(const std::shared_ptr<Runtime>& a, const std::shared_ptr<Runtime>& b, const std::string& path) {
+inline void checkSameRuntime(const std::shared_ptr<Runtime>& a, const std::shared_ptr<Runtime>& b,
+                             const std::string& path) {
   if (a != b) failRange(path, "belongs to another runtime");
 }
 

@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kMaxMapping = int64_t{1} << 46;
 
 void* mapReadOnly(int fd, int64_t length) {
-  struct stat status {};
+  struct stat status{};
   if (fstat(fd, &status) != 0) failRange("fd", std::string("is not an open file: ") + std::strerror(errno));
   if (!S_ISREG(status.st_mode)) failRange("fd", "is not a regular file");
   if (status.st_size < length) {
@@ -46,6 +46,8 @@ Napi::Value mapFile(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-void exportMapFile(Napi::Env env, Napi::Object exports) { exports.Set("mapFile", Napi::Function::New<mapFile>(env, "mapFile")); }
+void exportMapFile(Napi::Env env, Napi::Object exports) {
+  exports.Set("mapFile", Napi::Function::New<mapFile>(env, "mapFile"));
+}
 
 }  // namespace guildhall::binding

@@ -78,7 +78,8 @@ class GatedDeltaNetWrap final : public BlockWrap<GatedDeltaNetWrap, GatedDeltaNe
   using BlockWrap::BlockWrap;
 
   static std::shared_ptr<GatedDeltaNet> create(Backend& backend, const Napi::CallbackInfo& info) {
-    return backend.createGatedDeltaNet(readDeltaNetSpec(Arg(info, 1, "spec")), readDeltaNetWeights(Arg(info, 2, "weights")));
+    return backend.createGatedDeltaNet(readDeltaNetSpec(Arg(info, 1, "spec")),
+                                       readDeltaNetWeights(Arg(info, 2, "weights")));
   }
 
   Napi::Value forward(const Napi::CallbackInfo& info) {
@@ -88,7 +89,8 @@ class GatedDeltaNetWrap final : public BlockWrap<GatedDeltaNetWrap, GatedDeltaNe
       const Lane lane = laneOf(Arg(info, 2, "lane"));
       checkSameRuntime(states->runtime, state_->runtime, "states");
       state_->core->check(*step->core, *states->core);
-      return startOnStep(info.Env(), step, lane, [self = state_, step, states] { self->core->forward(*step->core, *states->core); });
+      return startOnStep(info.Env(), step, lane,
+                         [self = state_, step, states] { self->core->forward(*step->core, *states->core); });
     });
   }
 };
@@ -111,14 +113,19 @@ class GatedAttentionWrap final : public BlockWrap<GatedAttentionWrap, GatedAtten
       const Lane lane = laneOf(Arg(info, 2, "lane"));
       checkSameRuntime(kv->runtime, state_->runtime, "kv");
       state_->core->check(*step->core, *kv->core);
-      return startOnStep(info.Env(), step, lane, [self = state_, step, kv] { self->core->forward(*step->core, *kv->core); });
+      return startOnStep(info.Env(), step, lane,
+                         [self = state_, step, kv] { self->core->forward(*step->core, *kv->core); });
     });
   }
 };
 
 }  // namespace
 
-void exportGatedDeltaNet(Napi::Env env, Napi::Object exports) { exports.Set("GatedDeltaNet", GatedDeltaNetWrap::define(env)); }
-void exportGatedAttention(Napi::Env env, Napi::Object exports) { exports.Set("GatedAttention", GatedAttentionWrap::define(env)); }
+void exportGatedDeltaNet(Napi::Env env, Napi::Object exports) {
+  exports.Set("GatedDeltaNet", GatedDeltaNetWrap::define(env));
+}
+void exportGatedAttention(Napi::Env env, Napi::Object exports) {
+  exports.Set("GatedAttention", GatedAttentionWrap::define(env));
+}
 
 }  // namespace guildhall::binding

@@ -53,10 +53,11 @@ class KvPoolWrap final : public Handle<KvPoolWrap, Owned<KvPool>> {
   }
 
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "KvPool",
-                       {InstanceAccessor<&KvPoolWrap::numPages>("numPages"), InstanceAccessor<&KvPoolWrap::pageBytes>("pageBytes"),
-                        InstanceMethod<&KvPoolWrap::copyPages>("copyPages"), InstanceMethod<&KvPoolWrap::exportPage>("exportPage"),
-                        InstanceMethod<&KvPoolWrap::importPage>("importPage")});
+    return DefineClass(
+        env, "KvPool",
+        {InstanceAccessor<&KvPoolWrap::numPages>("numPages"), InstanceAccessor<&KvPoolWrap::pageBytes>("pageBytes"),
+         InstanceMethod<&KvPoolWrap::copyPages>("copyPages"), InstanceMethod<&KvPoolWrap::exportPage>("exportPage"),
+         InstanceMethod<&KvPoolWrap::importPage>("importPage")});
   }
 
  private:
@@ -74,7 +75,8 @@ class KvPoolWrap final : public Handle<KvPoolWrap, Owned<KvPool>> {
     guarded(info.Env(), [&] {
       const IntView from = Arg(info, 0, "from").ints();
       const IntView to = Arg(info, 1, "to").ints();
-      if (from.size != to.size) failRange("to", std::to_string(to.size) + " entries, expected " + std::to_string(from.size));
+      if (from.size != to.size)
+        failRange("to", std::to_string(to.size) + " entries, expected " + std::to_string(from.size));
       const int64_t last = pool().options().numPages - 1;
       for (int64_t i = 0; i < from.size; ++i) {
         checkRange("from[" + std::to_string(i) + "]", from[i], 0, last);
@@ -116,9 +118,10 @@ class StatePoolWrap final : public Handle<StatePoolWrap, Owned<StatePool>> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(
         env, "StatePool",
-        {InstanceAccessor<&StatePoolWrap::numSlots>("numSlots"), InstanceAccessor<&StatePoolWrap::slotBytes>("slotBytes"),
-         InstanceMethod<&StatePoolWrap::reset>("reset"), InstanceMethod<&StatePoolWrap::copy>("copy"),
-         InstanceMethod<&StatePoolWrap::exportSlot>("exportSlot"), InstanceMethod<&StatePoolWrap::importSlot>("importSlot")});
+        {InstanceAccessor<&StatePoolWrap::numSlots>("numSlots"),
+         InstanceAccessor<&StatePoolWrap::slotBytes>("slotBytes"), InstanceMethod<&StatePoolWrap::reset>("reset"),
+         InstanceMethod<&StatePoolWrap::copy>("copy"), InstanceMethod<&StatePoolWrap::exportSlot>("exportSlot"),
+         InstanceMethod<&StatePoolWrap::importSlot>("importSlot")});
   }
 
  private:

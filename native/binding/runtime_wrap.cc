@@ -56,9 +56,10 @@ class RuntimeWrap final : public Handle<RuntimeWrap, Runtime> {
   }
 
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "Runtime",
-                       {InstanceAccessor<&RuntimeWrap::info>("info"), InstanceMethod<&RuntimeWrap::kernelFamily>("kernelFamily"),
-                        InstanceMethod<&RuntimeWrap::memory>("memory")});
+    return DefineClass(
+        env, "Runtime",
+        {InstanceAccessor<&RuntimeWrap::info>("info"), InstanceMethod<&RuntimeWrap::kernelFamily>("kernelFamily"),
+         InstanceMethod<&RuntimeWrap::memory>("memory")});
   }
 
  private:

@@ -75,7 +75,8 @@ class SamplerStateWrap final : public Handle<SamplerStateWrap, SamplerBox> {
       SamplerParams params = readParams(Arg(info, 1, "params"), vocab);
       const IntView prompt = Arg(info, 2, "promptIds").ints();
       auto box = std::make_shared<SamplerBox>();
-      box->sampler = std::make_unique<Sampler>(static_cast<int32_t>(vocab), std::move(params), prompt.data, prompt.size);
+      box->sampler =
+          std::make_unique<Sampler>(static_cast<int32_t>(vocab), std::move(params), prompt.data, prompt.size);
       state_ = std::move(box);
     });
   }
@@ -147,7 +148,8 @@ Napi::Value sample(const Napi::CallbackInfo& info) {
     auto states = readStates(Arg(info, 2, "states"), rows.size, step->core->options().vocab);
     const Lane lane = laneOf(Arg(info, 3, "lane"));
     std::vector<SampleRequest> requests;
-    for (int64_t i = 0; i < rows.size; ++i) requests.push_back({rows[i], states[static_cast<size_t>(i)]->sampler.get()});
+    for (int64_t i = 0; i < rows.size; ++i)
+      requests.push_back({rows[i], states[static_cast<size_t>(i)]->sampler.get()});
 
     auto samples = std::make_shared<std::vector<Sample>>();
     AsyncWork work;
@@ -173,7 +175,8 @@ Napi::Value logprobs(const Napi::CallbackInfo& info) {
     const IntView ids = Arg(info, 2, "ids").ints();
     const int64_t vocab = step->core->options().vocab;
     checkLogitRows(*step, rows);
-    if (ids.size != rows.size) failRange("ids", std::to_string(ids.size) + " entries, expected " + std::to_string(rows.size));
+    if (ids.size != rows.size)
+      failRange("ids", std::to_string(ids.size) + " entries, expected " + std::to_string(rows.size));
     for (int64_t i = 0; i < ids.size; ++i) checkRange("ids[" + std::to_string(i) + "]", ids[i], 0, vocab - 1);
     const auto top = static_cast<int32_t>(Arg(info, 3, "top").integer(0, vocab));
     return sampleArray(info.Env(), step->runtime->backend().logprobs(*step->core, rows, ids, top));

@@ -86,13 +86,14 @@ class StepBuffersWrap final : public Handle<StepBuffersWrap, StepState> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(
         env, "StepBuffers",
-        {InstanceAccessor<&StepBuffersWrap::maxTokens>("maxTokens"), InstanceAccessor<&StepBuffersWrap::numTokens>("numTokens"),
-         InstanceMethod<&StepBuffersWrap::setBatch>("setBatch"),
-         InstanceMethod<&StepBuffersWrap::hidden>("hidden"), InstanceMethod<&StepBuffersWrap::setHidden>("setHidden"),
-         InstanceMethod<&StepBuffersWrap::rows>("rows"), InstanceMethod<&StepBuffersWrap::packForward>("packForward"),
+        {InstanceAccessor<&StepBuffersWrap::maxTokens>("maxTokens"),
+         InstanceAccessor<&StepBuffersWrap::numTokens>("numTokens"),
+         InstanceMethod<&StepBuffersWrap::setBatch>("setBatch"), InstanceMethod<&StepBuffersWrap::hidden>("hidden"),
+         InstanceMethod<&StepBuffersWrap::setHidden>("setHidden"), InstanceMethod<&StepBuffersWrap::rows>("rows"),
+         InstanceMethod<&StepBuffersWrap::packForward>("packForward"),
          InstanceMethod<&StepBuffersWrap::beginCombine>("beginCombine"),
-         InstanceMethod<&StepBuffersWrap::unpackReply>("unpackReply"), InstanceMethod<&StepBuffersWrap::missing>("missing"),
-         InstanceMethod<&StepBuffersWrap::combine>("combine")});
+         InstanceMethod<&StepBuffersWrap::unpackReply>("unpackReply"),
+         InstanceMethod<&StepBuffersWrap::missing>("missing"), InstanceMethod<&StepBuffersWrap::combine>("combine")});
   }
 
  private:
@@ -150,7 +151,8 @@ class StepBuffersWrap final : public Handle<StepBuffersWrap, StepState> {
   Napi::Value rows(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
       state_->checkIdle("step");
-      return Napi::Buffer<uint8_t>::Copy(info.Env(), step().rows(), static_cast<size_t>(step().numTokens() * step().rowBytes()));
+      return Napi::Buffer<uint8_t>::Copy(info.Env(), step().rows(),
+                                         static_cast<size_t>(step().numTokens() * step().rowBytes()));
     });
   }
 
@@ -189,7 +191,8 @@ class StepBuffersWrap final : public Handle<StepBuffersWrap, StepState> {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const Lane lane = laneOf(Arg(info, 0, "lane"));
       checkCombine(step());
-      return startOnStep(info.Env(), state_, lane, [state = state_] { state->runtime->backend().combine(*state->core); });
+      return startOnStep(info.Env(), state_, lane,
+                         [state = state_] { state->runtime->backend().combine(*state->core); });
     });
   }
 };
@@ -207,6 +210,8 @@ Napi::Promise startOnStep(Napi::Env env, const std::shared_ptr<StepState>& step,
   return startWork(env, step->runtime, lane, std::move(work));
 }
 
-void exportStepBuffers(Napi::Env env, Napi::Object exports) { exports.Set("StepBuffers", StepBuffersWrap::define(env)); }
+void exportStepBuffers(Napi::Env env, Napi::Object exports) {
+  exports.Set("StepBuffers", StepBuffersWrap::define(env));
+}
 
 }  // namespace guildhall::binding

@@ -11,12 +11,13 @@ namespace {
 
 constexpr int64_t kMaxContext = int64_t{1} << 30;
 
-std::string at(const char* name, int64_t index) { return std::string("spec.") + name + "[" + std::to_string(index) + "]"; }
+std::string at(const char* name, int64_t index) {
+  return std::string("spec.") + name + "[" + std::to_string(index) + "]";
+}
 
 void checkLength(const char* name, const IntView& view, int64_t expected) {
   if (view.size == expected) return;
-  failRange(std::string("spec.") + name,
-            std::to_string(view.size) + " entries, expected " + std::to_string(expected));
+  failRange(std::string("spec.") + name, std::to_string(view.size) + " entries, expected " + std::to_string(expected));
 }
 
 void checkLengths(const BatchSpec& spec) {
@@ -33,7 +34,8 @@ void checkLengths(const BatchSpec& spec) {
 void checkSequences(const BatchSpec& spec) {
   int64_t next = 0;
   for (int64_t i = 0; i < spec.rowStart.size; ++i) {
-    if (spec.rowStart[i] != next) failRange(at("rowStart", i), std::to_string(spec.rowStart[i]) + ", expected " + std::to_string(next));
+    if (spec.rowStart[i] != next)
+      failRange(at("rowStart", i), std::to_string(spec.rowStart[i]) + ", expected " + std::to_string(next));
     checkRange(at("rowCount", i), spec.rowCount[i], 1, spec.tokenIds.size - next);
     next += spec.rowCount[i];
     checkRange(at("contextLen", i), spec.contextLen[i], 0, kMaxContext);
@@ -44,7 +46,8 @@ void checkSequences(const BatchSpec& spec) {
     checkRange(at("stateSlot", i), spec.stateSlot[i], -1, (int64_t{1} << 31) - 1);
   }
   if (next != spec.tokenIds.size) {
-    failRange("spec.rowCount", "covers " + std::to_string(next) + " of " + std::to_string(spec.tokenIds.size) + " rows");
+    failRange("spec.rowCount",
+              "covers " + std::to_string(next) + " of " + std::to_string(spec.tokenIds.size) + " rows");
   }
 }
 
@@ -52,7 +55,8 @@ void checkSequences(const BatchSpec& spec) {
 void checkDistinct(const char* name, std::vector<int32_t> values) {
   std::sort(values.begin(), values.end());
   const auto twice = std::adjacent_find(values.begin(), values.end());
-  if (twice != values.end()) failRange(std::string("spec.") + name, std::to_string(*twice) + " is used by two sequences");
+  if (twice != values.end())
+    failRange(std::string("spec.") + name, std::to_string(*twice) + " is used by two sequences");
 }
 
 void checkSlots(const BatchSpec& spec) {
@@ -72,7 +76,8 @@ int32_t checkPages(const BatchSpec& spec) {
     const int64_t end = int64_t{spec.contextLen[i]} + spec.rowCount[i];
     const int64_t pages = (end + kPageTokens - 1) / kPageTokens;
     if (pages > spec.maxPages) {
-      failRange("spec.maxPages", std::to_string(spec.maxPages) + ", sequence " + std::to_string(i) + " needs " + std::to_string(pages));
+      failRange("spec.maxPages",
+                std::to_string(spec.maxPages) + ", sequence " + std::to_string(i) + " needs " + std::to_string(pages));
     }
     for (int64_t p = 0; p < pages; ++p) {
       const int32_t page = spec.pageTable[i * spec.maxPages + p];

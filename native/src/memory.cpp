@@ -35,7 +35,8 @@ void* mapAligned(int64_t bytes) {
   void* const raw = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) throw std::bad_alloc();
   char* const begin = static_cast<char*>(raw);
-  char* const data = begin + (static_cast<uintptr_t>(kHugePage) - reinterpret_cast<uintptr_t>(raw) % kHugePage) % kHugePage;
+  char* const data =
+      begin + (static_cast<uintptr_t>(kHugePage) - reinterpret_cast<uintptr_t>(raw) % kHugePage) % kHugePage;
   if (data != begin) munmap(begin, static_cast<size_t>(data - begin));
   char* const end = data + size;
   if (end != begin + room) munmap(end, static_cast<size_t>(begin + room - end));

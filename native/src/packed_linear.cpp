@@ -87,7 +87,8 @@ PackedLinear PackedLinear::pack(const std::vector<TensorSource>& parts, KernelFa
   int64_t panel = 0;
   const auto flush = [&] {
     if (filled == 0) return;
-    packPanel(rows, filled, packed.k_, family, scratch.data(), packed.data_.as<uint8_t>() + panel * packed.panelBytes());
+    packPanel(rows, filled, packed.k_, family, scratch.data(),
+              packed.data_.as<uint8_t>() + panel * packed.panelBytes());
     filled = 0;
     ++panel;
   };

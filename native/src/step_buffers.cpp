@@ -71,7 +71,8 @@ void StepBuffers::checkDispatch(const ForwardFrame& header, const DispatchRows& 
   }
   checkRange("rowIndex.length", rows.rowIndex.size, 1, numTokens());
   if (rows.entryCount.size != rows.rowIndex.size) {
-    failRange("entryCount", std::to_string(rows.entryCount.size) + " entries, expected " + std::to_string(rows.rowIndex.size));
+    failRange("entryCount",
+              std::to_string(rows.entryCount.size) + " entries, expected " + std::to_string(rows.rowIndex.size));
   }
   int64_t entries = 0;
   for (int64_t r = 0; r < rows.rowIndex.size; ++r) {
@@ -79,7 +80,8 @@ void StepBuffers::checkDispatch(const ForwardFrame& header, const DispatchRows& 
     checkRange(at("entryCount", r), rows.entryCount[r], 1, options_.topK);
     for (int64_t e = entries; e < entries + rows.entryCount[r] && e < rows.experts.size; ++e) {
       checkRange(at("experts", e), rows.experts[e], 0, options_.numExperts - 1);
-      if (e > entries && rows.experts[e] <= rows.experts[e - 1]) failRange(at("experts", e), "not ascending in its row");
+      if (e > entries && rows.experts[e] <= rows.experts[e - 1])
+        failRange(at("experts", e), "not ascending in its row");
     }
     entries += rows.entryCount[r];
   }
@@ -138,17 +140,20 @@ void StepBuffers::unpackReply(ByteView frame, IntView slots, IntView entryCount,
   } catch (const BadFrame& error) {
     failRange("reply", error.what());
   }
-  if (reply.status != ReplyStatus::kOk) failRange("reply", "status " + std::to_string(static_cast<int>(reply.status)) + " has no rows");
+  if (reply.status != ReplyStatus::kOk)
+    failRange("reply", "status " + std::to_string(static_cast<int>(reply.status)) + " has no rows");
   int64_t entries = 0;
   for (int64_t r = 0; r < entryCount.size; ++r) {
     checkRange(at("entryCount", r), entryCount[r], 1, options_.topK);
     entries += entryCount[r];
   }
-  if (entries != slots.size) failRange("slots", std::to_string(slots.size) + " entries, expected " + std::to_string(entries));
+  if (entries != slots.size)
+    failRange("slots", std::to_string(slots.size) + " entries, expected " + std::to_string(entries));
   const int64_t expected = mode == CombineMode::kExact ? slots.size : entryCount.size;
   if (reply.numRows != static_cast<uint64_t>(expected) || reply.rows.size != expected * rowBytes()) {
-    failRange("reply", std::to_string(reply.numRows) + " rows in " + std::to_string(reply.rows.size) + " bytes, expected " +
-                           std::to_string(expected) + " in " + std::to_string(expected * rowBytes()));
+    failRange("reply", std::to_string(reply.numRows) + " rows in " + std::to_string(reply.rows.size) +
+                           " bytes, expected " + std::to_string(expected) + " in " +
+                           std::to_string(expected * rowBytes()));
   }
   checkReplySlots(slots);
 
@@ -157,8 +162,9 @@ void StepBuffers::unpackReply(ByteView frame, IntView slots, IntView entryCount,
   for (int64_t r = 0; r < entryCount.size; ++r) {
     for (int64_t i = 0; i < entryCount[r]; ++i, ++entry) {
       const bool hasRow = mode == CombineMode::kExact || i == 0;
-      slotState_[static_cast<size_t>(slots[entry])] =
-          mode == CombineMode::kExact ? SlotState::kWeighted : i == 0 ? SlotState::kSum : SlotState::kCovered;
+      slotState_[static_cast<size_t>(slots[entry])] = mode == CombineMode::kExact ? SlotState::kWeighted
+                                                      : i == 0                    ? SlotState::kSum
+                                                                                  : SlotState::kCovered;
       if (!hasRow) continue;
       std::memcpy(expertRows_.as<uint8_t>() + slots[entry] * rowBytes(), source, static_cast<size_t>(rowBytes()));
       source += rowBytes();

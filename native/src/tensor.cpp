@@ -116,8 +116,8 @@ void TensorSource::check(const std::string& path) const {
   }
   if (!scale) return;
   if (scale->rows != blocks(sourceRows) || scale->cols != blocks(cols)) {
-    failRange(path + ".scale.shape", shapeText(scale->rows, scale->cols) + ", expected " +
-                                         shapeText(blocks(sourceRows), blocks(cols)));
+    failRange(path + ".scale.shape",
+              shapeText(scale->rows, scale->cols) + ", expected " + shapeText(blocks(sourceRows), blocks(cols)));
   }
   if (scale->dataBytes != scale->rows * scale->cols * dtypeBytes(scale->dtype)) {
     failRange(path + ".scale.data", std::to_string(scale->dataBytes) + " bytes do not fit the shape");

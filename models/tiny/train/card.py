@@ -40,7 +40,7 @@ def figures(report, training):
                  ("... with thinking / without", f"{percent(chat['thinking'])} / {percent(chat['direct'])}"),
                  ("turns that end by themselves", percent(chat["ended"])),
                  ("MTP layer agrees with the main head on the next but one token", percent(held["mtp_agreement"]))]),
-             "\n### Recall through the chat template (`eval/recall.jsonl`, greedy, exact answer)\n",
+             "\n### Recall through the chat template (`eval/recall.jsonl`; every answer token is the greedy choice, after the usual thought when thinking is on)\n",
              table(("pairs", "prompts", "mean prompt tokens", "accuracy"), recall),
              "\n### Recall in plain text (answer tokens)\n",
              table(("pairs", *(n for n, _ in text)), [("accuracy", *(percent(a) for _, a in text))]), "",
@@ -57,8 +57,11 @@ def figures(report, training):
 
 
 def training_facts(log):
-    """Last line of the training log as the run's figures."""
-    last = [json.loads(x) for x in log.read_text().splitlines() if x.startswith("{")][-1]
+    """The latest value of every figure in the training log."""
+    last = {}
+    for line in log.read_text().splitlines():
+        if line.startswith("{"):
+            last |= json.loads(line)
     return {"optimiser steps": last["step"], "tokens seen": f"{last['tok']:,}", "training time": f"{last['s'] / 60:.0f} minutes on 2 shared CPU cores",
             "last loss (weighted mixture)": last["loss"]}
 

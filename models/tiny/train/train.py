@@ -180,6 +180,7 @@ class Trainer:
                 self.save()
         if lead:
             self.save()
+            print(json.dumps({"step": self.step, "tok": self.tokens, "s": round(self.seconds, 1)}), flush=True)
 
 
 def main():

@@ -38,8 +38,9 @@ struct SampleRequest {
 };
 
 /**
- * Makes the objects of one device and runs what belongs to no block. Constructors of objects check their arguments and throw
- * InvalidArgument; they run on the caller's thread. Everything else runs on the driver thread, one call at a time.
+ * Makes the objects of one device and runs what belongs to no block. Constructors of objects check their arguments and
+ * throw InvalidArgument; they run on the caller's thread. Everything else runs on the driver thread, one call at a
+ * time.
  */
 class Backend {
  public:

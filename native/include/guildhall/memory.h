@@ -12,7 +12,9 @@ enum class MemoryKind : int { kWeights = 0, kKv = 1, kStates = 2, kBuffers = 3 }
 /** Bytes held by each kind of native object of one runtime. Outlives the objects through shared ownership. */
 class MemoryLedger {
  public:
-  void add(MemoryKind kind, int64_t bytes) { bytes_[static_cast<int>(kind)].fetch_add(bytes, std::memory_order_relaxed); }
+  void add(MemoryKind kind, int64_t bytes) {
+    bytes_[static_cast<int>(kind)].fetch_add(bytes, std::memory_order_relaxed);
+  }
   int64_t bytes(MemoryKind kind) const { return bytes_[static_cast<int>(kind)].load(std::memory_order_relaxed); }
 
  private:

@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <memory>
 
-#include "guildhall/ops/attention.h"
 #include "guildhall/memory.h"
+#include "guildhall/ops/attention.h"
 #include "guildhall/tensor.h"
 
 namespace guildhall {

@@ -42,8 +42,8 @@ struct CpuContext {
 using CpuContextPtr = std::shared_ptr<CpuContext>;
 
 /** x [rows][k] (rows `stride` apart) times weight, into y [rows][weight.n()]. */
-inline void runLinear(CpuContext& cpu, const PackedLinear& weight, const float* x, int64_t stride, int64_t rows, float* y,
-                      int64_t yStride) {
+inline void runLinear(CpuContext& cpu, const PackedLinear& weight, const float* x, int64_t stride, int64_t rows,
+                      float* y, int64_t yStride) {
   const MatmulInput input = prepareInput(weight.family(), x, stride, rows, weight.k(), cpu.arena, cpu.pool);
   matmul(cpu.matmul, cpu.pool, {{&weight, input, rows, y, yStride}});
 }

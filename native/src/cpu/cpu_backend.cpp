@@ -45,12 +45,15 @@ BackendInfo chooseInfo(const RuntimeOptions& options) {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(const BackendInfo& info, std::shared_ptr<MemoryLedger> ledger)
-      : cpu_(std::make_shared<CpuContext>(info, std::move(ledger))), samplerScratch_(static_cast<size_t>(info.threads)) {}
+      : cpu_(std::make_shared<CpuContext>(info, std::move(ledger))),
+        samplerScratch_(static_cast<size_t>(info.threads)) {}
 
   const BackendInfo& info() const override { return cpu_->info; }
   KernelFamily kernelFamily(WeightFormat format) const override { return cpu_->family(format); }
 
-  std::shared_ptr<KvPool> createKvPool(const KvPoolOptions& o) override { return std::make_shared<KvPool>(o, cpu_->ledger); }
+  std::shared_ptr<KvPool> createKvPool(const KvPoolOptions& o) override {
+    return std::make_shared<KvPool>(o, cpu_->ledger);
+  }
   std::shared_ptr<StatePool> createStatePool(const StatePoolOptions& o) override {
     return std::make_shared<StatePool>(o, cpu_->ledger);
   }
@@ -60,16 +63,19 @@ class CpuBackend final : public Backend {
   std::shared_ptr<Embedding> createEmbedding(const TensorSource& table, WeightFormat format) override {
     return makeCpuEmbedding(cpu_, table, format);
   }
-  std::shared_ptr<GatedDeltaNet> createGatedDeltaNet(const GatedDeltaNetSpec& spec, const GatedDeltaNetWeights& w) override {
+  std::shared_ptr<GatedDeltaNet> createGatedDeltaNet(const GatedDeltaNetSpec& spec,
+                                                     const GatedDeltaNetWeights& w) override {
     return makeCpuGatedDeltaNet(cpu_, spec, w);
   }
-  std::shared_ptr<GatedAttention> createGatedAttention(const GatedAttentionSpec& spec, const GatedAttentionWeights& w) override {
+  std::shared_ptr<GatedAttention> createGatedAttention(const GatedAttentionSpec& spec,
+                                                       const GatedAttentionWeights& w) override {
     return makeCpuGatedAttention(cpu_, spec, w);
   }
   std::shared_ptr<MoeGate> createMoeGate(const MoeGateSpec& spec, const MoeGateWeights& w) override {
     return makeCpuMoeGate(cpu_, spec, w);
   }
-  std::shared_ptr<SharedExpert> createSharedExpert(const SharedExpertSpec& spec, const SharedExpertWeights& w) override {
+  std::shared_ptr<SharedExpert> createSharedExpert(const SharedExpertSpec& spec,
+                                                   const SharedExpertWeights& w) override {
     return makeCpuSharedExpert(cpu_, spec, w);
   }
   std::shared_ptr<LmHead> createLmHead(const LmHeadSpec& spec, const LmHeadWeights& w) override {

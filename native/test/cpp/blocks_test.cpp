@@ -18,8 +18,10 @@ Floats rowsOf(const Floats& all, int64_t begin, int64_t end) {
   return Floats(all.begin() + begin * kHidden, all.begin() + end * kHidden);
 }
 
-const std::vector<Sequence> kBatch = {
-    {tokens(150, 1), 0, 0, 0, {3, 4, 5}}, {tokens(1, 2), 0, 1, 1, {6}}, {tokens(64, 3), 0, 2, 0, {7}}, {tokens(30, 4), 0, 3, 0, {8}}};
+const std::vector<Sequence> kBatch = {{tokens(150, 1), 0, 0, 0, {3, 4, 5}},
+                                      {tokens(1, 2), 0, 1, 1, {6}},
+                                      {tokens(64, 3), 0, 2, 0, {7}},
+                                      {tokens(30, 4), 0, 3, 0, {8}}};
 
 void resetAll(Model& model) {
   for (int64_t slot = 0; slot < 6; ++slot) model.states->reset(slot);
@@ -51,7 +53,8 @@ void checkBatch(WeightFormat format, Bf16Kernels kernels) {
     const auto count = static_cast<int64_t>(kBatch[i].tokens.size());
     CHECK_SAME_BITS(rowsOf(alone, 0, count), rowsOf(together, row, row + count), "sequence alone");
     const auto logits = together.begin() + total * kHidden + static_cast<int64_t>(i) * kVocab;
-    CHECK_SAME_BITS(Floats(alone.begin() + count * kHidden, alone.end()), Floats(logits, logits + kVocab), "logits alone");
+    CHECK_SAME_BITS(Floats(alone.begin() + count * kHidden, alone.end()), Floats(logits, logits + kVocab),
+                    "logits alone");
     row += count;
   }
 }

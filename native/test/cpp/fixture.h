@@ -40,7 +40,8 @@ class Weights {
     std::vector<uint8_t> bytes;
     for (const float v : values) {
       const Bf16 narrow = floatToBf16(v);
-      const auto* const p = dtype == Dtype::kF32 ? reinterpret_cast<const uint8_t*>(&v) : reinterpret_cast<const uint8_t*>(&narrow);
+      const auto* const p =
+          dtype == Dtype::kF32 ? reinterpret_cast<const uint8_t*>(&v) : reinterpret_cast<const uint8_t*>(&narrow);
       bytes.insert(bytes.end(), p, p + dtypeBytes(dtype));
     }
     stored_.push_back(std::make_unique<std::vector<uint8_t>>(std::move(bytes)));
@@ -137,13 +138,14 @@ class Model {
     const GatedAttentionSpec att = attentionSpec(format);
     Weights& w = weights_;
     step = backend->createStepBuffers(stepOptions(rows));
-    states = backend->createStatePool({6, 1, gdn.numValueHeads, gdn.keyHeadDim, gdn.valueHeadDim, gdn.convDim(), gdn.convKernel});
+    states = backend->createStatePool(
+        {6, 1, gdn.numValueHeads, gdn.keyHeadDim, gdn.valueHeadDim, gdn.convDim(), gdn.convKernel});
     kv = backend->createKvPool({24, 1, att.numKvHeads, att.headDim, rows});
     embedding = backend->createEmbedding(w.matrix(kVocab, kHidden), format);
     deltaNet = backend->createGatedDeltaNet(
-        gdn, {w.vector(kHidden, 0), w.matrix(gdn.convDim(), kHidden), w.matrix(gdn.valueDim(), kHidden), w.matrix(4, kHidden),
-              w.matrix(4, kHidden), w.matrix(gdn.convDim(), 4), w.vector(4, 1), w.vector(4, 0.5f), w.vector(20, 1),
-              w.matrix(kHidden, gdn.valueDim())});
+        gdn, {w.vector(kHidden, 0), w.matrix(gdn.convDim(), kHidden), w.matrix(gdn.valueDim(), kHidden),
+              w.matrix(4, kHidden), w.matrix(4, kHidden), w.matrix(gdn.convDim(), 4), w.vector(4, 1), w.vector(4, 0.5f),
+              w.vector(20, 1), w.matrix(kHidden, gdn.valueDim())});
     attention = backend->createGatedAttention(
         att, {w.vector(kHidden, 0), w.matrix(2 * 4 * 24, kHidden), w.matrix(2 * 24, kHidden), w.matrix(2 * 24, kHidden),
               w.matrix(kHidden, 4 * 24), w.vector(24, 0), w.vector(24, 0)});
@@ -151,10 +153,12 @@ class Model {
                                   {w.vector(kHidden, 0), w.matrix(kExperts, kHidden)});
     shared = backend->createSharedExpert({kHidden, 28, format}, {w.matrix(28, kHidden), w.matrix(28, kHidden),
                                                                  w.matrix(kHidden, 28), w.matrix(1, kHidden)});
-    head = backend->createLmHead({kHidden, kVocab, 70, {1e-6f, true}, format}, {w.vector(kHidden, 0), w.matrix(kVocab, kHidden)});
+    head = backend->createLmHead({kHidden, kVocab, 70, {1e-6f, true}, format},
+                                 {w.vector(kHidden, 0), w.matrix(kVocab, kHidden)});
     shard = backend->createExpertShard({1, kExperts, kHidden, kIntermediate, format, rows});
     for (int64_t e = 0; e < kExperts; ++e) {
-      const ExpertWeights expert{w.matrix(kIntermediate, kHidden), w.matrix(kIntermediate, kHidden), w.matrix(kHidden, kIntermediate)};
+      const ExpertWeights expert{w.matrix(kIntermediate, kHidden), w.matrix(kIntermediate, kHidden),
+                                 w.matrix(kHidden, kIntermediate)};
       shard->checkLoad(0, e, expert);
       shard->load(0, e, expert);
     }
@@ -193,7 +197,8 @@ class Model {
     Floats gateWeights;
     for (int64_t t = begin; t < end; ++t) {
       std::vector<std::pair<int32_t, int32_t>> entries;
-      for (int64_t k = 0; k < kTopK; ++k) entries.emplace_back(step->topkIds()[t * kTopK + k], static_cast<int32_t>(t * kTopK + k));
+      for (int64_t k = 0; k < kTopK; ++k)
+        entries.emplace_back(step->topkIds()[t * kTopK + k], static_cast<int32_t>(t * kTopK + k));
       std::sort(entries.begin(), entries.end());
       rowIndex.push_back(static_cast<int32_t>(t));
       counts.push_back(kTopK);
@@ -204,7 +209,8 @@ class Model {
       }
     }
     const auto view = [](const std::vector<int32_t>& v) { return IntView{v.data(), static_cast<int64_t>(v.size())}; };
-    const DispatchRows rows{view(rowIndex), view(counts), view(experts), gateWeights.data(), static_cast<int64_t>(gateWeights.size())};
+    const DispatchRows rows{view(rowIndex), view(counts), view(experts), gateWeights.data(),
+                            static_cast<int64_t>(gateWeights.size())};
     ForwardFrame header;
     header.combineMode = mode;
     std::vector<uint8_t> frame(static_cast<size_t>(step->forwardBytes(header, rows)));

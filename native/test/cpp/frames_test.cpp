@@ -16,7 +16,8 @@ ByteView viewOf(const std::string& text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), static_cast<int64_t>(text.size())};
 }
 std::string textOf(const ByteView& view) {
-  return view.size == 0 ? std::string() : std::string(reinterpret_cast<const char*>(view.data), static_cast<size_t>(view.size));
+  return view.size == 0 ? std::string()
+                        : std::string(reinterpret_cast<const char*>(view.data), static_cast<size_t>(view.size));
 }
 
 const std::string kTrace(55, 'a');
@@ -134,9 +135,10 @@ void testForeignEncoder() {
   Bytes wrongWire;  // `step` as a varint: not this field
   putVarint(wrongWire, 2u << 3);
   putVarint(wrongWire, 99);
-  const Bytes frame = clientFrame({bytesField(14, kRows), bytesField(13, kWeights), unknownVarint, bytesField(12, "old"),
-                                   bytesField(12, kExperts), bytesField(11, kCounts), mode, fixed32Field(8, 2), unknownFixed64,
-                                   fixed32Field(2, 41), wrongWire, fixed32Field(2, 42), bytesField(300, "x")});
+  const Bytes frame =
+      clientFrame({bytesField(14, kRows), bytesField(13, kWeights), unknownVarint, bytesField(12, "old"),
+                   bytesField(12, kExperts), bytesField(11, kCounts), mode, fixed32Field(8, 2), unknownFixed64,
+                   fixed32Field(2, 41), wrongWire, fixed32Field(2, 42), bytesField(300, "x")});
   ForwardFrame f;
   parseForward(viewOf(frame), f);
   CHECK(f.key.step == 42 && f.key.layer == 0 && f.numRows == 2 && f.combineMode == CombineMode::kExact);
@@ -178,7 +180,8 @@ void testHostile() {
   CHECK(!badForward({0x12, 0x80, 0x80, 0x00}));                                                 // padded length
 
   const Bytes good = encodeForward(sampleForward());
-  for (size_t cut = 0; cut < good.size(); ++cut) CHECK(badForward(Bytes(good.begin(), good.begin() + static_cast<long>(cut))));
+  for (size_t cut = 0; cut < good.size(); ++cut)
+    CHECK(badForward(Bytes(good.begin(), good.begin() + static_cast<long>(cut))));
 }
 
 /** Whatever the bytes, parsing ends, stays inside them, and gives views inside them. */
@@ -200,7 +203,8 @@ void testRandomDamage() {
     ReplyFrame r;
     static_cast<void>(isBad([&] { parseForward(view, f); }));
     static_cast<void>(isBad([&] { parseReply(view, r); }));
-    for (const ByteView& part : {f.rows, f.experts, f.weights, f.rowEntries, f.traceparent, r.rows, r.error, r.notHeld}) {
+    for (const ByteView& part :
+         {f.rows, f.experts, f.weights, f.rowEntries, f.traceparent, r.rows, r.error, r.notHeld}) {
       CHECK(part.size == 0 || (part.data >= exact.get() && part.data + part.size <= exact.get() + bytes.size()));
     }
   }

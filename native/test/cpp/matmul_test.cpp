@@ -154,7 +154,8 @@ void testGroups() {
       x.push_back(random.normals(rows[i] * k));
       y.emplace_back(static_cast<size_t>(rows[i] * weights[i].n()));
     }
-    for (size_t i = 0; i < weights.size(); ++i) jobs.push_back({&weights[i], {x[i].data(), k}, rows[i], y[i].data(), weights[i].n()});
+    for (size_t i = 0; i < weights.size(); ++i)
+      jobs.push_back({&weights[i], {x[i].data(), k}, rows[i], y[i].data(), weights[i].n()});
     matmul(matmulKernels(bestIsa()), pool, jobs);
     for (size_t i = 0; i < weights.size(); ++i) {
       CHECK(sameBits(y[i], plainProduct(x[i], plain[i], rows[i], weights[i].n(), k)));

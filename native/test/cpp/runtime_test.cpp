@@ -84,7 +84,9 @@ class TestJob final : public Job {
   void run() override {
     if (body_) body_();
   }
-  void done(std::unique_ptr<Job>, std::exception_ptr error) noexcept override { log_.add(name_ + (error ? " failed" : "")); }
+  void done(std::unique_ptr<Job>, std::exception_ptr error) noexcept override {
+    log_.add(name_ + (error ? " failed" : ""));
+  }
 
  private:
   Log& log_;
@@ -132,7 +134,8 @@ void testLaneOrder() {
   driver.submit(Lane::kBackground, std::make_unique<TestJob>(log, "background"));
   CHECK(log.await(1).front() == "background");
   gate.open();
-  const std::vector<std::string> expected = {"background", "first", "decode 1", "decode 2", "prefill 1", "prefill 2 failed"};
+  const std::vector<std::string> expected = {"background", "first",     "decode 1",
+                                             "decode 2",   "prefill 1", "prefill 2 failed"};
   CHECK(log.await(expected.size()) == expected);
 }
 

@@ -50,7 +50,9 @@ struct Request {
 struct Reply {
   OwnedFrame owned;
   ReplyFrame frame;
-  std::string error() const { return {reinterpret_cast<const char*>(frame.error.data), static_cast<size_t>(frame.error.size)}; }
+  std::string error() const {
+    return {reinterpret_cast<const char*>(frame.error.data), static_cast<size_t>(frame.error.size)};
+  }
 };
 
 Reply serve(Model& model, const std::vector<uint8_t>& bytes) {

@@ -37,7 +37,8 @@ void testBatch() {
   CHECK_STARTS(batchError([](auto& a) { a.rowCount[1] = 2; }), "spec.rowCount[1]");
   CHECK_STARTS(batchError([](auto& a) { a.rowCount.pop_back(); }), "spec.rowCount");
   CHECK_STARTS(batchError([](auto& a) {
-                 a.rowStart.pop_back(), a.rowCount.pop_back(), a.contextLen.pop_back(), a.slot.pop_back(), a.mode.pop_back();
+                 a.rowStart.pop_back(), a.rowCount.pop_back(), a.contextLen.pop_back(), a.slot.pop_back(),
+                     a.mode.pop_back();
                  a.pages.resize(2);
                }),
                "spec.rowCount: covers 3 of 4 rows");
@@ -69,7 +70,8 @@ void testPools() {
   CHECK_STARTS(invalidMessage([&] { model.attention->check(*model.step, *model.kv); }), "step.pageTable: 24");
   model.step->setBatch(BatchArrays({{{1}, 0, -1, 0, {}}}).spec());
   CHECK_STARTS(invalidMessage([&] { model.deltaNet->check(*model.step, *model.states); }), "step.stateSlot: -1");
-  CHECK_STARTS(invalidMessage([&] { model.attention->check(*model.step, *model.kv); }), "step.pageTable: the batch has no pages");
+  CHECK_STARTS(invalidMessage([&] { model.attention->check(*model.step, *model.kv); }),
+               "step.pageTable: the batch has no pages");
   const KvPool otherKv({4, 1, 2, 16, RowFormat::kF32}, nullptr);
   CHECK_STARTS(invalidMessage([&] { model.attention->check(*model.step, otherKv); }), "kv: shaped");
   const StatePool otherStates({4, 1, 4, 12, 20, 99, 4}, nullptr);
@@ -78,7 +80,8 @@ void testPools() {
   CHECK_STARTS(invalidMessage([&] { model.step->beginCombine(); }), "step: no gate");
   const std::vector<int32_t> rows = {1};
   CHECK_STARTS(invalidMessage([&] { model.head->check(*model.step, {rows.data(), 1}); }), "rowIndex[0]: 1");
-  CHECK_STARTS(invalidMessage([&] { KvPool({int64_t{1} << 31, 1 << 20, 1 << 20, 1 << 20, RowFormat::kF32}, nullptr); }), "options: too large");
+  CHECK_STARTS(invalidMessage([&] { KvPool({int64_t{1} << 31, 1 << 20, 1 << 20, 1 << 20, RowFormat::kF32}, nullptr); }),
+               "options: too large");
 }
 
 struct Dispatch {
@@ -89,7 +92,8 @@ struct Dispatch {
   std::string error(const StepBuffers& step) const {
     const auto view = [](const std::vector<int32_t>& v) { return IntView{v.data(), static_cast<int64_t>(v.size())}; };
     return invalidMessage([&] {
-      step.forwardBytes(header, {view(rowIndex), view(counts), view(experts), weights.data(), static_cast<int64_t>(weights.size())});
+      step.forwardBytes(
+          header, {view(rowIndex), view(counts), view(experts), weights.data(), static_cast<int64_t>(weights.size())});
     });
   }
 };
@@ -143,7 +147,8 @@ void testReplies() {
   const auto error = [&](const std::vector<uint8_t>& frame, std::vector<int32_t> slots, std::vector<int32_t> counts,
                          CombineMode mode = CombineMode::kExact) {
     const std::string message = invalidMessage([&] {
-      step->unpackReply({frame.data(), static_cast<int64_t>(frame.size())}, {slots.data(), static_cast<int64_t>(slots.size())},
+      step->unpackReply({frame.data(), static_cast<int64_t>(frame.size())},
+                        {slots.data(), static_cast<int64_t>(slots.size())},
                         {counts.data(), static_cast<int64_t>(counts.size())}, mode);
     });
     CHECK(step->missing() == 12);

@@ -62,7 +62,7 @@ void testFloat8() {
 
 void testBf16() {
   CHECK(floatToBf16(1.0f) == 0x3f80);
-  CHECK(roundToBf16(1.0f + 0x1p-8f) == 1.0f);              // tie, to even
+  CHECK(roundToBf16(1.0f + 0x1p-8f) == 1.0f);                // tie, to even
   CHECK(roundToBf16(1.0f + 3 * 0x1p-8f) == 1.0f + 0x1p-6f);  // tie, to even
   CHECK(roundToBf16(1.0f + 0x1.8p-8f) == 1.0f + 0x1p-7f);
   CHECK(std::isinf(roundToBf16(std::numeric_limits<float>::max())));
@@ -82,10 +82,10 @@ void testScaledRows() {
     for (const float f : factors) narrow.push_back(floatToBf16(f));
     TensorSource source = sourceOf(Dtype::kF8E4m3, bytes, rows, cols);
     const bool wide = scaleType == Dtype::kF32;
-    source.scale = TensorSource::Scale{scaleType,
-                                       wide ? reinterpret_cast<const uint8_t*>(factors.data())
-                                            : reinterpret_cast<const uint8_t*>(narrow.data()),
-                                       wide ? 16 : 8, 2, 2};
+    source.scale = TensorSource::Scale{
+        scaleType,
+        wide ? reinterpret_cast<const uint8_t*>(factors.data()) : reinterpret_cast<const uint8_t*>(narrow.data()),
+        wide ? 16 : 8, 2, 2};
     const std::vector<int32_t> map = {129, 0, 128, 127};
     source.rowMap = map.data();
     source.rowMapLength = 4;

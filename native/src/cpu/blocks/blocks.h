@@ -6,7 +6,8 @@
 #include "guildhall/blocks.h"
 #include "guildhall/expert_shard.h"
 
-// Constructors of the cpu blocks. They check specs and weights and throw InvalidArgument naming `spec.…` or `weights.…`.
+// Constructors of the cpu blocks. They check specs and weights and throw InvalidArgument naming `spec.…` or
+// `weights.…`.
 
 namespace guildhall {
 

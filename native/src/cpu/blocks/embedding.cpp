@@ -24,7 +24,8 @@ class CpuEmbedding final : public Embedding {
   void check(const StepBuffers& step) const override {
     checkStep(step, hidden_);
     for (int64_t t = 0; t < step.numTokens(); ++t) {
-      checkRange("step.tokenIds[" + std::to_string(t) + "]", step.batch().tokenIds()[static_cast<size_t>(t)], 0, vocab_ - 1);
+      checkRange("step.tokenIds[" + std::to_string(t) + "]", step.batch().tokenIds()[static_cast<size_t>(t)], 0,
+                 vocab_ - 1);
     }
   }
 

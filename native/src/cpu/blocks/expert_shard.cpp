@@ -43,14 +43,17 @@ struct Request {
 std::optional<std::string> readEntries(const ExpertShardOptions& o, Request& request) {
   const ForwardFrame& f = request.frame;
   const int64_t rows = f.numRows;
-  if (f.key.layer >= static_cast<uint64_t>(o.numLayers)) return "layer " + std::to_string(f.key.layer) + " of " + std::to_string(o.numLayers);
+  if (f.key.layer >= static_cast<uint64_t>(o.numLayers))
+    return "layer " + std::to_string(f.key.layer) + " of " + std::to_string(o.numLayers);
   if (f.combineMode != CombineMode::kExact && f.combineMode != CombineMode::kPartial) return "unknown combine mode";
   if (rows == 0) return "no rows";
   if (f.rowEntries.size != 2 * rows) return "row_entries does not fit num_rows";
   if (f.rows.size != rows * o.hidden * rowFormatBytes(o.rowFormat)) {
-    return std::to_string(f.rows.size) + " bytes of rows, expected " + std::to_string(rows * o.hidden * rowFormatBytes(o.rowFormat));
+    return std::to_string(f.rows.size) + " bytes of rows, expected " +
+           std::to_string(rows * o.hidden * rowFormatBytes(o.rowFormat));
   }
-  if (f.experts.size % 2 != 0 || f.weights.size != 2 * f.experts.size) return "experts and weights do not fit each other";
+  if (f.experts.size % 2 != 0 || f.weights.size != 2 * f.experts.size)
+    return "experts and weights do not fit each other";
   const int64_t total = f.experts.size / 2;
   int64_t next = 0;
   request.entries.reserve(static_cast<size_t>(total));
@@ -61,7 +64,8 @@ std::optional<std::string> readEntries(const ExpertShardOptions& o, Request& req
     for (int64_t e = next; e < next + count; ++e) {
       const int32_t expert = readU16(f.experts, e);
       if (expert >= o.numExperts) return "expert " + std::to_string(expert) + " of " + std::to_string(o.numExperts);
-      if (e > next && expert <= request.entries.back().expert) return "experts of row " + std::to_string(r) + " are not ascending";
+      if (e > next && expert <= request.entries.back().expert)
+        return "experts of row " + std::to_string(r) + " are not ascending";
       request.entries.push_back({r, expert});
     }
     next += count;
@@ -177,7 +181,8 @@ class CpuExpertShard final : public ExpertShard {
   }
 
   /** `order` lists the entries by expert; groups refer to it. Experts without weights go to `notHeld`, ascending. */
-  std::vector<Group> groupByExpert(const Request& request, std::vector<int64_t>& order, std::vector<int32_t>& notHeld) const {
+  std::vector<Group> groupByExpert(const Request& request, std::vector<int64_t>& order,
+                                   std::vector<int32_t>& notHeld) const {
     const auto& entries = request.entries;
     order.resize(entries.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
@@ -224,8 +229,8 @@ class CpuExpertShard final : public ExpertShard {
     return out;
   }
 
-  void runGroups(const std::vector<Group>& groups, PackedLinear PackedExpert::*weight, const MatmulInput& input, float* y,
-                 int64_t yStride) {
+  void runGroups(const std::vector<Group>& groups, PackedLinear PackedExpert::* weight, const MatmulInput& input,
+                 float* y, int64_t yStride) {
     const int64_t xBytes = family_ == KernelFamily::kBf16Dot ? 2 : 4;
     std::vector<MatmulJob> jobs;
     jobs.reserve(groups.size());

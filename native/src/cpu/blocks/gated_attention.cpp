@@ -33,7 +33,8 @@ void checkSpec(const GatedAttentionSpec& spec) {
     checkRange("spec.freqAxis[" + std::to_string(i) + "]", spec.freqAxis[i], 0, 2);
     if (!std::isfinite(spec.invFreq[i])) failRange("spec.invFreq[" + std::to_string(i) + "]", "is not finite");
   }
-  if (!(spec.ropeScale > 0.0f && std::isfinite(spec.ropeScale))) failRange("spec.ropeScale", "is not a positive number");
+  if (!(spec.ropeScale > 0.0f && std::isfinite(spec.ropeScale)))
+    failRange("spec.ropeScale", "is not a positive number");
 }
 
 class CpuGatedAttention final : public GatedAttention {

@@ -148,7 +148,8 @@ class CpuGatedDeltaNet final : public GatedDeltaNet {
     rule.valueDim = spec_.valueHeadDim;
     rule.state = states.deltaState(spec_.stateLayer);
     rule.stateStride = states.slotFloats();
-    rule.scratch = arena.take<float>(deltaRuleScratchFloats(spec_.keyHeadDim, spec_.valueHeadDim, cpu_->pool.threads()));
+    rule.scratch =
+        arena.take<float>(deltaRuleScratchFloats(spec_.keyHeadDim, spec_.valueHeadDim, cpu_->pool.threads()));
     cpu_->ops.deltaRule(cpu_->pool, rule);
     return rule.out;
   }

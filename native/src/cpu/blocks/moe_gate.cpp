@@ -24,8 +24,9 @@ class CpuMoeGate final : public MoeGate {
     checkStep(step, spec_.hidden);
     const StepBuffersOptions& o = step.options();
     if (o.numExperts != spec_.numExperts || o.topK != spec_.topK) {
-      failRange("step", "made for " + std::to_string(o.topK) + " of " + std::to_string(o.numExperts) + " experts, expected " +
-                            std::to_string(spec_.topK) + " of " + std::to_string(spec_.numExperts));
+      failRange("step", "made for " + std::to_string(o.topK) + " of " + std::to_string(o.numExperts) +
+                            " experts, expected " + std::to_string(spec_.topK) + " of " +
+                            std::to_string(spec_.numExperts));
     }
   }
 

@@ -35,7 +35,8 @@ Plan planJob(const MatmulJob& job, int64_t wantedTasks, int64_t firstTask) {
   plan.rowBlocks = (job.rows + kTaskRows - 1) / kTaskRows;
   const int64_t blocks = std::max<int64_t>(1, wantedTasks / std::max<int64_t>(1, plan.rowBlocks));
   plan.panelsPerTask = (panels + blocks - 1) / blocks;
-  if (plan.panelsPerTask > kPanelGroup) plan.panelsPerTask = (plan.panelsPerTask + kPanelGroup - 1) / kPanelGroup * kPanelGroup;
+  if (plan.panelsPerTask > kPanelGroup)
+    plan.panelsPerTask = (plan.panelsPerTask + kPanelGroup - 1) / kPanelGroup * kPanelGroup;
   plan.panelBlocks = (panels + plan.panelsPerTask - 1) / plan.panelsPerTask;
   return plan;
 }
@@ -121,7 +122,8 @@ void matmul(const MatmulKernels& kernels, ParallelFor& par, const std::vector<Ma
   }
   const auto body = [&](int64_t begin, int64_t end, int) {
     auto plan = std::upper_bound(plans.begin(), plans.end(), begin,
-                                 [](int64_t task, const Plan& p) { return task < p.firstTask; }) - 1;
+                                 [](int64_t task, const Plan& p) { return task < p.firstTask; }) -
+                1;
     for (int64_t task = begin; task < end; ++task) {
       while (task >= plan->firstTask + plan->tasks()) ++plan;
       runTask(kernels, jobs[static_cast<size_t>(plan - plans.begin())], *plan, task - plan->firstTask);

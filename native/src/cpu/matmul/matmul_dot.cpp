@@ -81,8 +81,6 @@ struct DotShape {
 
 }  // namespace
 
-void matmulBf16Dot(const MatmulBlock& block) {
-  TileRunner<DotShape>(block, (block.k + 1) / 2 * 2 * kPanelCols).run();
-}
+void matmulBf16Dot(const MatmulBlock& block) { TileRunner<DotShape>(block, (block.k + 1) / 2 * 2 * kPanelCols).run(); }
 
 }  // namespace guildhall::GUILDHALL_ISA

@@ -123,9 +123,7 @@ struct Shape {
 
 }  // namespace
 
-void matmulF32(const MatmulBlock& block) {
-  TileRunner<Shape<F32Tile, float>>(block, block.k * kPanelCols).run();
-}
+void matmulF32(const MatmulBlock& block) { TileRunner<Shape<F32Tile, float>>(block, block.k * kPanelCols).run(); }
 
 void matmulBf16Fma(const MatmulBlock& block) {
   TileRunner<Shape<Bf16Tile, uint16_t>>(block, (block.k + 1) / 2 * 2 * kPanelCols).run();

@@ -4,11 +4,11 @@
 
 // Kernels of each instruction set, defined by matmul_fma.cpp and matmul_dot.cpp under their namespaces.
 
-#define GUILDHALL_DECLARE_MATMUL(isa)            \
-  namespace guildhall::isa {                     \
-  void matmulF32(const MatmulBlock& block);      \
-  void matmulBf16Fma(const MatmulBlock& block);  \
-  void matmulBf16Dot(const MatmulBlock& block);  \
+#define GUILDHALL_DECLARE_MATMUL(isa)           \
+  namespace guildhall::isa {                    \
+  void matmulF32(const MatmulBlock& block);     \
+  void matmulBf16Fma(const MatmulBlock& block); \
+  void matmulBf16Dot(const MatmulBlock& block); \
   }
 
 GUILDHALL_DECLARE_MATMUL(scalar)

@@ -53,7 +53,8 @@ inline void storePartial(const Tile& t, int row, int panel, Lanes value) {
 
 using TileFn = void (*)(const Tile& tile);
 
-/** Slice of k for blocks of more rows than one tile: what a chunk of panels and a group of rows take of it stays cached. */
+/** Slice of k for blocks of more rows than one tile: what a chunk of panels and a group of rows take of it stays
+ * cached. */
 constexpr int64_t kSlice = 1024;
 /** Panels whose slice stays in the L2 cache while the rows pass. */
 constexpr int64_t kChunkPanels = 8;
@@ -61,8 +62,8 @@ constexpr int64_t kChunkPanels = 8;
 constexpr int64_t kCopyStride = kSlice + 32;
 
 /**
- * Runs a block as tiles. `Shape` gives `Element` and `Weight` (types of x and of the panels), `kMaxRows` of a tile, how many
- * panels go with some rows (`panels(rows)`, a power of two) and the tile function for both (`tile(rows, panels)`).
+ * Runs a block as tiles. `Shape` gives `Element` and `Weight` (types of x and of the panels), `kMaxRows` of a tile, how
+ * many panels go with some rows (`panels(rows)`, a power of two) and the tile function for both (`tile(rows, panels)`).
  */
 template <typename Shape>
 class TileRunner {

@@ -19,11 +19,11 @@ struct RowKernels {
 
 RowKernels rowKernels(Isa isa);
 
-#define GUILDHALL_DECLARE_ROWS(isa)                                                                        \
-  namespace isa {                                                                                          \
-  void addWeighted(float* acc, const uint8_t* row, RowFormat format, float weight, int64_t n);             \
-  void roundRow(const float* row, uint8_t* out, RowFormat format, int64_t n);                              \
-  void widenRow(const uint8_t* row, RowFormat format, float* out, int64_t n);                              \
+#define GUILDHALL_DECLARE_ROWS(isa)                                                            \
+  namespace isa {                                                                              \
+  void addWeighted(float* acc, const uint8_t* row, RowFormat format, float weight, int64_t n); \
+  void roundRow(const float* row, uint8_t* out, RowFormat format, int64_t n);                  \
+  void widenRow(const uint8_t* row, RowFormat format, float* out, int64_t n);                  \
   }
 
 GUILDHALL_DECLARE_ROWS(scalar)
