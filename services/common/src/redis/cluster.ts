@@ -28,6 +28,8 @@ export class Cluster {
   readonly loads: LoadStore;
   readonly #options: ClusterOptions;
   readonly #leases: MemberLease[] = [];
+  readonly #closing = Promise.withResolvers<void>();
+  #closed = false;
 
   constructor(options: ClusterOptions) {
     const { clock, logger } = options;
@@ -42,9 +44,11 @@ export class Cluster {
     this.placements = new PlacementView({ store: this.placementStore, events, clock, logger });
   }
 
-  /** Starts both views; resolves after their first attempts, whether or not Redis answers. */
+  /** Starts both views; resolves after their first attempts, whether or not Redis answers, or once closed. */
   async start(): Promise<void> {
-    await firstAttempt(this.redis);
+    // A client that is told to disconnect between two attempts to connect says nothing more.
+    await Promise.race([firstAttempt(this.redis), this.#closing.promise]);
+    if (this.#closed) return;
     await Promise.all([this.members.start(), this.placements.start()]);
   }
 
@@ -58,6 +62,8 @@ export class Cluster {
 
   /** Leaves the leases, stops the views and disconnects. */
   async close(): Promise<void> {
+    this.#closed = true;
+    this.#closing.resolve();
     for (const lease of this.#leases) await lease.leave();
     await Promise.all([this.members.stop(), this.placements.stop()]);
     this.events.close();
