@@ -15,7 +15,12 @@ interface Recorded {
 }
 
 const scratch = mkdtempSync(join(tmpdir(), 'guildhall-up-'));
-after(() => rmSync(scratch, { recursive: true, force: true }));
+const started: ChildProcess[] = [];
+after(() => {
+  // Their stacks end with them.
+  for (const child of started) child.kill('SIGKILL');
+  rmSync(scratch, { recursive: true, force: true });
+});
 
 /** `npm run up` in a state folder of its own. */
 class Up {
@@ -31,6 +36,7 @@ class Up {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, GUILDHALL_OFFLINE: '1' },
     });
+    started.push(this.child);
     for (const stream of [this.child.stdout, this.child.stderr])
       stream?.on('data', (data: Buffer) => (this.output += data.toString()));
   }
@@ -106,7 +112,8 @@ test('SIGKILL of `up` itself ends every child, and the next `up` starts', async 
 
 test('a taken port: the default moves on, an asked-for one is an error that names it', async () => {
   const server = createServer();
-  await new Promise<void>((resolve) => server.listen(8000, '127.0.0.1', resolve));
+  // Taken already is as good.
+  await new Promise<void>((resolve) => server.once('error', () => resolve()).listen(8000, '127.0.0.1', resolve));
   try {
     const moved = new Up('busy', ['--smoke', '--json']);
     assert.equal(await moved.exit(), 0, moved.output);

@@ -28,7 +28,7 @@ const warn = (name: string, found: string, fix: string): Finding => ({ name, sta
 const bad = (name: string, found: string, fix: string): Finding => ({ name, state: 'fail', found, fix });
 
 function gibibytes(bytes: number): string {
-  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }
 
 function nodeVersion(): Finding {
