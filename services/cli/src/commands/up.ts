@@ -174,7 +174,9 @@ function report(stack: Stack, answer: FirstAnswer | null, readyMs: number, json:
     return;
   }
   if (answer !== null) {
-    const rows = Object.entries(answer.expertRows).map(([worker, count]) => `${worker} ${count}`);
+    const rows = Object.entries(answer.expertRows)
+      .sort(([a], [b]) => a.localeCompare(b))
+      .map(([worker, count]) => `${worker} ${count}`);
     process.stdout.write(
       `\n\n${answer.completionTokens} tokens, ${answer.tokensPerSecond.toFixed(1)} tokens/s, first after ${answer.firstTokenMs.toFixed(0)} ms\n` +
         `expert rows served: ${rows.join(', ')}\n`,
