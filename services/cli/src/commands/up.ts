@@ -105,7 +105,6 @@ function stackOptions(flags: UpFlags): StackOptions {
     listen: flags.listen ?? null,
     apiKeys: flags.apiKey,
     threads: flags.threads,
-    routerArgs: [],
   };
 }
 
@@ -160,10 +159,7 @@ async function untilReady(
     progress.update(label, wanted === 0 ? 0 : held / wanted);
     await clock.sleep(100);
   }
-  throw fail(
-    'not_ready',
-    `not ready after ${limitMs / 1000} s: ${reason}\n  logs are in ${new StateDir(null).path}/logs`,
-  );
+  throw fail('not_ready', `not ready after ${limitMs / 1000} s: ${reason}\n  logs are in ${stack.logs}`);
 }
 
 function report(stack: Stack, answer: FirstAnswer | null, readyMs: number, json: boolean): void {

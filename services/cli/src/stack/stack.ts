@@ -17,8 +17,6 @@ export interface StackOptions {
   apiKeys: string[];
   /** Native threads of the router and of each worker. */
   threads: number;
-  /** Flags passed on to the router as they are. */
-  routerArgs: string[];
 }
 
 /** Restarts of one process within a minute before it is left dead. */
@@ -52,6 +50,11 @@ export class Stack {
   get secrets(): RunSecrets {
     if (this.#secrets === null) throw fail('internal', 'the stack has not been started');
     return this.#secrets;
+  }
+
+  /** Where the processes write their logs. */
+  get logs(): string {
+    return join(this.#state.path, 'logs');
   }
 
   get model(): string {
@@ -88,7 +91,7 @@ export class Stack {
   }
 
   #serviceArgs(gatewayAddress: string): Map<string, string[]> {
-    const { model, weights, workers, threads, servedModelNames, routerArgs } = this.#options;
+    const { model, weights, workers, threads, servedModelNames } = this.#options;
     const names = servedModelNames.flatMap((name) => ['--served-model-name', name]);
     const services = new Map<string, string[]>();
     services.set('controller', ['controller', '--id', 'controller-1', '--min-workers', String(workers)]);
@@ -96,7 +99,7 @@ export class Stack {
       const flags = ['--model', model, '--weights', weights, '--threads', String(threads)];
       services.set(`expert-${number}`, ['expert', '--id', `expert-${number}`, ...flags]);
     }
-    const routerFlags = ['--model', model, '--weights', weights, '--threads', String(threads), ...names, ...routerArgs];
+    const routerFlags = ['--model', model, '--weights', weights, '--threads', String(threads), ...names];
     services.set('router-1', ['router', '--id', 'router-1', ...routerFlags]);
     services.set('gateway-1', ['gateway', '--id', 'gateway-1', '--model', model, ...names, '--listen', gatewayAddress]);
     return services;
