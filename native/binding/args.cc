@@ -24,7 +24,7 @@ std::pair<int64_t, int64_t> shapeOf(const Arg& arg) {
 
 TensorSource::Scale scaleOf(const Arg& arg) {
   TensorSource::Scale scale;
-  scale.dtype = arg.field("dtype").choice({"F32", "BF16"}) == 0 ? Dtype::kF32 : Dtype::kBf16;
+  scale.dtype = static_cast<Dtype>(arg.field("dtype").choice({"F32", "BF16", "F16"}));
   const ByteView data = arg.field("data").bytes();
   scale.data = data.data;
   scale.dataBytes = data.size;
@@ -136,7 +136,7 @@ ByteView Arg::bytes() const {
 }
 
 WeightFormat Arg::weightFormat() const {
-  return choice({"f32", "bf16"}) == 0 ? WeightFormat::kF32 : WeightFormat::kBf16;
+  return static_cast<WeightFormat>(choice({"f32", "bf16", "fp8", "q8", "q4"}));
 }
 
 RowFormat Arg::rowFormat() const { return choice({"f32", "bf16"}) == 0 ? RowFormat::kF32 : RowFormat::kBf16; }
@@ -147,7 +147,7 @@ CombineMode Arg::combineMode() const {
 
 TensorSource Arg::tensor() const {
   TensorSource source;
-  source.dtype = static_cast<Dtype>(field("dtype").choice({"F32", "BF16", "F16", "F8_E4M3"}));
+  source.dtype = static_cast<Dtype>(field("dtype").choice({"F32", "BF16", "F16", "F8_E4M3", "Q8", "Q4"}));
   std::tie(source.sourceRows, source.cols) = shapeOf(field("shape"));
   const ByteView data = field("data").bytes();
   source.data = data.data;

@@ -9,7 +9,8 @@ namespace {
 constexpr const char* kVersion = "0.1.0";
 
 const char* familyName(KernelFamily family) {
-  return family == KernelFamily::kF32Fma ? "f32-fma" : family == KernelFamily::kBf16Fma ? "bf16-fma" : "bf16-dot";
+  constexpr const char* kNames[] = {"f32-fma", "bf16-fma", "bf16-dot", "fp8-fma", "fp8-dot", "q8-dot", "q4-dot"};
+  return kNames[static_cast<int>(family)];
 }
 
 RuntimeOptions readOptions(const Arg& arg) {

@@ -64,21 +64,42 @@ void widenRow(Dtype dtype, const uint8_t* in, int64_t n, float* out) {
       for (int64_t i = 0; i < n; ++i) out[i] = table[in[i]];
       return;
     }
+    case Dtype::kQ8:
+      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<int8_t>(in[i]);
+      return;
+    case Dtype::kQ4:
+      for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>((in[i / 2] >> (i % 2 * 4) & 15) - 8);
+      return;
   }
 }
 
-void scaleRow(const TensorSource::Scale& scale, int64_t sourceRow, int64_t cols, float* row) {
-  const int64_t width = dtypeBytes(scale.dtype);
-  const uint8_t* const scales = scale.data + sourceRow / kScaleBlock * scale.cols * width;
-  for (int64_t block = 0; block < scale.cols; ++block) {
-    const uint8_t* const p = scales + block * width;
-    const float factor = scale.dtype == Dtype::kF32 ? loadFloat(p) : bf16ToFloat(load16(p));
-    const int64_t end = std::min(cols, (block + 1) * kScaleBlock);
-    for (int64_t c = block * kScaleBlock; c < end; ++c) row[c] *= factor;
+float scaleValue(const TensorSource::Scale& scale, int64_t index) {
+  switch (scale.dtype) {
+    case Dtype::kF32:
+      return loadFloat(scale.data + 4 * index);
+    case Dtype::kBf16:
+      return bf16ToFloat(load16(scale.data + 2 * index));
+    default:
+      return halfToFloat(load16(scale.data + 2 * index));
   }
 }
 
-int64_t blocks(int64_t n) { return (n + kScaleBlock - 1) / kScaleBlock; }
+int64_t groups(int64_t n, int64_t group) { return (n + group - 1) / group; }
+
+/** Rows and columns of the scales that a tensor must have: blocks of fp8, or groups of each row. */
+bool scaleFits(const TensorSource& source) {
+  const TensorSource::Scale& scale = *source.scale;
+  const int64_t group = scaleGroup(source.dtype);
+  if (group != 0) return scale.rows == source.sourceRows && scale.cols == groups(source.cols, group);
+  if (scale.cols != groups(source.cols, kScaleBlock)) return false;
+  return scale.rows == groups(source.sourceRows, kScaleBlock) || scale.rows == source.sourceRows;
+}
+
+uint32_t bitsOf(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
 
 }  // namespace
 
@@ -96,6 +117,32 @@ float halfToFloat(uint16_t bits) {
   return (bits & 0x8000) != 0 ? -value : value;
 }
 
+uint16_t floatToHalf(float value) {
+  const uint32_t bits = bitsOf(value);
+  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000u);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return sign | 0x7e00u;
+  if (magnitude >= 0x47800000u) return sign | 0x7c00u;
+  if (magnitude < 0x38800000u) {
+    // Denormals are multiples of 2^-24; nearbyint rounds ties to even.
+    return static_cast<uint16_t>(sign | static_cast<uint16_t>(std::nearbyint(std::ldexp(std::fabs(value), 24))));
+  }
+  const uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1u);
+  return static_cast<uint16_t>(sign | (rounded - 0x38000000u) >> 13);
+}
+
+uint8_t floatToF8e4m3(float value) {
+  const auto sign = static_cast<uint8_t>(bitsOf(value) >> 24 & 0x80u);
+  const float magnitude = std::fabs(value);
+  if (std::isnan(value)) return sign | 0x7f;
+  if (magnitude >= 448.0f) return sign | 0x7e;
+  // Below 2^-6 values are multiples of 2^-9.
+  if (magnitude < 0x1p-6f) return static_cast<uint8_t>(sign | static_cast<int>(std::nearbyint(magnitude * 512.0f)));
+  const uint32_t bits = bitsOf(magnitude);
+  const uint32_t rounded = bits + 0x7ffffu + (bits >> 20 & 1u);
+  return static_cast<uint8_t>(sign | ((rounded >> 20) - ((127u - 7u) << 3)));
+}
+
 float f8e4m3ToFloat(uint8_t bits) { return f8Table()[bits]; }
 
 void TensorSource::check(const std::string& path) const {
@@ -103,7 +150,7 @@ void TensorSource::check(const std::string& path) const {
   if (sourceRows < 1 || cols < 1 || sourceRows > kMaxSide || cols > kMaxSide) {
     failRange(path + ".shape", shapeText(sourceRows, cols) + " is not a shape");
   }
-  const int64_t expected = checkedProduct(path + ".shape", {sourceRows, cols, dtypeBytes(dtype)});
+  const int64_t expected = checkedProduct(path + ".shape", {sourceRows, dtypeRowBytes(dtype, cols)});
   if (dataBytes != expected) {
     failRange(path + ".data", std::to_string(dataBytes) + " bytes, expected " + std::to_string(expected) + " for " +
                                   shapeText(sourceRows, cols));
@@ -114,14 +161,28 @@ void TensorSource::check(const std::string& path) const {
                 std::to_string(rowMap[i]) + " is outside [0, " + std::to_string(sourceRows) + ")");
     }
   }
-  if (!scale) return;
-  if (scale->rows != blocks(sourceRows) || scale->cols != blocks(cols)) {
-    failRange(path + ".scale.shape",
-              shapeText(scale->rows, scale->cols) + ", expected " + shapeText(blocks(sourceRows), blocks(cols)));
+  if (!scale) {
+    if (scaleGroup(dtype) != 0) failRange(path + ".scale", "is missing");
+    return;
   }
-  if (scale->dataBytes != scale->rows * scale->cols * dtypeBytes(scale->dtype)) {
+  if (!scaleFits(*this)) {
+    const int64_t group = scaleGroup(dtype);
+    const std::string expected =
+        group != 0 ? shapeText(sourceRows, groups(cols, group))
+                   : shapeText(groups(sourceRows, kScaleBlock), groups(cols, kScaleBlock)) + " or one row for each";
+    failRange(path + ".scale.shape", shapeText(scale->rows, scale->cols) + ", expected " + expected);
+  }
+  if (scale->dataBytes != scale->rows * dtypeRowBytes(scale->dtype, scale->cols)) {
     failRange(path + ".scale.data", std::to_string(scale->dataBytes) + " bytes do not fit the shape");
   }
+}
+
+float TensorSource::scaleAt(int64_t row, int64_t col) const {
+  if (!scale) return 1.0f;
+  const int64_t group = scaleGroup(dtype) != 0 ? scaleGroup(dtype) : kScaleBlock;
+  const int64_t source = sourceRow(row);
+  const int64_t scaleRow = scale->rows == sourceRows ? source : source / kScaleBlock;
+  return scaleValue(*scale, scaleRow * scale->cols + col / group);
 }
 
 void TensorSource::checkShape(const std::string& path, int64_t expectedRows, int64_t expectedCols) const {
@@ -132,7 +193,13 @@ void TensorSource::checkShape(const std::string& path, int64_t expectedRows, int
 
 void TensorSource::readRow(int64_t row, float* out) const {
   widenRow(dtype, rowData(row), cols, out);
-  if (scale) scaleRow(*scale, sourceRow(row), cols, out);
+  if (!scale) return;
+  const int64_t group = scaleGroup(dtype) != 0 ? scaleGroup(dtype) : kScaleBlock;
+  for (int64_t begin = 0; begin < cols; begin += group) {
+    const float factor = scaleAt(row, begin);
+    const int64_t end = std::min(cols, begin + group);
+    for (int64_t c = begin; c < end; ++c) out[c] *= factor;
+  }
 }
 
 std::vector<float> readAll(const TensorSource& source) {

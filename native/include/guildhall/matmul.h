@@ -10,19 +10,26 @@
 
 namespace guildhall {
 
+/** Rows in the form that a family's kernels read: records of `rowBytes` (inputRowBytes) or, for f32 rows, wider. */
+struct MatmulInput {
+  const uint8_t* x = nullptr;
+  int64_t rowBytes = 0;
+
+  /** The rows from `row` on. */
+  MatmulInput from(int64_t row) const { return {x + row * rowBytes, rowBytes}; }
+};
+
 /**
  * y[m][n] = sum_k x[m][k] * w[n][k] for `rows` rows and the outputs of `numPanels` panels, of which `numCols` are
- * real. f32 accumulators start at zero and take k in ascending order by fused multiply-adds, so an output's bits do
- * not depend on rows, panels or blocks. `y` is overwritten; lanes past numCols are not touched.
- *
- * `x` is f32 for the fma families. For bf16-dot it is bf16 with an even number of columns (a zero after an odd K) and
- * strides in elements of that type.
+ * real. An output is one chain of f32 additions over ascending k (pairs or groups of k for the dot families) that starts
+ * at zero, so its bits do not depend on rows, panels or slices. `y` is overwritten; lanes past numCols are not touched.
  */
 struct MatmulBlock {
-  const void* x = nullptr;
-  int64_t xStride = 0;
+  MatmulInput input;
+  /** Input row of each output row; null for the identity. */
+  const int32_t* rowIndex = nullptr;
   int64_t rows = 0;
-  const void* panels = nullptr;
+  const uint8_t* panels = nullptr;
   int64_t numPanels = 0;
   int64_t k = 0;
   float* y = nullptr;
@@ -31,31 +38,32 @@ struct MatmulBlock {
 };
 
 using MatmulFn = void (*)(const MatmulBlock& block);
+/** One f32 row of k values into a record of inputRowBytes(family, k) bytes. */
+using PrepareRowFn = void (*)(const float* x, int64_t k, uint8_t* out);
 
-/** Kernels of one instruction set; bf16Dot is null where the processor lacks it. */
+/** Kernels of one instruction set; an entry is null where the processor lacks what a family needs. */
 struct MatmulKernels {
-  MatmulFn f32 = nullptr;
-  MatmulFn bf16Fma = nullptr;
-  MatmulFn bf16Dot = nullptr;
+  MatmulFn kernels[kNumKernelFamilies] = {};
+  PrepareRowFn prepare[kNumKernelFamilies] = {};
 
-  MatmulFn of(KernelFamily family) const;
+  MatmulFn of(KernelFamily family) const { return kernels[static_cast<int>(family)]; }
+  PrepareRowFn prepareRow(KernelFamily family) const { return prepare[static_cast<int>(family)]; }
 };
 
 /** Kernels for a supported instruction set. */
-MatmulKernels matmulKernels(Isa isa);
+const MatmulKernels& matmulKernels(Isa isa);
 
-/** Whether this processor and build have the pairwise bf16 dot instruction. */
+/** Whether this processor and build have the pairwise bf16 dot instruction, and with it bf16-dot and fp8-dot. */
 bool bf16DotSupported();
 
-/** Rows in the form that a family's kernel reads. */
-struct MatmulInput {
-  const void* x = nullptr;
-  int64_t stride = 0;
-};
+/** Whether a family's kernels read f32 rows as they are. */
+constexpr bool readsF32Rows(KernelFamily family) {
+  return family == KernelFamily::kF32Fma || family == KernelFamily::kBf16Fma;
+}
 
-/** Rounds f32 rows to bf16 in the arena for bf16-dot; the other families read the rows as they are. */
-MatmulInput prepareInput(KernelFamily family, const float* x, int64_t stride, int64_t rows, int64_t k, Arena& arena,
-                         ParallelFor& par);
+/** f32 rows, `stride` floats apart, in the form of the family: as they are, or converted into the arena. */
+MatmulInput prepareInput(const MatmulKernels& kernels, KernelFamily family, const float* x, int64_t stride,
+                         int64_t rows, int64_t k, Arena& arena, ParallelFor& par);
 
 /** One product of a group: y = input * weight^T with y of weight->n columns. */
 struct MatmulJob {
@@ -64,6 +72,8 @@ struct MatmulJob {
   int64_t rows = 0;
   float* y = nullptr;
   int64_t yStride = 0;
+  /** Input row of each output row; null for the identity. */
+  const int32_t* rowIndex = nullptr;
 };
 
 /** Runs all jobs as one parallel region. */

@@ -27,15 +27,26 @@ struct CpuContext {
 
   BackendInfo info;
   const OpsTable& ops;
-  MatmulKernels matmul;
+  const MatmulKernels& matmul;
   RowKernels rows;
   std::shared_ptr<MemoryLedger> ledger;
   ThreadPool pool;
   Arena arena;
 
   KernelFamily family(WeightFormat format) const {
-    if (format == WeightFormat::kF32) return KernelFamily::kF32Fma;
-    return info.bf16Dot ? KernelFamily::kBf16Dot : KernelFamily::kBf16Fma;
+    switch (format) {
+      case WeightFormat::kF32:
+        return KernelFamily::kF32Fma;
+      case WeightFormat::kBf16:
+        return info.bf16Dot ? KernelFamily::kBf16Dot : KernelFamily::kBf16Fma;
+      case WeightFormat::kFp8:
+        return info.bf16Dot ? KernelFamily::kFp8Dot : KernelFamily::kFp8Fma;
+      case WeightFormat::kQ8:
+        return KernelFamily::kQ8Dot;
+      case WeightFormat::kQ4:
+        return KernelFamily::kQ4Dot;
+    }
+    return KernelFamily::kF32Fma;
   }
 };
 
@@ -44,7 +55,7 @@ using CpuContextPtr = std::shared_ptr<CpuContext>;
 /** x [rows][k] (rows `stride` apart) times weight, into y [rows][weight.n()]. */
 inline void runLinear(CpuContext& cpu, const PackedLinear& weight, const float* x, int64_t stride, int64_t rows,
                       float* y, int64_t yStride) {
-  const MatmulInput input = prepareInput(weight.family(), x, stride, rows, weight.k(), cpu.arena, cpu.pool);
+  const MatmulInput input = prepareInput(cpu.matmul, weight.family(), x, stride, rows, weight.k(), cpu.arena, cpu.pool);
   matmul(cpu.matmul, cpu.pool, {{&weight, input, rows, y, yStride}});
 }
 

@@ -42,7 +42,7 @@ class Weights {
       const Bf16 narrow = floatToBf16(v);
       const auto* const p =
           dtype == Dtype::kF32 ? reinterpret_cast<const uint8_t*>(&v) : reinterpret_cast<const uint8_t*>(&narrow);
-      bytes.insert(bytes.end(), p, p + dtypeBytes(dtype));
+      bytes.insert(bytes.end(), p, p + dtypeRowBytes(dtype, 1));
     }
     stored_.push_back(std::make_unique<std::vector<uint8_t>>(std::move(bytes)));
     TensorSource source;

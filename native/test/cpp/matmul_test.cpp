@@ -47,7 +47,7 @@ Floats product(const PackedLinear& weight, const Floats& x, int64_t rows, Isa is
   Arena arena(nullptr);
   const int64_t stride = weight.n() + 3;
   Floats padded(static_cast<size_t>(rows * stride), kUntouched);
-  const MatmulInput input = prepareInput(weight.family(), x.data(), weight.k(), rows, weight.k(), arena, par);
+  const MatmulInput input = prepareInput(matmulKernels(isa), weight.family(), x.data(), weight.k(), rows, weight.k(), arena, par);
   matmul(matmulKernels(isa), par, {{&weight, input, rows, padded.data(), stride}});
   Floats y;
   for (int64_t r = 0; r < rows; ++r) {
@@ -155,7 +155,7 @@ void testGroups() {
       y.emplace_back(static_cast<size_t>(rows[i] * weights[i].n()));
     }
     for (size_t i = 0; i < weights.size(); ++i)
-      jobs.push_back({&weights[i], {x[i].data(), k}, rows[i], y[i].data(), weights[i].n()});
+      jobs.push_back({&weights[i], {reinterpret_cast<const uint8_t*>(x[i].data()), k * 4}, rows[i], y[i].data(), weights[i].n()});
     matmul(matmulKernels(bestIsa()), pool, jobs);
     for (size_t i = 0; i < weights.size(); ++i) {
       CHECK(sameBits(y[i], plainProduct(x[i], plain[i], rows[i], weights[i].n(), k)));

@@ -10,7 +10,7 @@ class CpuEmbedding final : public Embedding {
   CpuEmbedding(CpuContextPtr cpu, const TensorSource& table, WeightFormat format)
       : cpu_(std::move(cpu)), vocab_(table.rows()), hidden_(table.cols) {
     // A bf16 table is exact in bf16 whatever the format.
-    const bool bf16 = format == WeightFormat::kBf16 || (table.dtype == Dtype::kBf16 && !table.scale);
+    const bool bf16 = format != WeightFormat::kF32 || (table.dtype == Dtype::kBf16 && !table.scale);
     rowFormat_ = bf16 ? RowFormat::kBf16 : RowFormat::kF32;
     rowBytes_ = hidden_ * rowFormatBytes(rowFormat_);
     table_ = Buffer(checkedProduct("table", {vocab_, rowBytes_}), MemoryKind::kWeights, cpu_->ledger);

@@ -224,19 +224,17 @@ class CpuExpertShard final : public ExpertShard {
 
     float* const out = arena.take<float>(total * options_.hidden);
     const MatmulInput input =
-        prepareInput(family_, act.out, options_.intermediate, total, options_.intermediate, arena, cpu_->pool);
+        prepareInput(cpu_->matmul, family_, act.out, options_.intermediate, total, options_.intermediate, arena, cpu_->pool);
     runGroups(groups, &PackedExpert::down, input, out, options_.hidden);
     return out;
   }
 
   void runGroups(const std::vector<Group>& groups, PackedLinear PackedExpert::* weight, const MatmulInput& input,
                  float* y, int64_t yStride) {
-    const int64_t xBytes = family_ == KernelFamily::kBf16Dot ? 2 : 4;
     std::vector<MatmulJob> jobs;
     jobs.reserve(groups.size());
     for (const Group& group : groups) {
-      const MatmulInput rows{static_cast<const char*>(input.x) + group.begin * input.stride * xBytes, input.stride};
-      jobs.push_back({&((*group.expert).*weight), rows, group.count, y + group.begin * yStride, yStride});
+      jobs.push_back({&((*group.expert).*weight), input.from(group.begin), group.count, y + group.begin * yStride, yStride});
     }
     matmul(cpu_->matmul, cpu_->pool, jobs);
   }
@@ -256,7 +254,7 @@ class CpuExpertShard final : public ExpertShard {
           }
         },
         16);
-    return prepareInput(family_, rows, hidden, total, hidden, cpu_->arena, cpu_->pool);
+    return prepareInput(cpu_->matmul, family_, rows, hidden, total, hidden, cpu_->arena, cpu_->pool);
   }
 
   OwnedFrame notHeldReply(const FrameKey& key, const std::vector<int32_t>& experts, uint32_t queueUs) const {

@@ -2,19 +2,18 @@
 
 #include <algorithm>
 
-#include "guildhall/bf16.h"
 #include "matmul_isa.h"
 
 namespace guildhall {
 
 namespace {
 
-/** Rows of one task: enough to reuse a group of panels from the L2 cache, few enough to keep their x there. */
-constexpr int64_t kTaskRows = 96;
+/** Rows of one task: enough to reuse a group of panels from the cache, few enough to spread a product over threads. */
+constexpr int64_t kTaskRows = 128;
 /** Widest group of panels that a tile takes; tasks are multiples of it where there are enough panels. */
-constexpr int64_t kPanelGroup = 8;
+constexpr int64_t kPanelGroup = 4;
 /** Multiply-adds below which waking helpers costs more than it saves. */
-constexpr int64_t kSerialWork = 200'000;
+constexpr int64_t kSerialWork = 100'000;
 constexpr int64_t kTasksPerThread = 4;
 
 struct Plan {
@@ -48,10 +47,9 @@ void runTask(const MatmulKernels& kernels, const MatmulJob& job, const Plan& pla
   const int64_t rowBegin = job.rows * rowBlock / plan.rowBlocks;
   const int64_t rowEnd = job.rows * (rowBlock + 1) / plan.rowBlocks;
   const PackedLinear& weight = *job.weight;
-  const int64_t xBytes = weight.family() == KernelFamily::kBf16Dot ? 2 : 4;
   MatmulBlock block;
-  block.x = static_cast<const char*>(job.input.x) + rowBegin * job.input.stride * xBytes;
-  block.xStride = job.input.stride;
+  block.input = job.rowIndex ? job.input : job.input.from(rowBegin);
+  block.rowIndex = job.rowIndex ? job.rowIndex + rowBegin : nullptr;
   block.rows = rowEnd - rowBegin;
   block.panels = weight.panel(firstPanel);
   block.numPanels = std::min(plan.panelsPerTask, weight.numPanels() - firstPanel);
@@ -62,49 +60,73 @@ void runTask(const MatmulKernels& kernels, const MatmulJob& job, const Plan& pla
   kernels.of(weight.family())(block);
 }
 
-}  // namespace
-
-MatmulFn MatmulKernels::of(KernelFamily family) const {
-  return family == KernelFamily::kF32Fma ? f32 : family == KernelFamily::kBf16Fma ? bf16Fma : bf16Dot;
+void set(MatmulKernels& kernels, KernelFamily family, MatmulFn kernel, PrepareRowFn prepare) {
+  kernels.kernels[static_cast<int>(family)] = kernel;
+  kernels.prepare[static_cast<int>(family)] = prepare;
 }
 
-MatmulKernels matmulKernels(Isa isa) {
-  MatmulKernels kernels{scalar::matmulF32, scalar::matmulBf16Fma, nullptr};
+#define GUILDHALL_SET_PORTABLE(kernels, isa)                                                   \
+  set(kernels, KernelFamily::kF32Fma, isa::matmulF32, isa::prepareF32Row);                     \
+  set(kernels, KernelFamily::kBf16Fma, isa::matmulBf16Fma, isa::prepareF32Row);                \
+  set(kernels, KernelFamily::kFp8Fma, isa::matmulFp8Fma, isa::preparePaddedF32Row);            \
+  set(kernels, KernelFamily::kQ8Dot, isa::matmulQ8, isa::prepareQ8Row);                        \
+  set(kernels, KernelFamily::kQ4Dot, isa::matmulQ4, isa::prepareQ4Row);
+
+MatmulKernels makeKernels(Isa isa) {
+  MatmulKernels kernels;
+  GUILDHALL_SET_PORTABLE(kernels, scalar)
 #if defined(GUILDHALL_X86)
-  if (isa == Isa::Avx2) kernels = {avx2::matmulF32, avx2::matmulBf16Fma, nullptr};
-  if (isa == Isa::Avx512) kernels = {avx512::matmulF32, avx512::matmulBf16Fma, nullptr};
-  if (bf16DotSupported()) kernels.bf16Dot = avx512::matmulBf16Dot;
+  if (isa == Isa::Avx2) {
+    GUILDHALL_SET_PORTABLE(kernels, avx2)
+  }
+  if (isa == Isa::Avx512) {
+    GUILDHALL_SET_PORTABLE(kernels, avx512)
+    if (__builtin_cpu_supports("avx512vnni")) {
+      set(kernels, KernelFamily::kQ8Dot, avx512::matmulQ8Vnni, avx512::prepareQ8Row);
+      set(kernels, KernelFamily::kQ4Dot, avx512::matmulQ4Vnni, avx512::prepareQ4Row);
+    }
+    if (bf16DotSupported()) {
+      set(kernels, KernelFamily::kBf16Dot, avx512::matmulBf16Dot, avx512::prepareBf16Row);
+      set(kernels, KernelFamily::kFp8Dot, avx512::matmulFp8Dot, avx512::preparePaddedBf16Row);
+    }
+  }
 #else
   static_cast<void>(isa);
 #endif
   return kernels;
 }
 
+#undef GUILDHALL_SET_PORTABLE
+
+}  // namespace
+
+const MatmulKernels& matmulKernels(Isa isa) {
+  static const MatmulKernels tables[] = {makeKernels(Isa::Scalar), makeKernels(Isa::Avx2), makeKernels(Isa::Avx512)};
+  return tables[static_cast<int>(isa)];
+}
+
 bool bf16DotSupported() {
 #if defined(GUILDHALL_X86)
-  return isaSupported(Isa::Avx512) && __builtin_cpu_supports("avx512bf16");
+  return isaSupported(Isa::Avx512) && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vbmi");
 #else
   return false;
 #endif
 }
 
-MatmulInput prepareInput(KernelFamily family, const float* x, int64_t stride, int64_t rows, int64_t k, Arena& arena,
-                         ParallelFor& par) {
-  if (family != KernelFamily::kBf16Dot) return {x, stride};
-  const int64_t padded = (k + 1) / 2 * 2;
-  auto* const rounded = arena.take<Bf16>(rows * padded);
-  const int64_t grain = std::max<int64_t>(1, 65536 / std::max<int64_t>(k, 1));
+MatmulInput prepareInput(const MatmulKernels& kernels, KernelFamily family, const float* x, int64_t stride,
+                         int64_t rows, int64_t k, Arena& arena, ParallelFor& par) {
+  if (readsF32Rows(family)) return {reinterpret_cast<const uint8_t*>(x), stride * 4};
+  const int64_t rowBytes = inputRowBytes(family, k);
+  uint8_t* const prepared = arena.take<uint8_t>(rows * rowBytes);
+  const PrepareRowFn prepare = kernels.prepareRow(family);
+  const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(k, 1));
   par.run(
       rows,
       [&](int64_t begin, int64_t end, int) {
-        for (int64_t r = begin; r < end; ++r) {
-          Bf16* const out = rounded + r * padded;
-          for (int64_t c = 0; c < k; ++c) out[c] = floatToBf16(x[r * stride + c]);
-          if (padded > k) out[k] = 0;
-        }
+        for (int64_t r = begin; r < end; ++r) prepare(x + r * stride, k, prepared + r * rowBytes);
       },
       grain);
-  return {rounded, padded};
+  return {prepared, rowBytes};
 }
 
 void matmul(const MatmulKernels& kernels, ParallelFor& par, const std::vector<MatmulJob>& jobs) {

@@ -1,6 +1,7 @@
 // Matmul of the fma families: y[m][n] is one chain acc = fma(x[m][k], w[n][k], acc) over ascending k, on every
 // instruction set. Outputs lie across the lanes, so that no lane is ever reduced.
 
+#include "guildhall/tensor.h"
 #include "lanes.h"
 #include "matmul_isa.h"
 #include "tiles.h"
@@ -11,38 +12,52 @@ namespace {
 
 #if defined(GUILDHALL_ISA_AVX512)
 constexpr int kRowLimit = 6;
-constexpr int64_t panelsFor(int64_t rows) { return rows == 1 ? 8 : 4; }
+constexpr int kPanelLimit = 4;
 #elif defined(GUILDHALL_ISA_AVX2)
 constexpr int kRowLimit = 6;
-constexpr int64_t panelsFor(int64_t rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
+constexpr int kPanelLimit = 1;
 #else
 constexpr int kRowLimit = 4;
-constexpr int64_t panelsFor(int64_t) { return 1; }
+constexpr int kPanelLimit = 1;
 #endif
+
+const float* floatsOf(const uint8_t* row) { return reinterpret_cast<const float*>(row); }
+
+template <int R, int P>
+inline __attribute__((always_inline)) void loadAll(const Tile& t, Lanes16 (&acc)[R][P]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) acc[r][p] = loadPartial<Lanes16>(t, r, p);
+  }
+}
+
+template <int R, int P>
+inline __attribute__((always_inline)) void storeAll(const Tile& t, const Lanes16 (&acc)[R][P]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) storePartial(t, r, p, acc[r][p]);
+  }
+}
 
 template <int R, int P>
 struct F32Tile {
   static void run(const Tile& t) {
-    const auto* const x = static_cast<const float*>(t.x);
-    const auto* const w = static_cast<const float*>(t.panels);
     Lanes16 acc[R][P];
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < P; ++p) acc[r][p] = loadPartial<Lanes16>(t, r, p);
-    }
-    for (int64_t k = 0; k < t.k; ++k) {
+    loadAll(t, acc);
+    for (int64_t k = t.kBegin; k < t.kEnd; ++k) {
       Lanes16 weights[P];
 #pragma GCC unroll 8
-      for (int p = 0; p < P; ++p) weights[p] = Lanes16::load(w + p * t.panelStride + k * kPanelCols);
+      for (int p = 0; p < P; ++p) weights[p] = Lanes16::load(floatsOf(t.panels + p * t.panelBytes) + k * kPanelCols);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const Lanes16 value = Lanes16::broadcast(x[r * t.xStride + k]);
+        const Lanes16 value = Lanes16::broadcast(floatsOf(t.x[r])[k]);
 #pragma GCC unroll 8
         for (int p = 0; p < P; ++p) acc[r][p].addProduct(value, weights[p]);
       }
     }
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < P; ++p) storePartial(t, r, p, acc[r][p]);
-    }
+    storeAll(t, acc);
   }
 };
 
@@ -50,83 +65,90 @@ struct F32Tile {
 template <int R, int P>
 struct Bf16Tile {
   static void run(const Tile& t) {
-    const auto* const x = static_cast<const float*>(t.x);
-    const auto* const w = static_cast<const uint16_t*>(t.panels);
     Lanes16 acc[R][P];
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < P; ++p) acc[r][p] = loadPartial<Lanes16>(t, r, p);
-    }
-    int64_t k = 0;
-    for (; k + 2 <= t.k; k += 2) {
+    loadAll(t, acc);
+    int64_t k = t.kBegin;
+    for (; k + 2 <= t.kEnd; k += 2) {
 #pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
-        const PairLanes16 pair = PairLanes16::load(w + p * t.panelStride + k * kPanelCols);
+        const PairLanes16 pair = pairAt(t, p, k);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
-          acc[r][p].addProduct(Lanes16::broadcast(x[r * t.xStride + k]), pair.even);
-          acc[r][p].addProduct(Lanes16::broadcast(x[r * t.xStride + k + 1]), pair.odd);
+          acc[r][p].addProduct(Lanes16::broadcast(floatsOf(t.x[r])[k]), pair.even);
+          acc[r][p].addProduct(Lanes16::broadcast(floatsOf(t.x[r])[k + 1]), pair.odd);
         }
       }
     }
-    if (k < t.k) {
+    if (k < t.kEnd) {
       for (int p = 0; p < P; ++p) {
-        const PairLanes16 pair = PairLanes16::load(w + p * t.panelStride + k * kPanelCols);
-        for (int r = 0; r < R; ++r) acc[r][p].addProduct(Lanes16::broadcast(x[r * t.xStride + k]), pair.even);
+        const PairLanes16 pair = pairAt(t, p, k);
+        for (int r = 0; r < R; ++r) acc[r][p].addProduct(Lanes16::broadcast(floatsOf(t.x[r])[k]), pair.even);
       }
     }
-    for (int r = 0; r < R; ++r) {
-      for (int p = 0; p < P; ++p) storePartial(t, r, p, acc[r][p]);
-    }
+    storeAll(t, acc);
+  }
+
+  static inline __attribute__((always_inline)) PairLanes16 pairAt(const Tile& t, int p, int64_t k) {
+    return PairLanes16::load(reinterpret_cast<const uint16_t*>(t.panels + p * t.panelBytes) + k * kPanelCols);
   }
 };
 
-/** The tile functions for up to kRowLimit rows, for a kernel that is a template over rows and panels. */
-template <template <int, int> class Kernel, typename PanelWeight>
+/** e4m3 weights widened by table; a chain inside a block of 128 inputs, then acc = fma(block sum, scale, acc). */
+template <int R, int P>
+struct Fp8Tile {
+  static void run(const Tile& t) {
+    Lanes16 acc[R][P];
+    loadAll(t, acc);
+    for (int64_t k = t.kBegin; k < t.kEnd; k += kBlockInputs) {
+      for (int p = 0; p < P; ++p) {
+        const uint8_t* const block = t.panels + p * t.panelBytes + k / kBlockInputs * kFp8BlockBytes;
+        Lanes16 sum[R];
+        for (int r = 0; r < R; ++r) sum[r] = Lanes16::zero();
+        for (int64_t i = 0; i < kBlockInputs; ++i) {
+          const Lanes16 weights = widen(block + 64 + i / 4 * 64, i % 4);
+          for (int r = 0; r < R; ++r) sum[r].addProduct(Lanes16::broadcast(floatsOf(t.x[r])[k + i]), weights);
+        }
+        const Lanes16 scale = Lanes16::load(floatsOf(block));
+        for (int r = 0; r < R; ++r) acc[r][p].addProduct(sum[r], scale);
+      }
+    }
+    storeAll(t, acc);
+  }
+
+  /** Input `part` of a step of four, of sixteen outputs. */
+  static Lanes16 widen(const uint8_t* step, int64_t part) {
+    float values[kPanelCols];
+    for (int64_t lane = 0; lane < kPanelCols; ++lane) {
+      values[lane] = f8e4m3ToFloat(step[lane / 4 * 16 + part / 2 * 8 + lane % 4 * 2 + part % 2]);
+    }
+    return Lanes16::load(values);
+  }
+};
+
+template <template <int, int> class Tiles>
 struct Shape {
-  using Element = float;
-  using Weight = PanelWeight;
-  static constexpr int64_t kMaxRows = kRowLimit;
-  static constexpr int64_t panels(int64_t rows) { return panelsFor(rows); }
+  static constexpr int kRows = kRowLimit;
+  static constexpr int kPanels = kPanelLimit;
+  static constexpr int kStreamRows = kRowLimit;
+  static constexpr int kStreamPanels = kPanelLimit;
+  static constexpr int64_t kSlice = 256;
 
-  static TileFn tile(int64_t rows, int64_t width) {
-    switch (rows) {
-      case 1:
-        return pick<1>(width);
-      case 2:
-        return pick<2>(width);
-      case 3:
-        return pick<3>(width);
-      case 4:
-        return pick<4>(width);
-      case 5:
-        return pick<kRowLimit >= 5 ? 5 : 1>(width);
-      default:
-        return pick<kRowLimit >= 6 ? 6 : 1>(width);
-    }
-  }
-
-  template <int R>
-  static TileFn pick(int64_t width) {
-    constexpr int kWidest = static_cast<int>(panelsFor(R));
-    if constexpr (kWidest >= 8) {
-      if (width == 8) return Kernel<R, 8>::run;
-    }
-    if constexpr (kWidest >= 4) {
-      if (width == 4) return Kernel<R, 4>::run;
-    }
-    if constexpr (kWidest >= 2) {
-      if (width == 2) return Kernel<R, 2>::run;
-    }
-    return Kernel<R, 1>::run;
-  }
+  template <int R, int P>
+  using Kernel = Tiles<R, P>;
 };
 
 }  // namespace
 
-void matmulF32(const MatmulBlock& block) { TileRunner<Shape<F32Tile, float>>(block, block.k * kPanelCols).run(); }
+void matmulF32(const MatmulBlock& block) {
+  TileRunner<Shape<F32Tile>>(block, packedPanelBytes(block.k, KernelFamily::kF32Fma)).run();
+}
 
 void matmulBf16Fma(const MatmulBlock& block) {
-  TileRunner<Shape<Bf16Tile, uint16_t>>(block, (block.k + 1) / 2 * 2 * kPanelCols).run();
+  TileRunner<Shape<Bf16Tile>>(block, packedPanelBytes(block.k, KernelFamily::kBf16Fma)).run();
+}
+
+void matmulFp8Fma(const MatmulBlock& block) {
+  TileRunner<Shape<Fp8Tile>>(block, packedPanelBytes(block.k, KernelFamily::kFp8Fma)).run();
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

@@ -1,38 +1,44 @@
 #pragma once
 
 // How a block of rows and panels is cut into register tiles. Shared by the matmul kernels; the cut never changes an
-// output's bits, since every output is one chain of multiply-adds over ascending k, kept exactly in f32 between
-// slices of k.
+// output's bits, since every output is one chain over ascending k, kept exactly in f32 between slices of k.
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "guildhall/matmul.h"
 
 namespace guildhall::GUILDHALL_ISA {
 
-/** One register tile: some rows by some panels over a slice of k. Pointers are at the slice's beginning. */
+/** Rows of a register tile at most. */
+constexpr int kMaxTileRows = 8;
+
+/** One register tile: some rows by some panels over the slice [kBegin, kEnd) of k. */
 struct Tile {
-  const void* x;
-  int64_t xStride;
-  const void* panels;
-  /** Elements (f32, or bf16 as u16) from one panel to the next. */
-  int64_t panelStride;
-  /** Length of the slice; even unless it is the last one. */
+  /** Whole input rows. */
+  const uint8_t* x[kMaxTileRows];
+  /** Whole panels, `panelBytes` apart. */
+  const uint8_t* panels;
+  int64_t panelBytes;
+  /** Inputs of the product; offsets in quantised rows depend on it. */
   int64_t k;
-  /** Whether sums start here, or go on from those in y. */
-  bool first;
+  int64_t kBegin;
+  int64_t kEnd;
   float* y;
   int64_t yStride;
   /** Real outputs from the first panel on. */
   int64_t numCols;
+  /** How far ahead of its loads a tile prefetches weights, in bytes; 0 where they are in the cache already. */
+  int64_t ahead;
 };
 
 /** Starts from zero for the first slice of k, from the stored partial sums after that. */
 template <typename Lanes>
-inline Lanes loadPartial(const Tile& t, int row, int panel) {
-  if (t.first) return Lanes::zero();
+inline __attribute__((always_inline)) Lanes loadPartial(const Tile& t, int row, int panel) {
+  if (t.kBegin == 0) return Lanes::zero();
   const float* const y = t.y + row * t.yStride + panel * kPanelCols;
   const int64_t cols = t.numCols - panel * kPanelCols;
   if (cols >= kPanelCols) return Lanes::load(y);
@@ -42,7 +48,7 @@ inline Lanes loadPartial(const Tile& t, int row, int panel) {
 }
 
 template <typename Lanes>
-inline void storePartial(const Tile& t, int row, int panel, Lanes value) {
+inline __attribute__((always_inline)) void storePartial(const Tile& t, int row, int panel, Lanes value) {
   float* const y = t.y + row * t.yStride + panel * kPanelCols;
   const int64_t cols = t.numCols - panel * kPanelCols;
   if (cols >= kPanelCols) return value.store(y);
@@ -53,78 +59,102 @@ inline void storePartial(const Tile& t, int row, int panel, Lanes value) {
 
 using TileFn = void (*)(const Tile& tile);
 
-/** Slice of k for blocks of more rows than one tile: what a chunk of panels and a group of rows take of it stays
- * cached. */
-constexpr int64_t kSlice = 1024;
-/** Panels whose slice stays in the L2 cache while the rows pass. */
-constexpr int64_t kChunkPanels = 8;
-/** Rows of a copied slice are this far apart, so that they don't fall on the same cache sets. */
-constexpr int64_t kCopyStride = kSlice + 32;
+/** Kernel<R, P>::run for R = 1 … kRows (at [R - 1]). */
+template <template <int, int> class Kernel, int P, int... R>
+constexpr std::array<TileFn, sizeof...(R)> tileColumn(std::integer_sequence<int, R...>) {
+  return {Kernel<R + 1, P>::run...};
+}
 
 /**
- * Runs a block as tiles. `Shape` gives `Element` and `Weight` (types of x and of the panels), `kMaxRows` of a tile, how
- * many panels go with some rows (`panels(rows)`, a power of two) and the tile function for both (`tile(rows, panels)`).
+ * Runs a block as tiles. `Shape` gives the `Kernel` (a template over rows and panels of a tile), `kRows` and `kPanels`
+ * of a tile that works from the cache, `kStreamRows` up to which a block goes through the weights once, `kStreamPanels`
+ * at a time, and `kSlice`, the inputs whose weights for kPanels panels stay in the L1 cache.
  */
 template <typename Shape>
 class TileRunner {
  public:
-  TileRunner(const MatmulBlock& block, int64_t panelStride) : b_(block), panelStride_(panelStride) {}
+  explicit TileRunner(const MatmulBlock& block, int64_t panelBytes) : b_(block), panelBytes_(panelBytes) {}
 
   void run() const {
     if (b_.rows <= 0) return;
-    if (b_.rows <= Shape::kMaxRows) {
-      return runRows(0, b_.rows, static_cast<const Element*>(b_.x), b_.xStride, 0, b_.k, 0, b_.numPanels);
+    if (b_.rows <= Shape::kStreamRows) {
+      stream();
+      return;
     }
-    for (int64_t k = 0; k < b_.k; k += kSlice) {
-      for (int64_t p = 0; p < b_.numPanels; p += kChunkPanels) {
-        runChunk(k, std::min(b_.k, k + kSlice), p, std::min(b_.numPanels, p + kChunkPanels));
-      }
+    for (int64_t k = 0; k < b_.k; k += Shape::kSlice) {
+      const int64_t end = std::min(b_.k, k + Shape::kSlice);
+      for (int64_t p = 0; p < b_.numPanels;) p += slice(k, end, p);
     }
   }
 
  private:
-  using Element = typename Shape::Element;
-  using Weight = typename Shape::Weight;
+  static constexpr int kRows = Shape::kRows;
+  static constexpr int kPanels = Shape::kPanels;
+  static constexpr int kStreamRows = Shape::kStreamRows;
+  static constexpr int kStreamPanels = Shape::kStreamPanels;
+  static_assert(kRows <= kMaxTileRows && kStreamRows <= kMaxTileRows);
 
-  /** All rows, in groups of nearly equal size, each copied close together first. */
-  void runChunk(int64_t kBegin, int64_t kEnd, int64_t panelBegin, int64_t panelEnd) const {
-    alignas(64) Element copy[Shape::kMaxRows * kCopyStride];
-    const int64_t groups = (b_.rows + Shape::kMaxRows - 1) / Shape::kMaxRows;
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t rowBegin = b_.rows * g / groups;
-      const int64_t rows = b_.rows * (g + 1) / groups - rowBegin;
-      // An odd k has a zero after it in rows of bf16 pairs.
-      const int64_t count = std::min(kEnd - kBegin + (kEnd - kBegin) % 2, b_.xStride - kBegin);
-      for (int64_t r = 0; r < rows; ++r) {
-        const Element* const row = static_cast<const Element*>(b_.x) + (rowBegin + r) * b_.xStride + kBegin;
-        std::memcpy(copy + r * kCopyStride, row, static_cast<size_t>(count) * sizeof(Element));
+  template <int P>
+  static TileFn tileFor(int64_t rows) {
+    static constexpr auto kTiles = tileColumn<Shape::template Kernel, P>(std::make_integer_sequence<int, std::max(kRows, kStreamRows)>());
+    return kTiles[static_cast<size_t>(rows - 1)];
+  }
+
+  Tile tileAt(int64_t rowBegin, int64_t rows, int64_t panel) const {
+    Tile t;
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t row = rowBegin + r;
+      t.x[r] = b_.input.x + (b_.rowIndex ? b_.rowIndex[row] : row) * b_.input.rowBytes;
+    }
+    t.panels = b_.panels + panel * panelBytes_;
+    t.panelBytes = panelBytes_;
+    t.k = b_.k;
+    t.kBegin = 0;
+    t.kEnd = b_.k;
+    t.y = b_.y + rowBegin * b_.yStride + panel * kPanelCols;
+    t.yStride = b_.yStride;
+    t.numCols = b_.numCols - panel * kPanelCols;
+    t.ahead = 0;
+    return t;
+  }
+
+  /** All rows at once, panel after panel, at the speed of memory. */
+  void stream() const {
+    int64_t p = 0;
+    const auto each = [&](TileFn tile, int64_t panels) {
+      for (; p + panels <= b_.numPanels; p += panels) {
+        Tile t = tileAt(0, b_.rows, p);
+        // A panel alone is one stream; several at once are fetched where the next ones lie.
+        t.ahead = panels == 1 ? kStreamAhead : panels * panelBytes_;
+        tile(t);
       }
-      runRows(rowBegin, rows, copy, kCopyStride, kBegin, kEnd, panelBegin, panelEnd);
-    }
+    };
+    each(tileFor<kStreamPanels>(b_.rows), kStreamPanels);
+    if constexpr (kStreamPanels > 1) each(tileFor<1>(b_.rows), 1);
   }
 
-  /** One group of rows against panels [panelBegin, panelEnd). */
-  void runRows(int64_t rowBegin, int64_t rows, const Element* x, int64_t xStride, int64_t kBegin, int64_t kEnd,
-               int64_t panelBegin, int64_t panelEnd) const {
-    int64_t width = Shape::panels(rows);
-    for (int64_t p = panelBegin; p < panelEnd; p += width) {
-      while (width > panelEnd - p) width /= 2;
-      const Tile tile{x,
-                      xStride,
-                      static_cast<const Weight*>(b_.panels) + p * panelStride_ + kBegin * kPanelCols,
-                      panelStride_,
-                      kEnd - kBegin,
-                      kBegin == 0,
-                      b_.y + rowBegin * b_.yStride + p * kPanelCols,
-                      b_.yStride,
-                      b_.numCols - p * kPanelCols};
-      Shape::tile(rows, width)(tile);
+  /** Rows in groups of nearly equal size against some panels from `panel` on; says how many panels. */
+  int64_t slice(int64_t kBegin, int64_t kEnd, int64_t panel) const {
+    const bool wide = b_.numPanels - panel >= kPanels;
+    const int64_t panels = wide ? kPanels : 1;
+    const int64_t groups = (b_.rows + kRows - 1) / kRows;
+    for (int64_t g = 0; g < groups; ++g) {
+      const int64_t begin = b_.rows * g / groups;
+      const int64_t rows = b_.rows * (g + 1) / groups - begin;
+      Tile t = tileAt(begin, rows, panel);
+      t.kBegin = kBegin;
+      t.kEnd = kEnd;
+      // The first rows bring the weights in, and fetch those of the next panels.
+      t.ahead = g == 0 ? panels * panelBytes_ : 0;
+      (wide ? tileFor<kPanels>(rows) : tileFor<1>(rows))(t);
     }
+    return panels;
   }
+
+  static constexpr int64_t kStreamAhead = 4096;
 
   const MatmulBlock& b_;
-  /** In weights. */
-  int64_t panelStride_;
+  int64_t panelBytes_;
 };
 
 }  // namespace guildhall::GUILDHALL_ISA
