@@ -7,6 +7,7 @@ import { cpus } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { WEIGHT_FORMATS } from '@guildhall/model/weights';
 import { engineSuite } from './engine.ts';
 import type { BenchOptions, BenchRow, Machine } from './report.ts';
 
@@ -57,7 +58,7 @@ if (suite === undefined) {
 const options: BenchOptions = {
   model: resolve(values.model),
   threads: Number(values.threads),
-  weights: values.weights === 'f32' ? 'f32' : 'bf16',
+  weights: WEIGHT_FORMATS.find((format) => format === values.weights) ?? 'bf16',
   runs: Number(values.runs),
 };
 const rows = await suite(options);

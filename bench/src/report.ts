@@ -1,7 +1,9 @@
+import type { WeightFormat } from '@guildhall/native';
+
 export interface BenchOptions {
   model: string;
   threads: number;
-  weights: 'f32' | 'bf16';
+  weights: WeightFormat;
   /** Repetitions of each measurement. */
   runs: number;
 }

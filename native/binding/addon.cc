@@ -21,6 +21,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exportLmHead(env, exports);
   exportSampler(env, exports);
   exportFrames(env, exports);
+  exportQuantise(env, exports);
   return exports;
 }
 

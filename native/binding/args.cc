@@ -164,4 +164,12 @@ TensorSource Arg::tensor() const {
   return source;
 }
 
+void Arg::keepTensor(std::vector<Napi::Value>& keep) const {
+  keep.push_back(field("data").value());
+  const Arg scale = field("scale");
+  if (!scale.isNull()) keep.push_back(scale.field("data").value());
+  const Arg rows = field("rows");
+  if (!rows.isNull()) keep.push_back(rows.value());
+}
+
 }  // namespace guildhall::binding

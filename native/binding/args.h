@@ -50,6 +50,8 @@ class Arg {
   RowFormat rowFormat() const;
   CombineMode combineMode() const;
   TensorSource tensor() const;
+  /** Adds the arrays that a tensor borrows. */
+  void keepTensor(std::vector<Napi::Value>& keep) const;
 
   [[noreturn]] void failType(const char* expected) const;
 

@@ -20,15 +20,6 @@ ExpertShardOptions readOptions(const Arg& arg) {
   return options;
 }
 
-/** The arrays that a source borrows. */
-void keepTensor(const Arg& arg, std::vector<Napi::Value>& keep) {
-  keep.push_back(arg.field("data").value());
-  const Arg scale = arg.field("scale");
-  if (!scale.isNull()) keep.push_back(scale.field("data").value());
-  const Arg rows = arg.field("rows");
-  if (!rows.isNull()) keep.push_back(rows.value());
-}
-
 class ExpertShardWrap final : public Handle<ExpertShardWrap, Owned<ExpertShard>> {
  public:
   static constexpr napi_type_tag kTag{0x3c1d7a52e0b94f01, 0x9a4be66f21d00020};
@@ -72,7 +63,7 @@ class ExpertShardWrap final : public Handle<ExpertShardWrap, Owned<ExpertShard>>
       const ExpertWeights weights{gate.tensor(), up.tensor(), down.tensor()};
       shard().checkLoad(layer, expert, weights);
       AsyncWork work;
-      for (const Arg* arg : {&gate, &up, &down}) keepTensor(*arg, work.keep);
+      for (const Arg* arg : {&gate, &up, &down}) arg->keepTensor(work.keep);
       work.run = [self = state_, layer, expert, weights] { self->core->load(layer, expert, weights); };
       return startWork(info.Env(), state_->runtime, Lane::kBackground, std::move(work));
     });

@@ -97,5 +97,6 @@ void exportExpertShard(Napi::Env env, Napi::Object exports);
 void exportLmHead(Napi::Env env, Napi::Object exports);
 void exportSampler(Napi::Env env, Napi::Object exports);
 void exportFrames(Napi::Env env, Napi::Object exports);
+void exportQuantise(Napi::Env env, Napi::Object exports);
 
 }  // namespace guildhall::binding

@@ -25,11 +25,16 @@ function reset(model: LittleModel): void {
 const formats: [WeightFormat, RuntimeOptions['bf16Kernels']][] = [
   ['f32', 'auto'],
   ['bf16', 'bf16-fma'],
+  ['fp8', 'bf16-fma'],
+  ['q8', 'bf16-fma'],
+  ['q4', 'bf16-fma'],
 ];
-if (makeRuntime().info.bf16Kernels === 'bf16-dot') formats.push(['bf16', 'bf16-dot']);
+if (makeRuntime().info.bf16Kernels === 'bf16-dot') {
+  for (const format of ['bf16', 'fp8', 'q8', 'q4'] as const) formats.push([format, 'bf16-dot']);
+}
 
 for (const [format, bf16Kernels] of formats) {
-  const name = format === 'f32' ? 'f32' : bf16Kernels;
+  const name = `${format}, ${bf16Kernels}`;
 
   test(`${name}: a sequence alone has the bits that it has in a batch`, async () => {
     const model = await LittleModel.create(makeRuntime({ threads: 2, bf16Kernels }), format);

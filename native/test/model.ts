@@ -114,8 +114,8 @@ export class LittleModel {
 
   private constructor(runtime: Runtime, format: WeightFormat) {
     const random = new Random(99);
-    const dtype = format === 'bf16' ? 'BF16' : 'F32';
-    const rowFormat: RowFormat = format;
+    const dtype = format === 'f32' ? 'F32' : 'BF16';
+    const rowFormat: RowFormat = format === 'f32' ? 'f32' : 'bf16';
     const { hidden, vocab, numExperts, intermediate } = sizes;
     this.runtime = runtime;
     this.states = makeStates(runtime);

@@ -30,6 +30,7 @@ export const EXPORT_NAMES = [
   'parseReplyHeader',
   'parseForwardHeader',
   'packStatusReply',
+  'quantise',
 ] as const satisfies readonly (keyof NativeBinding)[];
 
 /**

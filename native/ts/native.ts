@@ -8,18 +8,25 @@
  * that it uses are kept alive until then. Two forwards on the same StepBuffers must not overlap.
  */
 
-export type Dtype = 'F32' | 'BF16' | 'F16' | 'F8_E4M3';
-/** Format in which weights are packed and multiplied. */
-export type WeightFormat = 'f32' | 'bf16';
+/** `Q8` and `Q4` are what `quantise` makes: see QuantisedSource. */
+export type Dtype = 'F32' | 'BF16' | 'F16' | 'F8_E4M3' | 'Q8' | 'Q4';
+/**
+ * Format in which weights are packed and multiplied. `fp8`: e4m3 with a scale for each 128 inputs of an output, or the
+ * scales of an FP8 checkpoint as they are. `q8`: int8 with a scale for each 64 inputs. `q4`: 4 bits with a scale for each 32.
+ */
+export type WeightFormat = 'f32' | 'bf16' | 'fp8' | 'q8' | 'q4';
+export type QuantisedFormat = Exclude<WeightFormat, 'f32' | 'bf16'>;
 export type RowFormat = 'f32' | 'bf16';
 export type CombineMode = 'exact' | 'partial';
 export type IsaPath = 'scalar' | 'avx2' | 'avx512';
 /**
  * Matmul family; part of the numerics class.
  * `f32-fma`: f32 weights. `bf16-fma`: bf16 weights widened, f32 activations. `bf16-dot`: bf16 weights, activations
- * rounded to bf16, pairwise dot instructions (AVX-512 BF16 only). The fma families give the same bits on every ISA path.
+ * rounded to bf16, pairwise dot instructions (AVX-512 BF16 only). `fp8-fma` and `fp8-dot` do the same with e4m3 weights,
+ * in blocks of 128 inputs. `q8-dot`, `q4-dot`: activations rounded to int8 with a scale for each 64 inputs, integer dot
+ * products. All but the two bf16 dot families give the same bits on every ISA path.
  */
-export type KernelFamily = 'f32-fma' | 'bf16-fma' | 'bf16-dot';
+export type KernelFamily = 'f32-fma' | 'bf16-fma' | 'bf16-dot' | 'fp8-fma' | 'fp8-dot' | 'q8-dot' | 'q4-dot';
 export type Lane = 'decode' | 'prefill';
 
 /** A 2-D (or 1-D) weight as it lies in a checkpoint. `data` is a view on the mapped file, any alignment. */
@@ -28,10 +35,24 @@ export interface TensorSource {
   /** Rows and columns; 1-D tensors are [n, 1]. */
   shape: [number, number];
   data: Uint8Array;
-  /** Multiplied in: one scale for each 128x128 block, [ceil(rows/128), ceil(cols/128)] row-major. Null without scales. */
-  scale: { dtype: 'F32' | 'BF16'; data: Uint8Array; shape: [number, number] } | null;
+  /**
+   * Multiplied in, row-major. F8_E4M3: one for each 128x128 block, [ceil(rows/128), ceil(cols/128)], or for 128 columns of
+   * each row, [rows, ceil(cols/128)]. Q8: [rows, ceil(cols/64)], Q4: [rows, ceil(cols/32)]. Null without scales.
+   */
+  scale: { dtype: 'F32' | 'BF16' | 'F16'; data: Uint8Array; shape: [number, number] } | null;
   /** Source row of each output row, or null for the identity. Reorders grouped projections. */
   rows: Int32Array | null;
+}
+
+/**
+ * A tensor in a quantised format, usable as a TensorSource with `shape` and `rows` added. Q8: an int8 a value. Q4: two
+ * values + 8 a byte, even column low, ceil(cols/2) bytes a row. F8_E4M3: a byte a value.
+ */
+export interface QuantisedSource {
+  dtype: 'F8_E4M3' | 'Q8' | 'Q4';
+  data: Buffer;
+  /** F32 for F8_E4M3, else F16. */
+  scale: { dtype: 'F32' | 'F16'; data: Buffer; shape: [number, number] };
 }
 
 export interface RuntimeOptions {
@@ -433,4 +454,8 @@ export interface NativeBinding {
   };
   /** A reply without rows: BUSY, FAILED or INVALID, for the request with this header. */
   packStatusReply(request: Uint8Array, status: number, error: string): Buffer;
+  /**
+   * Quantises all (gathered) rows of a tensor. Loading the result gives the bits of loading the source with that format.
+   */
+  quantise(runtime: Runtime, source: TensorSource, format: QuantisedFormat): Promise<QuantisedSource>;
 }

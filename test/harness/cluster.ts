@@ -1,11 +1,12 @@
 import { RedisServer } from '@guildhall/common/testing';
+import type { WeightFormat } from '@guildhall/native';
 import OpenAI from 'openai';
 import { ServiceProcess, TINY } from './service-process.ts';
 import { until } from './wait.ts';
 
 export interface ClusterOptions {
   model?: string;
-  weights?: 'f32' | 'bf16';
+  weights?: WeightFormat;
   workers?: number;
   routers?: number;
   routerArgs?: string[];

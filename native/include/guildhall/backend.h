@@ -12,6 +12,7 @@
 #include "guildhall/ops/isa.h"
 #include "guildhall/ops/sampler.h"
 #include "guildhall/packed_linear.h"
+#include "guildhall/quantise.h"
 
 namespace guildhall {
 
@@ -62,6 +63,9 @@ class Backend {
                                                            const SharedExpertWeights& weights) = 0;
   virtual std::shared_ptr<LmHead> createLmHead(const LmHeadSpec& spec, const LmHeadWeights& weights) = 0;
   virtual std::shared_ptr<ExpertShard> createExpertShard(const ExpertShardOptions& options) = 0;
+
+  /** A checked tensor in kFp8, kQ8 or kQ4, row-major. */
+  virtual QuantisedTensor quantise(const TensorSource& source, WeightFormat format) = 0;
 
   virtual void combine(StepBuffers& step) = 0;
   virtual std::vector<Sample> sample(const StepBuffers& step, const std::vector<SampleRequest>& requests) = 0;

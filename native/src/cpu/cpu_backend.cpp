@@ -85,6 +85,10 @@ class CpuBackend final : public Backend {
     return makeCpuExpertShard(cpu_, o);
   }
 
+  QuantisedTensor quantise(const TensorSource& source, WeightFormat format) override {
+    return guildhall::quantise(source, format, cpu_->pool);
+  }
+
   void combine(StepBuffers& step) override { combineOnCpu(*cpu_, step); }
 
   std::vector<Sample> sample(const StepBuffers& step, const std::vector<SampleRequest>& requests) override {

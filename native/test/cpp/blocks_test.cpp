@@ -146,6 +146,10 @@ int main() {
                                                                {WeightFormat::kBf16, Bf16Kernels::kFma}};
   const bool dot = cpuBackend().create({1, std::nullopt, Bf16Kernels::kAuto}, nullptr)->info().bf16Dot;
   if (dot) classes.emplace_back(WeightFormat::kBf16, Bf16Kernels::kDot);
+  for (const WeightFormat format : {WeightFormat::kFp8, WeightFormat::kQ8, WeightFormat::kQ4}) {
+    classes.emplace_back(format, Bf16Kernels::kFma);
+    if (dot) classes.emplace_back(format, Bf16Kernels::kDot);
+  }
   for (const auto& [format, kernels] : classes) {
     checkVariants(format, kernels);
     checkBatch(format, kernels);

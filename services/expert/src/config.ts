@@ -1,5 +1,6 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { serviceOptions } from '@guildhall/common';
+import { WEIGHT_FORMATS } from '@guildhall/model/weights';
 import { z } from 'zod';
 
 const MIB = 1 << 20;
@@ -8,7 +9,10 @@ const MIB = 1 << 20;
 export const expertSchema = z.strictObject({
   ...serviceOptions,
   model: z.string().describe('Directory of the checkpoint; only expert tensors are read from it.'),
-  weights: z.enum(['f32', 'bf16']).default('bf16').describe('Format in which weights are kept and multiplied.'),
+  weights: z
+    .enum(WEIGHT_FORMATS)
+    .default('bf16')
+    .describe('Format in which weights are kept and multiplied. All processes must agree.'),
   threads: z.int().min(1).max(1024).default(availableParallelism()).describe('Threads that compute.'),
   isa: z
     .enum(['auto', 'scalar', 'avx2', 'avx512'])

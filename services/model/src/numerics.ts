@@ -4,7 +4,29 @@ import type { CombineMode, KernelFamily, RowFormat, WeightFormat } from '@guildh
  * Version of the arithmetic of each kernel family. It goes up with every change that can change a bit of any output;
  * processes of different versions then refuse each other.
  */
-export const KERNEL_VERSIONS: Record<KernelFamily, number> = { 'f32-fma': 1, 'bf16-fma': 1, 'bf16-dot': 1 };
+export const KERNEL_VERSIONS: Record<KernelFamily, number> = {
+  'f32-fma': 1,
+  'bf16-fma': 1,
+  'bf16-dot': 1,
+  'fp8-fma': 1,
+  'fp8-dot': 1,
+  'q8-dot': 1,
+  'q4-dot': 1,
+};
+
+/** Format in which a family multiplies activations. */
+const ACTIVATIONS: Record<KernelFamily, string> = {
+  'f32-fma': 'f32',
+  'bf16-fma': 'f32',
+  'bf16-dot': 'bf16',
+  'fp8-fma': 'f32',
+  'fp8-dot': 'bf16',
+  'q8-dot': 'int8',
+  'q4-dot': 'int8',
+};
+
+/** Formats that weights can be kept and multiplied in. */
+export const WEIGHT_FORMATS = ['f32', 'bf16', 'fp8', 'q8', 'q4'] as const satisfies readonly WeightFormat[];
 
 /** What a numerics class consists of. */
 export interface NumericsClass {
@@ -17,12 +39,12 @@ export interface NumericsClass {
 
 /** Format of dispatched rows under a weight format. */
 export function rowFormatOf(weights: WeightFormat): RowFormat {
-  return weights;
+  return weights === 'f32' ? 'f32' : 'bf16';
 }
 
 /** Format of KV pages under a weight format. */
 export function kvFormatOf(weights: WeightFormat): RowFormat {
-  return weights;
+  return weights === 'f32' ? 'f32' : 'bf16';
 }
 
 /**
@@ -32,7 +54,6 @@ export function kvFormatOf(weights: WeightFormat): RowFormat {
  */
 export function numericsId(numerics: NumericsClass): string {
   const { kernelFamily, weights, rowFormat, kvFormat, combine } = numerics;
-  const activations = kernelFamily === 'bf16-dot' ? 'bf16' : 'f32';
   const family = `${kernelFamily}-v${KERNEL_VERSIONS[kernelFamily]}`;
-  return `${family}/${weights}/act-${activations}/row-${rowFormat}/kv-${kvFormat}/${combine}`;
+  return `${family}/${weights}/act-${ACTIVATIONS[kernelFamily]}/row-${rowFormat}/kv-${kvFormat}/${combine}`;
 }

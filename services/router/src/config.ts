@@ -1,4 +1,5 @@
 import { loadConfig, serviceOptions } from '@guildhall/common';
+import { WEIGHT_FORMATS } from '@guildhall/model/weights';
 import { z } from 'zod';
 
 const UNITS: Record<string, number> = { '': 1, K: 1 << 10, M: 1 << 20, G: 1 << 30, T: 2 ** 40 };
@@ -21,7 +22,10 @@ export const routerSchema = z.strictObject({
     .array(z.string().min(1).max(256))
     .default([])
     .describe('Names under which the model is served; by default the name of its directory.'),
-  weights: z.enum(['f32', 'bf16']).default('bf16').describe('Format of the dense weights in memory.'),
+  weights: z
+    .enum(WEIGHT_FORMATS)
+    .default('bf16')
+    .describe('Format of the dense weights in memory; part of the numerics class.'),
   threads: positive.max(1024).nullable().default(null).describe('Native threads; by default one for each core.'),
   isa: z.enum(['auto', 'scalar', 'avx2', 'avx512']).default('auto').describe('Instruction set of the kernels.'),
   bf16Kernels: z

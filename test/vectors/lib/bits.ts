@@ -14,6 +14,9 @@ export const FAMILIES: readonly NumericsChoice[] = [
   { name: 'f32-fma', weights: 'f32', bf16Kernels: 'auto' },
   { name: 'bf16-fma', weights: 'bf16', bf16Kernels: 'bf16-fma' },
   { name: 'bf16 auto', weights: 'bf16', bf16Kernels: 'auto' },
+  { name: 'fp8 auto', weights: 'fp8', bf16Kernels: 'auto' },
+  { name: 'q8', weights: 'q8', bf16Kernels: 'auto' },
+  { name: 'q4', weights: 'q4', bf16Kernels: 'auto' },
 ];
 
 /** What a prompt gave: logits at its positions, and the state after it. */

@@ -2,6 +2,8 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { fail, systemClock, type Clock } from '@guildhall/common';
+import { WEIGHT_FORMATS } from '@guildhall/model/weights';
+import type { WeightFormat } from '@guildhall/native';
 import { ClusterView, loadedShare } from '../stack/cluster-view.ts';
 import { watchParents } from '../stack/parent-watch.ts';
 import { getRouterInfo } from '../stack/router-info.ts';
@@ -14,7 +16,7 @@ export interface UpFlags {
   model: string;
   servedModelName: string[];
   workers: number;
-  weights: 'f32' | 'bf16';
+  weights: WeightFormat;
   listen: string | null;
   apiKey: string[];
   threads: number;
@@ -32,7 +34,7 @@ export function addStackOptions(command: Command): Command {
     .option('--model <dir>', 'checkpoint in the Hugging Face layout', join(ROOT, 'models', 'tiny'))
     .option('--served-model-name <name>', 'name that requests use; repeat for aliases', collect, [])
     .option('--workers <n>', 'expert workers to start', positiveInteger, 2)
-    .addOption(new Option('--weights <format>', 'weight format').choices(['f32', 'bf16']).default('bf16'))
+    .addOption(new Option('--weights <format>', 'weight format').choices(WEIGHT_FORMATS).default('bf16'))
     .option('--listen <host:port>', 'address of the gateway (default: 127.0.0.1:8000 or the next free port)')
     .option('--api-key <key>', 'require this key; repeat for more', collect, [])
     .option('--threads <n>', 'native threads of each router and worker', positiveInteger, 1)

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { basename, join, resolve } from 'node:path';
 import { fail, type Clock } from '@guildhall/common';
+import type { WeightFormat } from '@guildhall/native';
 import { Child } from './child.ts';
 import { chooseGatewayAddress } from './ports.ts';
 import { endProcesses, startTicks } from './processes.ts';
@@ -11,7 +12,7 @@ export interface StackOptions {
   model: string;
   servedModelNames: string[];
   workers: number;
-  weights: 'f32' | 'bf16';
+  weights: WeightFormat;
   /** HOST:PORT of the gateway, or null for the default and the next free port. */
   listen: string | null;
   apiKeys: string[];

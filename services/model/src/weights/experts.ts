@@ -87,18 +87,26 @@ function slab(
 /** Outputs that the kernels pack side by side. */
 const PANEL_COLUMNS = 16;
 
+/** Inputs that are packed together in a format, and the bytes that they take in a panel with their scales. */
+const PACKED_BLOCKS: Record<WeightFormat, { inputs: number; bytes: number }> = {
+  f32: { inputs: 1, bytes: 4 * PANEL_COLUMNS },
+  bf16: { inputs: 2, bytes: 4 * PANEL_COLUMNS },
+  fp8: { inputs: 128, bytes: 132 * PANEL_COLUMNS },
+  q8: { inputs: 128, bytes: 132 * PANEL_COLUMNS },
+  q4: { inputs: 128, bytes: 72 * PANEL_COLUMNS },
+};
+
+/** Bytes of a matrix of `outputs` by `inputs`, packed in a weight format (native/include/guildhall/weight_format.h). */
+export function packedBytes(outputs: number, inputs: number, format: WeightFormat): number {
+  const block = PACKED_BLOCKS[format];
+  return Math.ceil(outputs / PANEL_COLUMNS) * Math.ceil(inputs / block.inputs) * block.bytes;
+}
+
 /**
  * Bytes that one routed expert takes in memory, packed in the weight format: gate and up in one matrix of H inputs and
- * 2I outputs, down of I inputs and H outputs; outputs in panels of 16, BF16 inputs in pairs.
+ * 2I outputs, down of I inputs and H outputs.
  */
 export function expertBytes(config: ModelConfig, format: WeightFormat): number {
   const { hidden, moe } = config;
-  const pair = format === 'f32' ? 1 : 2;
-  const packed = (outputs: number, inputs: number): number =>
-    roundUp(outputs, PANEL_COLUMNS) * roundUp(inputs, pair) * (4 / pair);
-  return packed(2 * moe.intermediate, hidden) + packed(hidden, moe.intermediate);
-}
-
-function roundUp(value: number, multiple: number): number {
-  return Math.ceil(value / multiple) * multiple;
+  return packedBytes(2 * moe.intermediate, hidden, format) + packedBytes(hidden, moe.intermediate, format);
 }

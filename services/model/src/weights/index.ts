@@ -14,7 +14,14 @@ export {
   type RopeConfig,
   type VisionConfig,
 } from '../config.ts';
-export { KERNEL_VERSIONS, kvFormatOf, numericsId, rowFormatOf, type NumericsClass } from '../numerics.ts';
+export {
+  KERNEL_VERSIONS,
+  kvFormatOf,
+  numericsId,
+  rowFormatOf,
+  WEIGHT_FORMATS,
+  type NumericsClass,
+} from '../numerics.ts';
 export { Checkpoint, type CheckpointOptions, type ReadRecord, type TensorInfo } from './checkpoint.ts';
-export { expertBytes, expertSources, type ExpertSources } from './experts.ts';
+export { expertBytes, expertSources, packedBytes, type ExpertSources } from './experts.ts';
 export type { MapFile } from './safetensors/file.ts';
