@@ -24,8 +24,16 @@ struct DotLanes {
   __m512 v;
 
   static GH_DOT_INLINE DotLanes zero() { return {_mm512_setzero_ps()}; }
-  static GH_DOT_INLINE DotLanes load(const float* p) { return {_mm512_loadu_ps(p)}; }
-  GH_DOT_INLINE void store(float* p) const { _mm512_storeu_ps(p, v); }
+  // Masks and not copies of edges: a call beside the tile's loop would move accumulators to the stack.
+  static GH_DOT_INLINE DotLanes loadFirst(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(firstLanes(n), p)}; }
+  GH_DOT_INLINE void storeFirst(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, firstLanes(n), v); }
+
+ private:
+  static GH_DOT_INLINE __mmask16 firstLanes(int64_t n) {
+    return n >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << n) - 1u);
+  }
+
+ public:
 
 #if defined(__AVX512BF16__)
   /** v += the products of sixteen pairs of bf16. */

@@ -20,7 +20,12 @@ struct Lanes16 {
   static Lanes16 zero() { return {_mm512_setzero_ps()}; }
   static Lanes16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
   static Lanes16 broadcast(float x) { return {_mm512_set1_ps(x)}; }
-  void store(float* p) const { _mm512_storeu_ps(p, v); }
+  /** The first n lanes, which may be past 16. */
+  static Lanes16 loadFirst(const float* p, int64_t n) { return {_mm512_maskz_loadu_ps(firstLanes(n), p)}; }
+  void storeFirst(float* p, int64_t n) const { _mm512_mask_storeu_ps(p, firstLanes(n), v); }
+  static __mmask16 firstLanes(int64_t n) {
+    return n >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << n) - 1u);
+  }
   void addProduct(Lanes16 a, Lanes16 b) { v = _mm512_fmadd_ps(a.v, b.v, v); }
 };
 
@@ -46,6 +51,18 @@ struct Lanes16 {
   void store(float* p) const {
     _mm256_storeu_ps(p, lo);
     _mm256_storeu_ps(p + 8, hi);
+  }
+  static Lanes16 loadFirst(const float* p, int64_t n) {
+    if (n >= 16) return load(p);
+    float edge[16] = {};
+    for (int64_t i = 0; i < n; ++i) edge[i] = p[i];
+    return load(edge);
+  }
+  void storeFirst(float* p, int64_t n) const {
+    if (n >= 16) return store(p);
+    float edge[16];
+    store(edge);
+    for (int64_t i = 0; i < n; ++i) p[i] = edge[i];
   }
   void addProduct(Lanes16 a, Lanes16 b) {
     lo = _mm256_fmadd_ps(a.lo, b.lo, lo);
@@ -82,6 +99,14 @@ struct Lanes16 {
     return r;
   }
   void store(float* p) const { std::memcpy(p, v, sizeof v); }
+  static Lanes16 loadFirst(const float* p, int64_t n) {
+    Lanes16 r = zero();
+    for (int64_t i = 0; i < (n < 16 ? n : 16); ++i) r.v[i] = p[i];
+    return r;
+  }
+  void storeFirst(float* p, int64_t n) const {
+    for (int64_t i = 0; i < (n < 16 ? n : 16); ++i) p[i] = v[i];
+  }
   void addProduct(const Lanes16& a, const Lanes16& b) {
     for (int i = 0; i < 16; ++i) v[i] = std::fma(a.v[i], b.v[i], v[i]);
   }

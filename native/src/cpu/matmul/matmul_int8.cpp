@@ -15,12 +15,14 @@ struct PlainLanes {
   float v[kPanelCols];
 
   static PlainLanes zero() { return {}; }
-  static PlainLanes load(const float* p) {
-    PlainLanes lanes;
-    std::memcpy(lanes.v, p, sizeof lanes.v);
+  static PlainLanes loadFirst(const float* p, int64_t n) {
+    PlainLanes lanes{};
+    std::memcpy(lanes.v, p, static_cast<size_t>(std::min(n, kPanelCols)) * sizeof(float));
     return lanes;
   }
-  void store(float* p) const { std::memcpy(p, v, sizeof v); }
+  void storeFirst(float* p, int64_t n) const {
+    std::memcpy(p, v, static_cast<size_t>(std::min(n, kPanelCols)) * sizeof(float));
+  }
 };
 
 int32_t readInt(const uint8_t* p) {

@@ -39,22 +39,12 @@ struct Tile {
 template <typename Lanes>
 inline __attribute__((always_inline)) Lanes loadPartial(const Tile& t, int row, int panel) {
   if (t.kBegin == 0) return Lanes::zero();
-  const float* const y = t.y + row * t.yStride + panel * kPanelCols;
-  const int64_t cols = t.numCols - panel * kPanelCols;
-  if (cols >= kPanelCols) return Lanes::load(y);
-  float edge[kPanelCols] = {};
-  std::memcpy(edge, y, static_cast<size_t>(cols) * sizeof(float));
-  return Lanes::load(edge);
+  return Lanes::loadFirst(t.y + row * t.yStride + panel * kPanelCols, t.numCols - panel * kPanelCols);
 }
 
 template <typename Lanes>
 inline __attribute__((always_inline)) void storePartial(const Tile& t, int row, int panel, Lanes value) {
-  float* const y = t.y + row * t.yStride + panel * kPanelCols;
-  const int64_t cols = t.numCols - panel * kPanelCols;
-  if (cols >= kPanelCols) return value.store(y);
-  float edge[kPanelCols];
-  value.store(edge);
-  std::memcpy(y, edge, static_cast<size_t>(cols) * sizeof(float));
+  value.storeFirst(t.y + row * t.yStride + panel * kPanelCols, t.numCols - panel * kPanelCols);
 }
 
 using TileFn = void (*)(const Tile& tile);
