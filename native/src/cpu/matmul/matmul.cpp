@@ -9,12 +9,12 @@ namespace guildhall {
 namespace {
 
 /** Rows of one task: enough to reuse a group of panels from the cache, few enough to spread a product over threads. */
-constexpr int64_t kTaskRows = 128;
+constexpr int64_t kTaskRows = 256;
 /** Widest group of panels that a tile takes; tasks are multiples of it where there are enough panels. */
 constexpr int64_t kPanelGroup = 4;
 /** Multiply-adds below which waking helpers costs more than it saves. */
 constexpr int64_t kSerialWork = 100'000;
-constexpr int64_t kTasksPerThread = 4;
+constexpr int64_t kTasksPerThread = 8;
 
 struct Plan {
   int64_t rowBlocks = 0;
