@@ -92,7 +92,7 @@ class ExpertShardWrap final : public Handle<ExpertShardWrap, Owned<ExpertShard>>
     const Arg up = arg.field("up");
     const Arg down = arg.field("down");
     load.weights = {gate.tensor(), up.tensor(), down.tensor()};
-    shard().checkLoad(layer, load.expert, load.weights);
+    shard().checkLoad(layer, load.expert, load.weights, arg.path() + ".");
     for (const Arg* tensor : {&gate, &up, &down}) keepTensor(*tensor, keep);
     return load;
   }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "guildhall/blocks.h"
@@ -42,8 +43,9 @@ class ExpertShard {
 
   virtual const ExpertShardOptions& options() const = 0;
   virtual int64_t expertBytes() const = 0;
-  /** Throws InvalidArgument naming `layer`, `expert`, `gate`, `up` or `down`. */
-  virtual void checkLoad(int64_t layer, int64_t expert, const ExpertWeights& weights) const = 0;
+  /** Throws InvalidArgument naming `layer`, `expert`, or `gate`, `up` or `down` after `path`. */
+  virtual void checkLoad(int64_t layer, int64_t expert, const ExpertWeights& weights,
+                         const std::string& path = "") const = 0;
   /** Packs and publishes the expert. Any thread. */
   virtual void load(int64_t layer, int64_t expert, const ExpertWeights& weights) = 0;
   /** `load` of several experts of a layer on as many threads as the backend has, all at the caller's priority. */

@@ -28,11 +28,11 @@ class CpuExpertShard final : public ExpertShard {
            PackedLinear::packedBytes(options_.hidden, options_.intermediate, family_);
   }
 
-  void checkLoad(int64_t layer, int64_t expert, const ExpertWeights& w) const override {
+  void checkLoad(int64_t layer, int64_t expert, const ExpertWeights& w, const std::string& path) const override {
     checkAddress(layer, expert);
-    w.gate.checkShape("gate", options_.intermediate, options_.hidden);
-    w.up.checkShape("up", options_.intermediate, options_.hidden);
-    w.down.checkShape("down", options_.hidden, options_.intermediate);
+    w.gate.checkShape(path + "gate", options_.intermediate, options_.hidden);
+    w.up.checkShape(path + "up", options_.intermediate, options_.hidden);
+    w.down.checkShape(path + "down", options_.hidden, options_.intermediate);
   }
 
   void load(int64_t layer, int64_t expert, const ExpertWeights& w) override {
