@@ -93,7 +93,7 @@ class ExpertShardWrap final : public Handle<ExpertShardWrap, Owned<ExpertShard>>
     const Arg down = arg.field("down");
     load.weights = {gate.tensor(), up.tensor(), down.tensor()};
     shard().checkLoad(layer, load.expert, load.weights, arg.path() + ".");
-    for (const Arg* tensor : {&gate, &up, &down}) keepTensor(*tensor, keep);
+    for (const Arg* tensor : {&gate, &up, &down}) tensor->keepTensor(keep);
     return load;
   }
 
