@@ -19,6 +19,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exportMoe(env, exports);
   exportExpertShard(env, exports);
   exportLmHead(env, exports);
+  exportForwardProgram(env, exports);
   exportSampler(env, exports);
   exportFrames(env, exports);
   exportQuantise(env, exports);

@@ -64,6 +64,9 @@ class LmHeadWrap final : public BlockWrap<LmHeadWrap, LmHead> {
 
 }  // namespace
 
+std::shared_ptr<Owned<Embedding>> embeddingFrom(const Arg& arg) { return EmbeddingWrap::from(arg, "an Embedding"); }
+std::shared_ptr<Owned<LmHead>> lmHeadFrom(const Arg& arg) { return LmHeadWrap::from(arg, "an LmHead"); }
+
 void exportEmbedding(Napi::Env env, Napi::Object exports) { exports.Set("Embedding", EmbeddingWrap::define(env)); }
 void exportLmHead(Napi::Env env, Napi::Object exports) { exports.Set("LmHead", LmHeadWrap::define(env)); }
 

@@ -36,7 +36,7 @@ class ExpertShardWrap final : public Handle<ExpertShardWrap, Owned<ExpertShard>>
     return DefineClass(
         env, "ExpertShard",
         {InstanceAccessor<&ExpertShardWrap::expertBytes>("expertBytes"), InstanceMethod<&ExpertShardWrap::load>("load"),
-         InstanceMethod<&ExpertShardWrap::unload>("unload"), InstanceMethod<&ExpertShardWrap::has>("has"),
+         InstanceMethod<&ExpertShardWrap::loadAll>("loadAll"), InstanceMethod<&ExpertShardWrap::unload>("unload"), InstanceMethod<&ExpertShardWrap::has>("has"),
          InstanceMethod<&ExpertShardWrap::held>("held"), InstanceMethod<&ExpertShardWrap::forward>("forward")});
   }
 
@@ -67,6 +67,34 @@ class ExpertShardWrap final : public Handle<ExpertShardWrap, Owned<ExpertShard>>
       work.run = [self = state_, layer, expert, weights] { self->core->load(layer, expert, weights); };
       return startWork(info.Env(), state_->runtime, Lane::kBackground, std::move(work));
     });
+  }
+
+  Napi::Value loadAll(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const int64_t layer = layerOf(info);
+      const Arg list(info, 1, "experts");
+      if (!list.value().IsArray()) list.failType("an array");
+      const auto array = list.value().As<Napi::Array>();
+      AsyncWork work;
+      std::vector<ExpertLoad> loads;
+      for (uint32_t i = 0; i < array.Length(); ++i) {
+        loads.push_back(readLoad(layer, Arg(list.path() + "[" + std::to_string(i) + "]", array.Get(i)), work.keep));
+      }
+      work.run = [self = state_, layer, loads = std::move(loads)] { self->core->loadAll(layer, loads); };
+      return startWork(info.Env(), state_->runtime, Lane::kBackground, std::move(work));
+    });
+  }
+
+  ExpertLoad readLoad(int64_t layer, const Arg& arg, std::vector<Napi::Value>& keep) const {
+    ExpertLoad load;
+    load.expert = arg.field("expert").integer(0, shard().options().numExperts - 1);
+    const Arg gate = arg.field("gate");
+    const Arg up = arg.field("up");
+    const Arg down = arg.field("down");
+    load.weights = {gate.tensor(), up.tensor(), down.tensor()};
+    shard().checkLoad(layer, load.expert, load.weights, arg.path() + ".");
+    for (const Arg* tensor : {&gate, &up, &down}) tensor->keepTensor(keep);
+    return load;
   }
 
   Napi::Value unload(const Napi::CallbackInfo& info) {
@@ -109,6 +137,10 @@ class ExpertShardWrap final : public Handle<ExpertShardWrap, Owned<ExpertShard>>
 };
 
 }  // namespace
+
+std::shared_ptr<Owned<ExpertShard>> expertShardFrom(const Arg& arg) {
+  return ExpertShardWrap::from(arg, "an ExpertShard");
+}
 
 Napi::Buffer<uint8_t> toBuffer(Napi::Env env, OwnedFrame frame) {
   if (frame.size <= kCopyBytes)

@@ -77,6 +77,13 @@ std::shared_ptr<Runtime> runtimeFrom(const Arg& arg);
 std::shared_ptr<StepState> stepFrom(const Arg& arg);
 std::shared_ptr<Owned<KvPool>> kvPoolFrom(const Arg& arg);
 std::shared_ptr<Owned<StatePool>> statePoolFrom(const Arg& arg);
+std::shared_ptr<Owned<Embedding>> embeddingFrom(const Arg& arg);
+std::shared_ptr<Owned<GatedDeltaNet>> deltaNetFrom(const Arg& arg);
+std::shared_ptr<Owned<GatedAttention>> attentionFrom(const Arg& arg);
+std::shared_ptr<Owned<MoeGate>> moeGateFrom(const Arg& arg);
+std::shared_ptr<Owned<SharedExpert>> sharedExpertFrom(const Arg& arg);
+std::shared_ptr<Owned<ExpertShard>> expertShardFrom(const Arg& arg);
+std::shared_ptr<Owned<LmHead>> lmHeadFrom(const Arg& arg);
 
 /** Takes over a frame's memory; small ones are copied into node's pool. */
 Napi::Buffer<uint8_t> toBuffer(Napi::Env env, OwnedFrame frame);
@@ -95,6 +102,7 @@ void exportGatedAttention(Napi::Env env, Napi::Object exports);
 void exportMoe(Napi::Env env, Napi::Object exports);
 void exportExpertShard(Napi::Env env, Napi::Object exports);
 void exportLmHead(Napi::Env env, Napi::Object exports);
+void exportForwardProgram(Napi::Env env, Napi::Object exports);
 void exportSampler(Napi::Env env, Napi::Object exports);
 void exportFrames(Napi::Env env, Napi::Object exports);
 void exportQuantise(Napi::Env env, Napi::Object exports);

@@ -121,6 +121,13 @@ class GatedAttentionWrap final : public BlockWrap<GatedAttentionWrap, GatedAtten
 
 }  // namespace
 
+std::shared_ptr<Owned<GatedDeltaNet>> deltaNetFrom(const Arg& arg) {
+  return GatedDeltaNetWrap::from(arg, "a GatedDeltaNet");
+}
+std::shared_ptr<Owned<GatedAttention>> attentionFrom(const Arg& arg) {
+  return GatedAttentionWrap::from(arg, "a GatedAttention");
+}
+
 void exportGatedDeltaNet(Napi::Env env, Napi::Object exports) {
   exports.Set("GatedDeltaNet", GatedDeltaNetWrap::define(env));
 }

@@ -64,6 +64,11 @@ class SharedExpertWrap final : public BlockWrap<SharedExpertWrap, SharedExpert> 
 
 }  // namespace
 
+std::shared_ptr<Owned<MoeGate>> moeGateFrom(const Arg& arg) { return MoeGateWrap::from(arg, "a MoeGate"); }
+std::shared_ptr<Owned<SharedExpert>> sharedExpertFrom(const Arg& arg) {
+  return SharedExpertWrap::from(arg, "a SharedExpert");
+}
+
 void exportMoe(Napi::Env env, Napi::Object exports) {
   exports.Set("MoeGate", MoeGateWrap::define(env));
   exports.Set("SharedExpert", SharedExpertWrap::define(env));

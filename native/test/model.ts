@@ -85,12 +85,19 @@ export async function moe(
   shards: { shard: ExpertShard; serves: (expert: number) => boolean }[],
   mode: CombineMode,
   lane: Lane,
+  layer = 0,
 ): Promise<void> {
   step.beginCombine();
   for (const { shard, serves } of shards) {
     const e = allEntries(step, numTokens, serves);
     if (e.slots.length === 0) continue;
-    const frame = step.packForward({ ...header, combineMode: mode }, e.rowIndex, e.entryCount, e.experts, e.weights);
+    const frame = step.packForward(
+      { ...header, combineMode: mode, layer },
+      e.rowIndex,
+      e.entryCount,
+      e.experts,
+      e.weights,
+    );
     const reply = await shard.forward(frame, 0, lane);
     const { status, error } = native.parseReplyHeader(reply);
     if (status !== wire.ReplyStatus.REPLY_STATUS_OK) throw new Error(`status ${status}: ${error}`);

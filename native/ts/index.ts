@@ -24,6 +24,7 @@ export const EXPORT_NAMES = [
   'SharedExpert',
   'ExpertShard',
   'LmHead',
+  'ForwardProgram',
   'SamplerState',
   'sample',
   'logprobs',

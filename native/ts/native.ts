@@ -338,12 +338,28 @@ export interface ExpertShardOptions {
   rowFormat: RowFormat;
 }
 
+/** One of the experts of a layer to load. */
+export interface ExpertLoad {
+  expert: number;
+  /** [intermediate, hidden]. */
+  gate: TensorSource;
+  /** [intermediate, hidden]. */
+  up: TensorSource;
+  /** [hidden, intermediate]. */
+  down: TensorSource;
+}
+
 /** The experts that one process holds. */
 export interface ExpertShard {
   /** Bytes of one packed expert. */
   readonly expertBytes: number;
   /** Packs on a background thread below every lane; resolves when the expert can be served. */
   load(layer: number, expert: number, gate: TensorSource, up: TensorSource, down: TensorSource): Promise<void>;
+  /**
+   * `load` of several experts of a layer in one job on as many threads as the runtime has, all of low priority; resolves
+   * when all of them can be served. When one of them fails others may have been loaded.
+   */
+  loadAll(layer: number, experts: readonly ExpertLoad[]): Promise<void>;
   /** False if it was not held. Forwards in flight keep what they use. */
   unload(layer: number, expert: number): boolean;
   has(layer: number, expert: number): boolean;
@@ -373,6 +389,43 @@ export interface LmHeadSpec {
 export interface LmHead {
   /** logits[i] = head(norm(hidden[rowIndex[i]])). */
   forward(step: StepBuffers, rowIndex: Int32Array, lane: Lane): Promise<void>;
+}
+
+/** The blocks of one layer of a program; one of the mixers is null. */
+export interface ProgramLayer {
+  deltaNet: GatedDeltaNet | null;
+  attention: GatedAttention | null;
+  gate: MoeGate;
+  /** Null in models without one. */
+  shared: SharedExpert | null;
+}
+
+/** What a program is made of: blocks of one runtime, and a shard with as many layers. */
+export interface ProgramParts {
+  embedding: Embedding;
+  layers: readonly ProgramLayer[];
+  head: LmHead;
+  experts: ExpertShard;
+}
+
+/**
+ * A model whose experts are in this process, run many layers at a time in one native call. Bit for bit what its blocks,
+ * messages to the shard in exact mode and combine give.
+ */
+export interface ForwardProgram {
+  /**
+   * Layers [first, last): the embedding goes before layer 0, the head after the last layer unless `logitRows` is
+   * empty. Rejects when an expert that the gate chose is not held. `pools.states` and `pools.kv` may be null where no
+   * layer needs them.
+   */
+  forward(
+    step: StepBuffers,
+    pools: { kv: KvPool | null; states: StatePool | null },
+    first: number,
+    last: number,
+    logitRows: Int32Array,
+    lane: Lane,
+  ): Promise<void>;
 }
 
 export interface SamplerParams {
@@ -432,6 +485,7 @@ export interface NativeBinding {
   ) => SharedExpert;
   ExpertShard: new (runtime: Runtime, options: ExpertShardOptions) => ExpertShard;
   LmHead: new (runtime: Runtime, spec: LmHeadSpec, weights: { norm: TensorSource; head: TensorSource }) => LmHead;
+  ForwardProgram: new (runtime: Runtime, parts: ProgramParts) => ForwardProgram;
   SamplerState: SamplerBinding;
   /** Samples logit row rows[i] with states[i]; does not accept. The random key is (seed, choice, numGenerated). */
   sample(step: StepBuffers, rows: Int32Array, states: SamplerState[], lane: Lane): Promise<Sample[]>;

@@ -7,6 +7,7 @@ import { until } from './wait.ts';
 export interface ClusterOptions {
   model?: string;
   weights?: WeightFormat;
+  /** Expert workers; with 0 there is no controller either, and routers need `--experts local`. */
   workers?: number;
   routers?: number;
   routerArgs?: string[];
@@ -49,7 +50,9 @@ export class Cluster {
     const cluster = new Cluster(options, await RedisServer.start());
     try {
       const { workers, routers } = cluster.options;
-      cluster.controller = cluster.spawn('controller', ['--id', 'controller-1', '--min-workers', String(workers)]);
+      if (workers > 0) {
+        cluster.controller = cluster.spawn('controller', ['--id', 'controller-1', '--min-workers', String(workers)]);
+      }
       for (let number = 1; number <= workers; number++) cluster.addExpert(`expert-${number}`);
       for (let number = 1; number <= routers; number++) cluster.addRouter(`router-${number}`);
       cluster.gateway = cluster.spawn('gateway', [

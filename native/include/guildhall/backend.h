@@ -75,6 +75,8 @@ class Backend {
   /** Brackets a native call on the driver thread. */
   virtual void beginCall() = 0;
   virtual void endCall() = 0;
+  /** Between two blocks of one call: what the first needed while it ran is free again. */
+  virtual void nextBlock() = 0;
 };
 
 /** An entry of the table of backends. */

@@ -121,6 +121,7 @@ class CpuBackend final : public Backend {
     cpu_->pool.setInCall(true);
   }
   void endCall() override { cpu_->pool.setInCall(false); }
+  void nextBlock() override { cpu_->arena.reset(); }
 
  private:
   static void check(SampleStatus status, int64_t row) {

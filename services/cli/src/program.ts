@@ -12,6 +12,7 @@ export function buildProgram(): Command {
     .description('Serves Qwen3.5-class mixture-of-experts models on machines you can get.')
     .version(VERSION)
     .showHelpAfterError('(--help lists the options)')
+    .enablePositionalOptions()
     .exitOverride();
   for (const make of [upCommand, serveCommand, chatCommand, statusCommand, doctorCommand]) {
     program.addCommand(make().exitOverride().showHelpAfterError('(--help lists the options)'));

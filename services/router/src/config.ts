@@ -25,7 +25,11 @@ export const routerSchema = z.strictObject({
   weights: z
     .enum(WEIGHT_FORMATS)
     .default('bf16')
-    .describe('Format of the dense weights in memory; part of the numerics class.'),
+    .describe('Format of the weights in memory; part of the numerics class.'),
+  experts: z
+    .enum(['remote', 'local'])
+    .default('remote')
+    .describe('Where the routed experts are: in expert workers, or all of them in this process.'),
   threads: positive.max(1024).nullable().default(null).describe('Native threads; by default one for each core.'),
   isa: z.enum(['auto', 'scalar', 'avx2', 'avx512']).default('auto').describe('Instruction set of the kernels.'),
   bf16Kernels: z
@@ -55,7 +59,14 @@ export const routerSchema = z.strictObject({
     .multipleOf(64)
     .default(512)
     .describe('Prompt tokens of one prefill step at most.'),
-  microBatches: z.int().min(1).max(8).default(2).describe('Micro-batches that a decode step is split into.'),
+  microBatches: z
+    .int()
+    .min(1)
+    .max(8)
+    .default(2)
+    .describe(
+      'Micro-batches that a decode step is split into, so that one computes while the rows of another are away; always 1 with --experts local.',
+    ),
   microBatchMin: positive.default(4).describe('Sequences of a micro-batch at least.'),
   maxMessageBytes: z
     .int()

@@ -6,11 +6,13 @@ import {
   Checkpoint,
   loadGenerationConfig,
   loadModelConfig,
+  LocalExperts,
   type ModelConfig,
   TextModel,
   Tokenizer,
 } from '@guildhall/model';
 import {
+  type ExpertShard,
   type KvPool,
   loadNative,
   type NativeBinding,
@@ -27,6 +29,8 @@ export interface LoadedModel {
   native: NativeBinding;
   runtime: Runtime;
   model: TextModel;
+  /** Every expert, with `--experts local`; null where workers hold them. */
+  shard: ExpertShard | null;
   config: ModelConfig;
   fingerprint: string;
   numericsId: string;
@@ -50,7 +54,7 @@ export const MAX_PREFILL_SEQUENCES = 64;
 const PREFILL_LOGIT_ROWS = 64;
 
 /**
- * Loads the dense part of a checkpoint and makes pools and buffers. The event loop keeps turning meanwhile. Errors:
+ * Loads the dense part of a checkpoint, and its experts if they are to be local, and makes pools and buffers. The event loop keeps turning meanwhile. Errors:
  * `checkpoint_not_found`, `checkpoint_invalid`, `config_invalid`, native ones; `cancelled` when the signal aborts.
  */
 export async function loadModel(config: RouterConfig, logger: Logger, signal: AbortSignal): Promise<LoadedModel> {
@@ -60,11 +64,19 @@ export async function loadModel(config: RouterConfig, logger: Logger, signal: Ab
   const checkpoint = Checkpoint.open(config.model, { mapFile: (fd, length) => native.mapFile(fd, length) });
   for (const notice of checkpoint.notices) logger.info({ notice }, 'checkpoint');
   const modelConfig = loadModelConfig(config.model);
-  const onProgress = (done: number, total: number): void => {
+  if (config.experts === 'local' && config.combine !== 'exact') {
+    throw fail('config_invalid', '--combine partial needs experts in workers', { field: 'combine' });
+  }
+  const progress = (what: string) => (done: number, total: number) => {
     if (signal.aborted) throw fail('cancelled', 'stopped while loading');
-    logger.info({ done, total }, 'loading dense weights');
+    logger.info({ done, total }, what);
   };
-  const model = await TextModel.load({ runtime, checkpoint, config: modelConfig, weights: config.weights, onProgress });
+  const weights = { runtime, checkpoint, config: modelConfig, weights: config.weights };
+  // Side by side: dense weights are packed on this thread, experts on native ones.
+  const [model, experts] = await bothLoaded(
+    TextModel.load({ ...weights, onProgress: progress('loading dense weights') }),
+    config.experts === 'local' ? LocalExperts.load({ ...weights, onProgress: progress('loading experts') }) : null,
+  );
   const hasTokenizer = existsSync(join(config.model, 'tokenizer.json'));
   const tokenizer = hasTokenizer ? Tokenizer.load(config.model) : null;
   const kv = model.createKvPool(numPagesOf(config, model));
@@ -76,6 +88,7 @@ export async function loadModel(config: RouterConfig, logger: Logger, signal: Ab
     native,
     runtime,
     model,
+    shard: experts?.shard ?? null,
     config: modelConfig,
     fingerprint: checkpoint.fingerprint,
     numericsId: model.numericsId(config.combine),
@@ -87,8 +100,21 @@ export async function loadModel(config: RouterConfig, logger: Logger, signal: Ab
     rowBytes: modelConfig.hidden * (model.rowFormat === 'f32' ? 4 : 2),
     prefillBuffers: model.createStepBuffers(chunk),
     prefillLogitRows: chunk.maxLogitRows,
-    decodeBuffers: Array.from({ length: config.microBatches }, () => model.createStepBuffers(decode)),
+    decodeBuffers: Array.from({ length: microBatchesOf(config) }, () => model.createStepBuffers(decode)),
   };
+}
+
+/** Waits for both, so that nothing goes on loading when one has failed. */
+async function bothLoaded<A, B>(first: Promise<A>, second: Promise<B> | null): Promise<[A, B | null]> {
+  const [a, b] = await Promise.allSettled([first, second]);
+  if (a.status === 'rejected') throw a.reason;
+  if (b.status === 'rejected') throw b.reason;
+  return [a.value, b.value];
+}
+
+/** Nothing is away while local experts compute, so that a second micro-batch would only wait for the first. */
+function microBatchesOf({ experts, microBatches }: Pick<RouterConfig, 'experts' | 'microBatches'>): number {
+  return experts === 'local' ? 1 : microBatches;
 }
 
 function numPagesOf(config: RouterConfig, model: TextModel): number {
@@ -117,11 +143,12 @@ function contextOf(config: RouterConfig, model: ModelConfig, numPages: number, l
 
 /** Sequences of the largest micro-batch that a decode step can have. */
 export function microBatchCapacity(
-  config: Pick<RouterConfig, 'maxRunning' | 'microBatches' | 'microBatchMin'>,
+  config: Pick<RouterConfig, 'experts' | 'maxRunning' | 'microBatches' | 'microBatchMin'>,
 ): number {
+  const microBatches = microBatchesOf(config);
   let most = 1;
   for (let count = 1; count <= config.maxRunning; count++) {
-    most = Math.max(most, Math.ceil(count / numMicroBatches(count, config.microBatches, config.microBatchMin)));
+    most = Math.max(most, Math.ceil(count / numMicroBatches(count, microBatches, config.microBatchMin)));
   }
   return most;
 }

@@ -17,10 +17,12 @@ export interface RouterMember {
   numExperts: number;
   running: number;
   waiting: number;
+  /** Experts in the router's own process. */
+  holdings: readonly { layer: number; experts: readonly number[] }[];
 }
 
 export function encodeMember(state: RouterMember): Uint8Array {
-  const { admin, ackedEpoch, servedModels, ...rest } = state;
+  const { admin, ackedEpoch, servedModels, holdings, ...rest } = state;
   return control.Member.encode(
     control.Member.fromPartial({
       ...rest,
@@ -28,6 +30,7 @@ export function encodeMember(state: RouterMember): Uint8Array {
       adminAddress: admin,
       ackedEpoch: BigInt(ackedEpoch),
       servedModels: [...servedModels],
+      holdings: holdings.map(({ layer, experts }) => ({ layer, experts: [...experts] })),
     }),
   ).finish();
 }

@@ -1,6 +1,4 @@
 import {
-  authMetadata,
-  channelCredentials,
   type Clock,
   Cluster,
   fail,
@@ -12,14 +10,12 @@ import {
   VERSION,
 } from '@guildhall/common';
 import { IncrementalDetokenizer } from '@guildhall/model';
-import { experts as wire, type router } from '@guildhall/proto';
+import type { router } from '@guildhall/proto';
 import type { RouterConfig } from './config.ts';
 import { Engine } from './engine.ts';
-import { RemoteExperts } from './experts/dispatch.ts';
-import { ExpertLoads, LoadReporter } from './experts/expert-loads.ts';
-import type { RouterIdentity } from './experts/lane-stream.ts';
-import { replyBytes, requestBytes } from './experts/plan.ts';
-import { ExpertTopology } from './experts/topology.ts';
+import { LocalHome } from './experts/local-home.ts';
+import { RemoteHome } from './experts/remote-home.ts';
+import type { ExpertHome } from './experts/source.ts';
 import { PagePool } from './kv/page-pool.ts';
 import { StateSlots } from './kv/state-slots.ts';
 import { type LoadedModel, MAX_PREFILL_SEQUENCES } from './load-model.ts';
@@ -40,20 +36,16 @@ export interface RouterCoreOptions {
   onFatal: (err: unknown) => void;
 }
 
-/** Prefill messages are larger and wait behind decode. */
-const PREFILL_REPLY_FACTOR = 3;
-
 /** The parts of a router, wired: engine, experts, cluster. */
 export class RouterCore {
   readonly loaded: LoadedModel;
   readonly metrics: Metrics;
   readonly id: string;
   readonly engine: Engine;
-  readonly topology: ExpertTopology;
+  readonly experts: ExpertHome;
   readonly #o: RouterCoreOptions;
   readonly #cluster: Cluster;
   readonly #dispatch: DispatchMetrics;
-  readonly #reporter: LoadReporter;
   readonly #abort = new AbortController();
   #lease: MemberLease | null = null;
   #draining = false;
@@ -68,29 +60,12 @@ export class RouterCore {
     this.metrics = metrics;
     this.id = identity.id;
     this.#dispatch = new DispatchMetrics(metrics);
-    this.topology = new ExpertTopology({
-      identity: identityOf(options),
-      credentials: channelCredentials(config),
-      metadata: authMetadata(config),
-      clock,
-      logger,
-      parseReplyHeader: (frame) => loaded.native.parseReplyHeader(frame),
-      onStray: (worker) => this.#dispatch.message(worker, 'stray'),
-    });
-    const { numLayers, moe } = loaded.config;
-    const loads = new ExpertLoads({ numLayers, numExperts: moe.numExperts });
-    this.engine = this.#makeEngine(loads);
+    this.experts = makeHome(options, this.#dispatch);
+    this.engine = this.#makeEngine();
     this.#cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
-    this.#reporter = new LoadReporter({
-      loads,
-      store: this.#cluster.loads,
-      reporter: identity.id,
-      epoch: () => this.topology.views.latest.epoch,
-      everyMs: config.loadReportMs,
-      clock,
-      logger,
-    });
-    this.topology.views.onChange(() => this.#onViewChange());
+    this.experts.views.onChange(() => this.#onViewChange());
+    // Experts of this process are there from the beginning.
+    this.#onViewChange();
     this.engine.start();
   }
 
@@ -101,9 +76,7 @@ export class RouterCore {
   /** Follows the cluster and registers in it; waits there while Redis is away. */
   async join(address: string, admin: string): Promise<void> {
     const { identity, onFatal } = this.#o;
-    const { members, placements } = this.#cluster;
-    members.onChange(() => this.topology.setMembers(members.members()));
-    placements.onChange(({ bytes }) => this.topology.setPlacement(bytes));
+    this.experts.follow(this.#cluster);
     await this.#cluster.start();
     this.#lease = this.#cluster.lease({
       kind: 'router',
@@ -116,15 +89,15 @@ export class RouterCore {
       },
     });
     await this.#lease.join(this.#abort.signal);
-    this.#reporter.start();
+    this.experts.joined();
   }
 
   readiness(): Readiness {
-    const { views } = this.topology;
+    const { views } = this.experts;
     const reason = this.#draining
       ? 'shutting down'
       : this.#lease?.held === true
-        ? this.topology.notCovered()
+        ? this.experts.notCovered()
         : 'not registered in Redis yet';
     return {
       ready: reason === null,
@@ -154,19 +127,15 @@ export class RouterCore {
   }
 
   setGauges(): void {
-    const { engine, topology, loaded } = this;
-    const { latest } = topology.views;
-    const links = topology.links.all();
+    const { engine, experts, loaded } = this;
+    const { latest } = experts.views;
     setGauges(this.metrics, loaded.servedModels[0] ?? '', {
       scheduler: engine.scheduler,
       pool: engine.scheduler.pool,
       slots: engine.scheduler.slots,
       coverage: 1 - latest.missing / latest.total,
       epoch: latest.epoch,
-      streams: {
-        decode: links.filter((link) => link.up('decode')).length,
-        prefill: links.filter((link) => link.up('prefill')).length,
-      },
+      streams: { decode: experts.openStreams('decode'), prefill: experts.openStreams('prefill') },
       nativeBytes: loaded.runtime.memory(),
     });
   }
@@ -185,21 +154,21 @@ export class RouterCore {
   /** Ends everything. */
   async stop(): Promise<void> {
     this.#abort.abort();
-    this.#reporter.stop();
+    this.experts.stop();
     await this.engine.stop(fail('not_ready', 'the router is shutting down'));
-    this.topology.close();
+    this.experts.close();
     await this.#cluster.close();
   }
 
-  #makeEngine(loads: ExpertLoads): Engine {
+  #makeEngine(): Engine {
     const { config, loaded, metrics, clock, logger, onFatal } = this.#o;
     const { native, pools } = loaded;
     const allowance = new PrefillAllowance(clock);
     return new Engine({
       clock,
       logger,
-      views: this.topology.views,
-      runner: this.#makeRunner(loads, allowance),
+      views: this.experts.views,
+      runner: this.#makeRunner(allowance),
       pool: new PagePool(pools.kv.numPages),
       slots: new StateSlots(config.maxRunning),
       limits: {
@@ -219,26 +188,12 @@ export class RouterCore {
     });
   }
 
-  #makeRunner(loads: ExpertLoads, allowance: PrefillAllowance): ModelRunner {
-    const { config, loaded, identity, clock, logger } = this.#o;
-    const { replyLimitMs } = config;
-    const experts = new RemoteExperts({
-      views: this.topology.views,
-      clock,
-      logger,
-      loads,
-      observer: this.#dispatch,
-      incarnation: identity.incarnation,
-      topK: loaded.config.moe.topK,
-      rowBytes: loaded.rowBytes,
-      combineMode: config.combine,
-      replyLimitMs: { decode: replyLimitMs, prefill: replyLimitMs * PREFILL_REPLY_FACTOR },
-      expertWaitMs: config.expertWaitMs,
-    });
+  #makeRunner(allowance: PrefillAllowance): ModelRunner {
+    const { config, loaded, clock } = this.#o;
     return new ModelRunner({
       model: loaded.model,
       ops: loaded.native,
-      experts,
+      experts: this.experts.source,
       clock,
       allowance,
       pools: loaded.pools,
@@ -258,7 +213,7 @@ export class RouterCore {
   }
 
   #onViewChange(): void {
-    const { views } = this.topology;
+    const { views } = this.experts;
     if (views.covered && !this.#wasCovered) {
       this.#wasCovered = true;
       this.#o.logger.info({ epoch: views.latest.epoch }, 'every expert has a worker: ready');
@@ -272,12 +227,12 @@ export class RouterCore {
 
   #refusal(): string | null {
     if (this.#draining) return 'the router is shutting down';
-    return this.#wasCovered ? null : (this.topology.notCovered() ?? 'the router is starting');
+    return this.#wasCovered ? null : (this.experts.notCovered() ?? 'the router is starting');
   }
 
   #member(address: string, admin: string): Uint8Array {
     const { identity } = this.#o;
-    const { loaded, engine, topology } = this;
+    const { loaded, engine, experts } = this;
     return encodeMember({
       ...identity,
       address,
@@ -285,19 +240,20 @@ export class RouterCore {
       version: VERSION,
       modelFingerprint: loaded.fingerprint,
       numericsId: loaded.numericsId,
-      ackedEpoch: topology.views.ackedEpoch,
-      ready: topology.views.covered && !this.#draining,
+      ackedEpoch: experts.views.ackedEpoch,
+      ready: experts.views.covered && !this.#draining,
       draining: this.#draining,
       servedModels: loaded.servedModels,
       numLayers: loaded.config.numLayers,
       numExperts: loaded.config.moe.numExperts,
       running: engine.scheduler.numActive,
       waiting: engine.scheduler.numWaiting,
+      holdings: experts.holdings,
     });
   }
 
   #info(): router.RouterInfo {
-    const { loaded, engine, topology } = this;
+    const { loaded, engine, experts } = this;
     const { ready, reason } = this.readiness();
     const { pool, numActive, numWaiting } = engine.scheduler;
     return {
@@ -305,7 +261,7 @@ export class RouterCore {
       ready,
       modelFingerprint: loaded.fingerprint,
       numericsId: loaded.numericsId,
-      epoch: BigInt(topology.views.latest.epoch),
+      epoch: BigInt(experts.views.latest.epoch),
       running: numActive,
       waiting: numWaiting,
       pagesTotal: pool.numPages,
@@ -318,31 +274,11 @@ export class RouterCore {
   }
 }
 
-/** What the hello says. Errors: `config_invalid` when one token's rows do not fit in a message. */
-function identityOf({ config, loaded, identity }: RouterCoreOptions): RouterIdentity {
-  const { topK, numExperts } = loaded.config.moe;
-  const exact = config.combine === 'exact';
-  const leastMessageBytes = Math.max(
-    requestBytes(1, topK, loaded.rowBytes),
-    replyBytes(exact ? topK : 1, loaded.rowBytes),
-  );
-  if (leastMessageBytes > config.maxMessageBytes) {
-    const message = `one token's rows take ${leastMessageBytes} bytes`;
-    throw fail('config_invalid', message, { field: 'maxMessageBytes' });
-  }
-  const { ROW_FORMAT_F32, ROW_FORMAT_BF16 } = wire.RowFormat;
-  const { COMBINE_MODE_EXACT, COMBINE_MODE_PARTIAL } = wire.CombineMode;
-  return {
-    routerId: identity.id,
-    incarnation: identity.incarnation,
-    modelFingerprint: loaded.fingerprint,
-    numericsId: loaded.numericsId,
-    rowFormat: loaded.model.rowFormat === 'f32' ? ROW_FORMAT_F32 : ROW_FORMAT_BF16,
-    combineMode: exact ? COMBINE_MODE_EXACT : COMBINE_MODE_PARTIAL,
-    maxMessageBytes: config.maxMessageBytes,
-    leastMessageBytes,
-    hiddenSize: loaded.config.hidden,
-    numLayers: loaded.config.numLayers,
-    numExperts,
-  };
+/** Experts in this process if they were loaded, else in workers. */
+function makeHome(options: RouterCoreOptions, observer: DispatchMetrics): ExpertHome {
+  const { config, loaded, identity, clock, logger } = options;
+  if (loaded.shard === null) return new RemoteHome({ config, loaded, identity, clock, logger, observer });
+  const { numLayers, moe } = loaded.config;
+  const shape = { numLayers, numExperts: moe.numExperts };
+  return new LocalHome({ shard: loaded.shard, shape, topK: moe.topK, routerId: identity.id, observer });
 }

@@ -1,8 +1,9 @@
 import { type Clock, fail, type GuildhallError, toGuildhallError } from '@guildhall/common';
 import type { KvPool, Lane, Sample, SamplerState, StatePool, StepBuffers } from '@guildhall/native';
 import { type BatchItem, buildBatch, numMicroBatches, rowOwners } from './batch.ts';
-import type { DispatchContext, RemoteExperts, StepDispatch } from './experts/dispatch.ts';
+import type { DispatchContext } from './experts/dispatch.ts';
 import type { ExpertView } from './experts/placement-view.ts';
+import type { ExpertSource, StepExperts } from './experts/source.ts';
 import type { WorkerLink } from './experts/worker-link.ts';
 import type { PrefillAllowance } from './scheduler/budget.ts';
 import type { DecodePlan, PrefillPlan } from './scheduler/scheduler.ts';
@@ -29,7 +30,7 @@ export interface ForwardModel {
   forward(
     step: StepBuffers,
     pools: { kv: KvPool; states: StatePool | null },
-    dispatch: Pick<StepDispatch, 'dispatch'>,
+    dispatch: Pick<StepExperts, 'dispatch' | 'direct'>,
     options: {
       lane: Lane;
       logitRows: Int32Array;
@@ -48,7 +49,7 @@ export interface SamplingOps {
 export interface ModelRunnerOptions {
   model: ForwardModel;
   ops: SamplingOps;
-  experts: RemoteExperts;
+  experts: ExpertSource;
   clock: Clock;
   allowance: PrefillAllowance;
   pools: { kv: KvPool; states: StatePool | null };
@@ -138,7 +139,7 @@ export class ModelRunner implements StepRunner {
     }
   }
 
-  async #forward(batch: MicroBatch, dispatch: StepDispatch, signal: AbortSignal): Promise<void> {
+  async #forward(batch: MicroBatch, dispatch: StepExperts, signal: AbortSignal): Promise<void> {
     const { buffers, items, lane, step, index } = batch;
     const { model, pools, allowance } = this.#o;
     buffers.setBatch(buildBatch(items, pools.states !== null));

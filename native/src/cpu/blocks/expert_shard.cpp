@@ -1,108 +1,25 @@
-// Serves forward messages: rows grouped by expert, one packed product per expert and projection.
+// The experts of one process: serves forward messages, and steps of the same process without any.
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
-#include <mutex>
-#include <optional>
+#include <exception>
+#include <thread>
 
 #include "blocks.h"
+#include "expert_groups.h"
+#include "expert_local.h"
+#include "expert_request.h"
 #include "guildhall/check.h"
 
 namespace guildhall {
 
 namespace {
 
-/** The packed weights of one expert. */
-struct PackedExpert {
-  /** Rows [gate | up]. */
-  PackedLinear gateUp;
-  PackedLinear down;
-};
-
-using ExpertPtr = std::shared_ptr<const PackedExpert>;
-
-/** One (row, expert) of a request. */
-struct Entry {
-  int64_t row;
-  int32_t expert;
-};
-
-/** Consecutive entries, in order of experts, that share an expert. */
-struct Group {
-  ExpertPtr expert;
-  int64_t begin;
-  int64_t count;
-};
-
-struct Request {
-  ForwardFrame frame;
-  std::vector<Entry> entries;
-};
-
-/** Why a request breaks the contract, or nothing; fills the entries. */
-std::optional<std::string> readEntries(const ExpertShardOptions& o, Request& request) {
-  const ForwardFrame& f = request.frame;
-  const int64_t rows = f.numRows;
-  if (f.key.layer >= static_cast<uint64_t>(o.numLayers))
-    return "layer " + std::to_string(f.key.layer) + " of " + std::to_string(o.numLayers);
-  if (f.combineMode != CombineMode::kExact && f.combineMode != CombineMode::kPartial) return "unknown combine mode";
-  if (rows == 0) return "no rows";
-  if (f.rowEntries.size != 2 * rows) return "row_entries does not fit num_rows";
-  if (f.rows.size != rows * o.hidden * rowFormatBytes(o.rowFormat)) {
-    return std::to_string(f.rows.size) + " bytes of rows, expected " +
-           std::to_string(rows * o.hidden * rowFormatBytes(o.rowFormat));
-  }
-  if (f.experts.size % 2 != 0 || f.weights.size != 2 * f.experts.size)
-    return "experts and weights do not fit each other";
-  const int64_t total = f.experts.size / 2;
-  int64_t next = 0;
-  request.entries.reserve(static_cast<size_t>(total));
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t count = readU16(f.rowEntries, r);
-    if (count == 0) return "row " + std::to_string(r) + " has no entries";
-    if (count > total - next) return "row_entries counts more entries than there are";
-    for (int64_t e = next; e < next + count; ++e) {
-      const int32_t expert = readU16(f.experts, e);
-      if (expert >= o.numExperts) return "expert " + std::to_string(expert) + " of " + std::to_string(o.numExperts);
-      if (e > next && expert <= request.entries.back().expert)
-        return "experts of row " + std::to_string(r) + " are not ascending";
-      request.entries.push_back({r, expert});
-    }
-    next += count;
-  }
-  if (next != total) return "row_entries counts fewer entries than there are";
-  return std::nullopt;
-}
-
-ReplyFrame replyTo(const FrameKey& key, ReplyStatus status, uint32_t queueUs) {
-  ReplyFrame reply;
-  reply.key = key;
-  reply.status = status;
-  reply.queueUs = queueUs;
-  return reply;
-}
-
-OwnedFrame encode(const ReplyFrame& reply) {
-  OwnedFrame out;
-  out.size = replyFrameBytes(reply);
-  out.data = std::make_unique<uint8_t[]>(static_cast<size_t>(out.size));
-  writeReply(reply, out.data.get());
-  return out;
-}
-
-OwnedFrame errorReply(const FrameKey& key, ReplyStatus status, const std::string& error, uint32_t queueUs) {
-  ReplyFrame reply = replyTo(key, status, queueUs);
-  reply.error = {reinterpret_cast<const uint8_t*>(error.data()), static_cast<int64_t>(error.size())};
-  return encode(reply);
-}
-
 class CpuExpertShard final : public ExpertShard {
  public:
   CpuExpertShard(CpuContextPtr cpu, const ExpertShardOptions& options)
-      : cpu_(std::move(cpu)),
-        options_(options),
-        family_(cpu_->family(options.format)),
-        experts_(static_cast<size_t>(options.numLayers * options.numExperts)) {}
+      : cpu_(std::move(cpu)), options_(options), family_(cpu_->family(options.format)), table_(options) {}
 
   const ExpertShardOptions& options() const override { return options_; }
 
@@ -111,48 +28,62 @@ class CpuExpertShard final : public ExpertShard {
            PackedLinear::packedBytes(options_.hidden, options_.intermediate, family_);
   }
 
-  void checkLoad(int64_t layer, int64_t expert, const ExpertWeights& w) const override {
+  void checkLoad(int64_t layer, int64_t expert, const ExpertWeights& w, const std::string& path) const override {
     checkAddress(layer, expert);
-    w.gate.checkShape("gate", options_.intermediate, options_.hidden);
-    w.up.checkShape("up", options_.intermediate, options_.hidden);
-    w.down.checkShape("down", options_.hidden, options_.intermediate);
+    w.gate.checkShape(path + "gate", options_.intermediate, options_.hidden);
+    w.up.checkShape(path + "up", options_.intermediate, options_.hidden);
+    w.down.checkShape(path + "down", options_.hidden, options_.intermediate);
   }
 
   void load(int64_t layer, int64_t expert, const ExpertWeights& w) override {
-    auto packed = std::make_shared<PackedExpert>();
+    auto packed = std::make_shared<PackedFfn>();
     packed->gateUp = PackedLinear::pack({w.gate, w.up}, family_, cpu_->ledger);
     packed->down = PackedLinear::pack({w.down}, family_, cpu_->ledger);
-    const std::lock_guard<std::mutex> lock(mutex_);
-    experts_[indexOf(layer, expert)] = std::move(packed);
+    table_.exchange(layer, expert, std::move(packed));
+  }
+
+  void loadAll(int64_t layer, const std::vector<ExpertLoad>& experts) override {
+    std::atomic<size_t> next{0};
+    std::exception_ptr error;
+    std::mutex errorMutex;
+    const auto work = [&] {
+      try {
+        for (size_t i = next.fetch_add(1); i < experts.size(); i = next.fetch_add(1)) {
+          load(layer, experts[i].expert, experts[i].weights);
+        }
+      } catch (...) {
+        next.store(experts.size());
+        const std::lock_guard<std::mutex> lock(errorMutex);
+        error = std::current_exception();
+      }
+    };
+    // Threads of its own: the pool's belong to forwards. They take over the caller's low priority.
+    std::vector<std::thread> helpers;
+    const size_t wanted = std::min(experts.size(), static_cast<size_t>(cpu_->info.threads));
+    for (size_t i = 1; i < wanted; ++i) helpers.emplace_back(work);
+    work();
+    for (std::thread& helper : helpers) helper.join();
+    if (error) std::rethrow_exception(error);
   }
 
   bool unload(int64_t layer, int64_t expert) override {
     checkAddress(layer, expert);
-    ExpertPtr old;  // freed outside the lock
-    const std::lock_guard<std::mutex> lock(mutex_);
-    old.swap(experts_[indexOf(layer, expert)]);
-    return old != nullptr;
+    return table_.exchange(layer, expert, nullptr) != nullptr;
   }
 
   bool has(int64_t layer, int64_t expert) const override {
     checkAddress(layer, expert);
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return experts_[indexOf(layer, expert)] != nullptr;
+    return table_.get(layer, expert) != nullptr;
   }
 
   std::vector<int32_t> held(int64_t layer) const override {
     checkRange("layer", layer, 0, options_.numLayers - 1);
-    std::vector<int32_t> result;
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (int64_t e = 0; e < options_.numExperts; ++e) {
-      if (experts_[indexOf(layer, e)]) result.push_back(static_cast<int32_t>(e));
-    }
-    return result;
+    return table_.held(layer);
   }
 
   OwnedFrame forward(ByteView bytes, uint32_t queueUs) override {
     const auto start = std::chrono::steady_clock::now();
-    Request request;
+    ExpertRequest request;
     try {
       parseForward(bytes, request.frame);
     } catch (const BadFrame& error) {
@@ -162,13 +93,27 @@ class CpuExpertShard final : public ExpertShard {
     if (const auto problem = readEntries(options_, request)) {
       return errorReply(key, ReplyStatus::kInvalid, *problem, queueUs);
     }
-    std::vector<int64_t> order;
-    std::vector<int32_t> notHeld;
-    const std::vector<Group> groups = groupByExpert(request, order, notHeld);
-    if (!notHeld.empty()) return notHeldReply(key, notHeld, queueUs);
+    ExpertGroups entries = ExpertGroups::make(
+        cpu_->arena, table_, options_, key.layer, request.experts.data(), static_cast<int64_t>(request.experts.size()),
+        [&](int64_t entry) { return request.rows[static_cast<size_t>(entry)]; });
+    if (!entries.notHeld.empty()) return notHeldReply(key, entries.notHeld, queueUs);
+    const float* const rows = compute(request, entries);
+    return okReply(request, rows, entries, queueUs, start);
+  }
 
-    const float* const rows = compute(request, groups, order);
-    return okReply(request, rows, order, queueUs, start);
+  void checkLocal(int64_t layer, const StepBuffers& step, const SharedExpert* shared) const override {
+    checkRange("layer", layer, 0, options_.numLayers - 1);
+    checkStep(step, options_.hidden);
+    const StepBuffersOptions& o = step.options();
+    if (o.numExperts != options_.numExperts) failRange("step", "made for another number of experts");
+    if (o.rowFormat != options_.rowFormat) failRange("step", "made for another row format");
+    if (shared == nullptr) return;
+    const auto* const block = dynamic_cast<const CpuSharedExpert*>(shared);
+    if (block == nullptr || block->spec().hidden != options_.hidden) failRange("shared", "belongs to another model");
+  }
+
+  void forwardLocal(int64_t layer, StepBuffers& step, SharedExpert* shared) override {
+    runLocalExperts(*cpu_, options_, table_, layer, step, static_cast<CpuSharedExpert*>(shared));
   }
 
  private:
@@ -176,103 +121,32 @@ class CpuExpertShard final : public ExpertShard {
     checkRange("layer", layer, 0, options_.numLayers - 1);
     checkRange("expert", expert, 0, options_.numExperts - 1);
   }
-  size_t indexOf(int64_t layer, int64_t expert) const {
-    return static_cast<size_t>(layer * options_.numExperts + expert);
-  }
 
-  /** `order` lists the entries by expert; groups refer to it. Experts without weights go to `notHeld`, ascending. */
-  std::vector<Group> groupByExpert(const Request& request, std::vector<int64_t>& order,
-                                   std::vector<int32_t>& notHeld) const {
-    const auto& entries = request.entries;
-    order.resize(entries.size());
-    for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i);
-    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-      return entries[static_cast<size_t>(a)].expert < entries[static_cast<size_t>(b)].expert;
-    });
-    std::vector<Group> groups;
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (size_t begin = 0, end = 0; begin < order.size(); begin = end) {
-      const int32_t expert = entries[static_cast<size_t>(order[begin])].expert;
-      while (end < order.size() && entries[static_cast<size_t>(order[end])].expert == expert) ++end;
-      ExpertPtr packed = experts_[indexOf(request.frame.key.layer, expert)];
-      if (packed) {
-        groups.push_back({std::move(packed), static_cast<int64_t>(begin), static_cast<int64_t>(end - begin)});
-      } else {
-        notHeld.push_back(expert);
-      }
-    }
-    return groups;
-  }
-
-  /** Expert outputs [entries][hidden] in f32, in the order of `order`. */
-  const float* compute(const Request& request, const std::vector<Group>& groups, const std::vector<int64_t>& order) {
-    Arena& arena = cpu_->arena;
-    const auto total = static_cast<int64_t>(order.size());
-    const int64_t both = 2 * options_.intermediate;
-    float* const gateUp = arena.take<float>(total * both);
-    runGroups(groups, &PackedExpert::gateUp, gather(request, order), gateUp, both);
-
-    SiluMulArgs act;
-    act.gate = gateUp;
-    act.up = gateUp + options_.intermediate;
-    act.gateStride = act.upStride = both;
-    act.out = arena.take<float>(total * options_.intermediate);
-    act.outStride = options_.intermediate;
-    act.rows = total;
-    act.cols = options_.intermediate;
-    cpu_->ops.siluMul(cpu_->pool, act);
-
-    float* const out = arena.take<float>(total * options_.hidden);
-    const MatmulInput input =
-        prepareInput(cpu_->matmul, family_, act.out, options_.intermediate, total, options_.intermediate, arena, cpu_->pool);
-    runGroups(groups, &PackedExpert::down, input, out, options_.hidden);
-    return out;
-  }
-
-  void runGroups(const std::vector<Group>& groups, PackedLinear PackedExpert::* weight, const MatmulInput& input,
-                 float* y, int64_t yStride) {
-    std::vector<MatmulJob> jobs;
-    jobs.reserve(groups.size());
-    for (const Group& group : groups) {
-      jobs.push_back({&((*group.expert).*weight), input.from(group.begin), group.count, y + group.begin * yStride, yStride});
-    }
-    matmul(cpu_->matmul, cpu_->pool, jobs);
-  }
-
-  /** The request's rows, one per entry in the order of `order`, as the family's kernels read them. */
-  MatmulInput gather(const Request& request, const std::vector<int64_t>& order) {
+  /** Expert outputs [entries][hidden] in f32, in order of places. */
+  const float* compute(const ExpertRequest& request, ExpertGroups& entries) {
     const int64_t hidden = options_.hidden;
     const int64_t rowBytes = hidden * rowFormatBytes(options_.rowFormat);
-    const auto total = static_cast<int64_t>(order.size());
-    float* const rows = cpu_->arena.take<float>(total * hidden);
+    const int64_t numRows = request.frame.numRows;
+    float* const wide = cpu_->arena.take<float>(numRows * hidden);
     cpu_->pool.run(
-        total,
+        numRows,
         [&](int64_t begin, int64_t end, int) {
-          for (int64_t i = begin; i < end; ++i) {
-            const int64_t row = request.entries[static_cast<size_t>(order[static_cast<size_t>(i)])].row;
-            cpu_->rows.widen(request.frame.rows.data + row * rowBytes, options_.rowFormat, rows + i * hidden, hidden);
+          for (int64_t r = begin; r < end; ++r) {
+            cpu_->rows.widen(request.frame.rows.data + r * rowBytes, options_.rowFormat, wide + r * hidden, hidden);
           }
         },
         16);
-    return prepareInput(cpu_->matmul, family_, rows, hidden, total, hidden, cpu_->arena, cpu_->pool);
+    float* const out = cpu_->arena.take<float>(entries.numEntries * hidden);
+    entries.bind(prepareInput(cpu_->matmul, family_, wide, hidden, numRows, hidden, cpu_->arena, cpu_->pool), out, hidden);
+    runFfn(*cpu_, entries.groups, {});
+    return out;
   }
 
-  OwnedFrame notHeldReply(const FrameKey& key, const std::vector<int32_t>& experts, uint32_t queueUs) const {
-    std::vector<uint8_t> bytes;
-    for (const int32_t expert : experts) {
-      bytes.push_back(static_cast<uint8_t>(expert & 0xff));
-      bytes.push_back(static_cast<uint8_t>(expert >> 8));
-    }
-    ReplyFrame reply = replyTo(key, ReplyStatus::kNotHeld, queueUs);
-    reply.notHeld = {bytes.data(), static_cast<int64_t>(bytes.size())};
-    return encode(reply);
-  }
-
-  OwnedFrame okReply(const Request& request, const float* outputs, const std::vector<int64_t>& order, uint32_t queueUs,
+  OwnedFrame okReply(const ExpertRequest& request, const float* outputs, const ExpertGroups& entries, uint32_t queueUs,
                      std::chrono::steady_clock::time_point start) {
     const bool exact = request.frame.combineMode == CombineMode::kExact;
     const int64_t rowBytes = options_.hidden * rowFormatBytes(options_.rowFormat);
-    const int64_t numRows = exact ? static_cast<int64_t>(order.size()) : request.frame.numRows;
+    const int64_t numRows = exact ? entries.numEntries : request.frame.numRows;
     ReplyFrame reply = replyTo(request.frame.key, ReplyStatus::kOk, queueUs);
     reply.numRows = static_cast<uint32_t>(numRows);
     reply.rows.size = numRows * rowBytes;
@@ -281,9 +155,9 @@ class CpuExpertShard final : public ExpertShard {
     frame.data.reset(new uint8_t[static_cast<size_t>(frame.size)]);
     uint8_t* const rows = frame.data.get() + frame.size - reply.rows.size;
     if (exact) {
-      writeExact(outputs, order, rows, rowBytes);
+      writeExact(outputs, entries, rows, rowBytes);
     } else {
-      writePartial(request, outputs, order, rows, rowBytes);
+      writePartial(request, outputs, entries, rows, rowBytes);
     }
     const auto elapsed = std::chrono::steady_clock::now() - start;
     reply.computeUs = static_cast<uint32_t>(std::chrono::duration_cast<std::chrono::microseconds>(elapsed).count());
@@ -291,30 +165,30 @@ class CpuExpertShard final : public ExpertShard {
     return frame;
   }
 
-  void writeExact(const float* outputs, const std::vector<int64_t>& order, uint8_t* rows, int64_t rowBytes) {
+  void writeExact(const float* outputs, const ExpertGroups& entries, uint8_t* rows, int64_t rowBytes) {
     cpu_->pool.run(
-        static_cast<int64_t>(order.size()),
+        entries.numEntries,
         [&](int64_t begin, int64_t end, int) {
           for (int64_t i = begin; i < end; ++i) {
-            cpu_->rows.round(outputs + i * options_.hidden, rows + order[static_cast<size_t>(i)] * rowBytes,
-                             options_.rowFormat, options_.hidden);
+            cpu_->rows.round(outputs + i * options_.hidden, rows + entries.order[i] * rowBytes, options_.rowFormat,
+                             options_.hidden);
           }
         },
         16);
   }
 
   /** One weighted sum per row, ascending by expert, rounded once. */
-  void writePartial(const Request& request, const float* outputs, const std::vector<int64_t>& order, uint8_t* rows,
+  void writePartial(const ExpertRequest& request, const float* outputs, const ExpertGroups& entries, uint8_t* rows,
                     int64_t rowBytes) {
     const int64_t hidden = options_.hidden;
-    std::vector<int64_t> place(order.size());
-    for (size_t i = 0; i < order.size(); ++i) place[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
+    auto* const place = cpu_->arena.take<int32_t>(entries.numEntries);
+    for (int64_t i = 0; i < entries.numEntries; ++i) place[entries.order[i]] = static_cast<int32_t>(i);
     float* const sum = cpu_->arena.take<float>(hidden);
-    size_t entry = 0;
+    int64_t entry = 0;
     for (int64_t r = 0; r < request.frame.numRows; ++r) {
       std::fill_n(sum, hidden, 0.0f);
-      for (; entry < place.size() && request.entries[entry].row == r; ++entry) {
-        const float weight = readF32(request.frame.weights, static_cast<int64_t>(entry));
+      for (; entry < entries.numEntries && request.rows[static_cast<size_t>(entry)] == r; ++entry) {
+        const float weight = readF32(request.frame.weights, entry);
         const auto* const row = reinterpret_cast<const uint8_t*>(outputs + place[entry] * hidden);
         cpu_->rows.addWeighted(sum, row, RowFormat::kF32, weight, hidden);
       }
@@ -325,22 +199,10 @@ class CpuExpertShard final : public ExpertShard {
   CpuContextPtr cpu_;
   ExpertShardOptions options_;
   KernelFamily family_;
-  mutable std::mutex mutex_;
-  /** [layer][expert]; guarded by mutex_. */
-  std::vector<ExpertPtr> experts_;
+  ExpertTable table_;
 };
 
 }  // namespace
-
-OwnedFrame statusReply(ByteView frame, ReplyStatus status, const std::string& error) {
-  ForwardFrame request;
-  try {
-    parseForward(frame, request);
-  } catch (const BadFrame&) {
-    request = {};
-  }
-  return errorReply(request.key, status, error, 0);
-}
 
 std::shared_ptr<ExpertShard> makeCpuExpertShard(CpuContextPtr cpu, const ExpertShardOptions& o) {
   checkRange("options.numLayers", o.numLayers, 1, kMaxCount);

@@ -66,4 +66,28 @@ void widenRow(const uint8_t* row, RowFormat format, float* out, int64_t n) {
   });
 }
 
+void combineRow(const CombineRowArgs& args) {
+  constexpr int64_t kStrip = 64;
+  const bool rounds = args.format == RowFormat::kBf16;
+  for (int64_t base = 0; base < args.n; base += kStrip) {
+    const int64_t count = args.n - base < kStrip ? args.n - base : kStrip;
+    alignas(64) float sum[kStrip] = {};
+    for (int64_t e = 0; e < args.count; ++e) {
+      const float* const row = args.rows[e] + base;
+      const float weight = args.weights[e];
+      if (rounds) {
+        for (int64_t i = 0; i < count; ++i) sum[i] = std::fma(weight, bf16ToFloat(roundBits(row[i])), sum[i]);
+      } else {
+        for (int64_t i = 0; i < count; ++i) sum[i] = std::fma(weight, row[i], sum[i]);
+      }
+    }
+    float* const hidden = args.hidden + base;
+    if (args.shared != nullptr) {
+      for (int64_t i = 0; i < count; ++i) hidden[i] += sum[i] + args.factor * args.shared[base + i];
+    } else {
+      for (int64_t i = 0; i < count; ++i) hidden[i] += sum[i];
+    }
+  }
+}
+
 }  // namespace guildhall::GUILDHALL_ISA

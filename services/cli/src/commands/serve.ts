@@ -16,6 +16,8 @@ export function serveCommand(): Command {
     .action(async (flags: UpFlags) => {
       await runStack(flags, { prompt: null, smoke: false, json: flags.json });
     });
+  // What follows a service's name is its own, also where the stack has an option of that name.
+  all.enablePositionalOptions();
   for (const service of SERVICES) {
     all
       .command(service)

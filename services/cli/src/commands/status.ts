@@ -84,13 +84,18 @@ function asText(snapshot: ClusterSnapshot, url: string | null): string {
       member.address,
       member.draining ? 'draining' : member.ready ? 'ready' : 'starting',
       Number(member.ackedEpoch),
-      member.kind === control.MemberKind.MEMBER_KIND_EXPERT ? countHeld(member) : '',
+      member.kind === control.MemberKind.MEMBER_KIND_EXPERT || countHeld(member) > 0 ? countHeld(member) : '',
       member.kind === control.MemberKind.MEMBER_KIND_ROUTER ? `${member.running}+${member.waiting}` : '',
     ]);
   const { held, wanted } = loadedShare(snapshot);
+  const oneBox = snapshot.members.filter(
+    (member) => member.kind === control.MemberKind.MEMBER_KIND_ROUTER && countHeld(member) > 0,
+  );
   const coverage =
     snapshot.placement === null
-      ? 'no placement yet'
+      ? oneBox.length > 0
+        ? `all experts in the process of ${oneBox.map((member) => member.id).join(', ')}`
+        : 'no placement yet'
       : `epoch ${snapshot.placement.epoch}, experts held ${held} of ${wanted}`;
   const lines = [
     ...(url === null ? [] : [`API: ${url}/v1`]),

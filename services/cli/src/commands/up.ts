@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Command, Option } from 'commander';
 import { fail, systemClock, type Clock } from '@guildhall/common';
@@ -16,10 +17,11 @@ export interface UpFlags {
   model: string;
   servedModelName: string[];
   workers: number;
+  experts: 'remote' | 'local';
   weights: WeightFormat;
   listen: string | null;
   apiKey: string[];
-  threads: number;
+  threads: number | null;
   prompt: string;
   smoke: boolean;
   json: boolean;
@@ -34,10 +36,19 @@ export function addStackOptions(command: Command): Command {
     .option('--model <dir>', 'checkpoint in the Hugging Face layout', join(ROOT, 'models', 'tiny'))
     .option('--served-model-name <name>', 'name that requests use; repeat for aliases', collect, [])
     .option('--workers <n>', 'expert workers to start', positiveInteger, 2)
+    .addOption(
+      new Option('--experts <where>', 'in expert workers, or in the process of the router: fastest on one machine')
+        .choices(['remote', 'local'])
+        .default('remote'),
+    )
     .addOption(new Option('--weights <format>', 'weight format').choices(WEIGHT_FORMATS).default('bf16'))
     .option('--listen <host:port>', 'address of the gateway (default: 127.0.0.1:8000 or the next free port)')
     .option('--api-key <key>', 'require this key; repeat for more', collect, [])
-    .option('--threads <n>', 'native threads of each router and worker', positiveInteger, 1)
+    .option(
+      '--threads <n>',
+      'native threads of each router and worker (default: 1; with local experts one per core)',
+      positiveInteger,
+    )
     .option('--state-dir <dir>', 'where run.json and logs go (default: .guildhall)')
     .option('--timeout <seconds>', 'give up when not ready by then', positiveInteger, 600);
 }
@@ -79,7 +90,10 @@ export async function runStack(flags: UpFlags, run: StackRun): Promise<void> {
   const options = stackOptions(flags);
   const ended = await endLeftovers(state, clock);
   if (ended.length > 0) progress.done(`ended what an earlier run left behind: ${ended.join(', ')}`);
-  const stack = new Stack(options, state, clock, (message) => progress.done(message));
+  const stack = new Stack(options, state, clock, {
+    event: (message) => progress.done(message),
+    progress: ({ name, what, done, total }) => progress.update(`${name}: ${what}, ${done} of ${total}`, done / total),
+  });
   const stop = stopRequest(clock);
   try {
     await Promise.race([bringUp(stack, flags, run, progress, clock), stop.requested.then(() => undefined)]);
@@ -102,17 +116,22 @@ function stackOptions(flags: UpFlags): StackOptions {
   return {
     model,
     servedModelNames: flags.servedModelName,
-    workers: flags.workers,
+    workers: flags.experts === 'local' ? 0 : flags.workers,
+    experts: flags.experts,
     weights: flags.weights,
     listen: flags.listen ?? null,
     apiKeys: flags.apiKey,
-    threads: flags.threads,
+    threads: flags.threads ?? (flags.experts === 'local' ? availableParallelism() : 1),
   };
 }
 
 async function bringUp(stack: Stack, flags: UpFlags, run: StackRun, progress: Progress, clock: Clock): Promise<void> {
   const started = clock.monotonicMs();
-  progress.update('starting redis, controller, router, gateway and expert workers');
+  progress.update(
+    flags.experts === 'local'
+      ? 'starting redis, gateway and a router with all experts'
+      : 'starting redis, controller, router, gateway and expert workers',
+  );
   await stack.start();
   const view = new ClusterView(stack.secrets);
   try {

@@ -19,6 +19,16 @@ export interface ChildSpec {
   logFile: string;
   /** Written to stdin at start; the pipe stays open, and its end tells the child that we are gone. */
   stdin?: string;
+  /** Told of each step of long work that the process logs. */
+  onProgress?: (progress: ChildProgress) => void;
+}
+
+/** A step of long work in a child: `done` of `total`, and what of. */
+export interface ChildProgress {
+  name: string;
+  what: string;
+  done: number;
+  total: number;
 }
 
 /** A process of the stack that ends when we end: by the kernel's parent-death signal, and by the end of its stdin. */
@@ -43,7 +53,7 @@ export class Child {
       this.process.once('error', (error) => resolve(`could not be started: ${error.message}`));
       this.process.once('exit', (code, signal) => resolve(signal === null ? `exit code ${code}` : `signal ${signal}`));
     });
-    this.#listening = this.#readOutput();
+    this.#listening = this.#readOutput(spec.onProgress ?? null);
     this.#listening.catch(() => undefined);
   }
 
@@ -62,7 +72,7 @@ export class Child {
     return { name: this.name, pid, startTicks: startTicks(pid) ?? '', startedAt: this.startedAt };
   }
 
-  #readOutput(): Promise<Listening> {
+  #readOutput(onProgress: ChildSpec['onProgress'] | null): Promise<Listening> {
     return new Promise((resolve, reject) => {
       const onLine = (line: string, isStdout: boolean): void => {
         this.#log.write(`${line}\n`);
@@ -70,6 +80,8 @@ export class Child {
         if (this.#lastLines.length > 8) this.#lastLines.shift();
         const listening = isStdout ? parseListening(line) : null;
         if (listening !== null) resolve(listening);
+        const progress = onProgress ? parseProgress(this.name, line) : null;
+        if (progress !== null) onProgress?.(progress);
       };
       for (const stream of [this.process.stdout, this.process.stderr]) {
         if (stream === null) continue;
@@ -88,6 +100,18 @@ function parseListening(line: string): Listening | null {
   try {
     const { address, admin } = JSON.parse(line) as { address: string; admin?: string | null };
     return { address, admin: admin ?? null };
+  } catch {
+    return null;
+  }
+}
+
+/** A log line with numbers `done` and `total`, or null. */
+function parseProgress(name: string, line: string): ChildProgress | null {
+  if (!line.includes('"total":')) return null;
+  try {
+    const { msg, done, total } = JSON.parse(line) as { msg?: unknown; done?: unknown; total?: unknown };
+    if (typeof msg !== 'string' || typeof done !== 'number' || typeof total !== 'number') return null;
+    return { name, what: msg, done, total };
   } catch {
     return null;
   }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { basename, join, resolve } from 'node:path';
 import { fail, type Clock } from '@guildhall/common';
 import type { WeightFormat } from '@guildhall/native';
-import { Child } from './child.ts';
+import { Child, type ChildProgress } from './child.ts';
 import { chooseGatewayAddress } from './ports.ts';
 import { endProcesses, startTicks } from './processes.ts';
 import { chooseRedisEndpoint, redisUrl, startRedis, type RedisEndpoint } from './redis.ts';
@@ -12,6 +12,8 @@ export interface StackOptions {
   model: string;
   servedModelNames: string[];
   workers: number;
+  /** In expert workers, or all of them in the router's process: then there are neither workers nor a controller. */
+  experts: 'remote' | 'local';
   weights: WeightFormat;
   /** HOST:PORT of the gateway, or null for the default and the next free port. */
   listen: string | null;
@@ -23,13 +25,20 @@ export interface StackOptions {
 /** Restarts of one process within a minute before it is left dead. */
 const MAX_RESTARTS_PER_MINUTE = 5;
 
+export interface StackEvents {
+  /** Something that the user should read. */
+  event(message: string): void;
+  /** A step of long work in one of the processes. */
+  progress(progress: ChildProgress): void;
+}
+
 /** The processes of a one-box cluster: redis-server, controller, workers, router and gateway, each on its own. */
 export class Stack {
   readonly #options: StackOptions;
   readonly #state: StateDir;
   readonly #clock: Clock;
   readonly #children = new Map<string, Child>();
-  readonly #onEvent: (message: string) => void;
+  readonly #on: StackEvents;
   readonly #startedAt = new Date().toISOString();
   readonly #restarts = new Map<string, number[]>();
   #secrets: RunSecrets | null = null;
@@ -37,11 +46,11 @@ export class Stack {
   #url = '';
   #stopping = false;
 
-  constructor(options: StackOptions, state: StateDir, clock: Clock, onEvent: (message: string) => void) {
+  constructor(options: StackOptions, state: StateDir, clock: Clock, events: StackEvents) {
     this.#options = { ...options, model: resolve(options.model) };
     this.#state = state;
     this.#clock = clock;
-    this.#onEvent = onEvent;
+    this.#on = events;
   }
 
   get url(): string {
@@ -92,16 +101,19 @@ export class Stack {
   }
 
   #serviceArgs(gatewayAddress: string): Map<string, string[]> {
-    const { model, weights, workers, threads, servedModelNames } = this.#options;
+    const { model, experts, weights, workers, threads, servedModelNames } = this.#options;
     const names = servedModelNames.flatMap((name) => ['--served-model-name', name]);
     const services = new Map<string, string[]>();
-    services.set('controller', ['controller', '--id', 'controller-1', '--min-workers', String(workers)]);
-    for (let number = 1; number <= workers; number++) {
+    const remote = experts === 'remote';
+    if (remote) {
+      services.set('controller', ['controller', '--id', 'controller-1', '--min-workers', String(workers)]);
+    }
+    for (let number = 1; remote && number <= workers; number++) {
       const flags = ['--model', model, '--weights', weights, '--threads', String(threads)];
       services.set(`expert-${number}`, ['expert', '--id', `expert-${number}`, ...flags]);
     }
     const routerFlags = ['--model', model, '--weights', weights, '--threads', String(threads), ...names];
-    services.set('router-1', ['router', '--id', 'router-1', ...routerFlags]);
+    services.set('router-1', ['router', '--id', 'router-1', '--experts', experts, ...routerFlags]);
     services.set('gateway-1', ['gateway', '--id', 'gateway-1', '--model', model, ...names, '--listen', gatewayAddress]);
     return services;
   }
@@ -113,6 +125,7 @@ export class Stack {
       args: [join(ROOT, 'services', service, 'src', 'main.ts'), ...withListen(args), '--parent-pipe'],
       env: this.#environment(service),
       logFile: this.#state.logFile(name),
+      onProgress: (progress) => this.#on.progress(progress),
     });
     this.#adopt(child, () => this.#startService(name, [service, ...args]));
     const listening = await child.listening();
@@ -150,13 +163,13 @@ export class Stack {
       const recent = (this.#restarts.get(child.name) ?? []).filter((at) => now - at < 60_000);
       this.#restarts.set(child.name, [...recent, now]);
       if (recent.length >= MAX_RESTARTS_PER_MINUTE) {
-        this.#onEvent(`${child.name} ended (${reason}) ${recent.length + 1} times within a minute; it stays down`);
+        this.#on.event(`${child.name} ended (${reason}) ${recent.length + 1} times within a minute; it stays down`);
         return;
       }
-      this.#onEvent(`${child.name} ended (${reason}); starting it again\n${child.lastWords()}`);
+      this.#on.event(`${child.name} ended (${reason}); starting it again\n${child.lastWords()}`);
       await this.#clock.sleep(200 * 2 ** recent.length);
       if (this.#stopping) return;
-      await restart().catch((error: unknown) => this.#onEvent(String(error instanceof Error ? error.message : error)));
+      await restart().catch((error: unknown) => this.#on.event(String(error instanceof Error ? error.message : error)));
     });
   }
 

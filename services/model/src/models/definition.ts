@@ -1,4 +1,4 @@
-import type { KvPool, Lane, MoeGate, SharedExpert, StatePool, StepBuffers } from '@guildhall/native';
+import type { KvPool, ProgramLayer, StatePool } from '@guildhall/native';
 import type { BuildContext } from '../layers/build-context.ts';
 
 /** Memory that a batch's sequences own pages and slots of. */
@@ -9,12 +9,7 @@ export interface ModelPools {
 }
 
 /** One layer: a mixer over the sequence, then the gate and the shared expert of the mixture. */
-export interface DecoderLayer {
-  /** hidden += mixer(norm(hidden)). */
-  mix(step: StepBuffers, pools: ModelPools, lane: Lane): Promise<void>;
-  gate: MoeGate;
-  shared: SharedExpert | null;
-}
+export type DecoderLayer = ProgramLayer;
 
 /** What distinguishes the models of the family. */
 export interface ModelDefinition {

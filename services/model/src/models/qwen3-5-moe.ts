@@ -1,4 +1,3 @@
-import { fail } from '@guildhall/common';
 import type { BuildContext } from '../layers/build-context.ts';
 import { buildGatedAttention } from '../layers/gated-attention.ts';
 import { buildGatedDeltaNet } from '../layers/gated-delta-net.ts';
@@ -14,21 +13,11 @@ export const qwen3_5Moe: ModelDefinition = { buildLayer: buildHybridLayer };
 
 /** A layer whose mixer is linear or full attention by the config. */
 export function buildHybridLayer(context: BuildContext, index: number): DecoderLayer {
-  const mix =
-    context.config.layerTypes[index] === 'linear_attention' ? deltaMixer(context, index) : attentionMixer(context, index);
-  return { mix, gate: buildMoeGate(context, index), shared: buildSharedExpert(context, index) };
-}
-
-function deltaMixer(context: BuildContext, index: number): DecoderLayer['mix'] {
-  const block = buildGatedDeltaNet(context, index);
-  return (step, { states }, lane) => {
-    if (states === null) throw fail('internal', `layer ${index} needs a pool of DeltaNet states`);
-    return block.forward(step, states, lane);
+  const linear = context.config.layerTypes[index] === 'linear_attention';
+  return {
+    deltaNet: linear ? buildGatedDeltaNet(context, index) : null,
+    attention: linear ? null : buildGatedAttention(context, index),
+    gate: buildMoeGate(context, index),
+    shared: buildSharedExpert(context, index),
   };
-}
-
-/** Full attention as a mixer. */
-export function attentionMixer(context: BuildContext, index: number): DecoderLayer['mix'] {
-  const block = buildGatedAttention(context, index);
-  return (step, { kv }, lane) => block.forward(step, kv, lane);
 }

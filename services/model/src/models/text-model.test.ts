@@ -72,8 +72,10 @@ for (const weights of ['f32', 'bf16'] as const) {
     assert.deepEqual(await runner.lastLogits(PROMPTS, [64]), together, 'in pieces of 64 tokens');
     const threads = await ModelRunner.load(dir.path, { weights, threads: 2 });
     assert.deepEqual(await threads.lastLogits(PROMPTS), together, 'two threads');
-    const small = await ModelRunner.load(dir.path, { weights, maxMessageBytes: 700 });
-    assert.deepEqual(await small.lastLogits(PROMPTS), together, 'small messages');
+    const messages = await ModelRunner.load(dir.path, { weights, messages: true });
+    assert.deepEqual(await messages.lastLogits(PROMPTS), together, 'by messages');
+    const small = await ModelRunner.load(dir.path, { weights, messages: true, maxMessageBytes: 700 });
+    assert.deepEqual(await small.lastLogits(PROMPTS), together, 'by small messages');
   });
 }
 

@@ -4,6 +4,8 @@ import { loadNative } from '@guildhall/native';
 import type {
   CombineMode,
   Embedding,
+  ExpertShard,
+  ForwardProgram,
   KvPool,
   Lane,
   LmHead,
@@ -37,7 +39,10 @@ export interface ForwardOptions {
   lane: Lane;
   /** Rows of the step whose logits are wanted; the head is skipped without any. */
   logitRows: Int32Array;
-  /** Called after each layer; what it returns is awaited, so that other work can go first. */
+  /**
+   * Called after each layer; what it returns is awaited, so that other work can go first. Without it local experts
+   * and layers run in one native call.
+   */
   yieldPoint?: ((layer: number) => Promise<void> | null) | null;
   ctx: StepContext;
 }
@@ -54,6 +59,8 @@ export class TextModel {
   readonly #embedding: Embedding;
   readonly #layers: readonly DecoderLayer[];
   readonly #head: LmHead;
+  /** Programs over the experts of this process that were used so far. */
+  readonly #programs = new WeakMap<ExpertShard, ForwardProgram>();
 
   private constructor(context: BuildContext, embedding: Embedding, layers: readonly DecoderLayer[]) {
     this.config = context.config;
@@ -125,14 +132,43 @@ export class TextModel {
   /**
    * Runs the batch that was set in `step` through all layers. Afterwards `step.logits` holds the wanted rows, and the
    * pages and states of the batch's sequences hold its tokens. While expert rows are away the shared expert runs.
-   * @throws cancelled between two layers once `ctx.signal` is aborted; whatever the dispatch rejects with.
+   * Experts of this process run with the layers: in one native call, or layer by layer with a yield point.
+   * @throws cancelled between two native calls once `ctx.signal` is aborted; whatever the dispatch rejects with.
    */
   async forward(step: StepBuffers, pools: ModelPools, dispatch: ExpertDispatch, options: ForwardOptions): Promise<void> {
+    const direct = dispatch.direct ?? null;
+    if (direct === null) await this.#forwardByMessages(step, pools, dispatch, options);
+    else await this.#forwardDirect(step, pools, this.#programFor(direct), options);
+  }
+
+  async #forwardDirect(step: StepBuffers, pools: ModelPools, program: ForwardProgram, options: ForwardOptions): Promise<void> {
+    const { lane, logitRows, yieldPoint, ctx } = options;
+    const layers = this.#layers.length;
+    const slice = yieldPoint ? 1 : layers;
+    for (let first = 0; first < layers; first += slice) {
+      throwIfCancelled(ctx, first);
+      await program.forward(step, pools, first, first + slice, logitRows, lane);
+      const pause = yieldPoint?.(first) ?? null;
+      if (pause !== null) await pause;
+    }
+  }
+
+  #programFor(experts: ExpertShard): ForwardProgram {
+    const known = this.#programs.get(experts);
+    if (known !== undefined) return known;
+    const { native, runtime } = this.#context;
+    const parts = { embedding: this.#embedding, layers: this.#layers, head: this.#head, experts };
+    const program = new native.ForwardProgram(runtime, parts);
+    this.#programs.set(experts, program);
+    return program;
+  }
+
+  async #forwardByMessages(step: StepBuffers, pools: ModelPools, dispatch: ExpertDispatch, options: ForwardOptions): Promise<void> {
     const { lane, logitRows, yieldPoint, ctx } = options;
     await this.#embedding.forward(step, lane);
     for (const [index, layer] of this.#layers.entries()) {
-      if (ctx.signal?.aborted) throw fail('cancelled', `the step was cancelled before layer ${index}`);
-      await layer.mix(step, pools, lane);
+      throwIfCancelled(ctx, index);
+      await mix(layer, step, pools, lane);
       await layer.gate.forward(step, lane);
       const away = dispatch.dispatch(index, step, step.numTokens, ctx);
       await bothDone(away.done, layer.shared?.forward(step, lane));
@@ -142,6 +178,17 @@ export class TextModel {
     }
     if (logitRows.length > 0) await this.#head.forward(step, logitRows, lane);
   }
+}
+
+function throwIfCancelled(ctx: StepContext, layer: number): void {
+  if (ctx.signal?.aborted) throw fail('cancelled', `the step was cancelled before layer ${layer}`);
+}
+
+/** hidden += mixer(norm(hidden)). */
+async function mix(layer: DecoderLayer, step: StepBuffers, pools: ModelPools, lane: Lane): Promise<void> {
+  if (layer.attention !== null) return layer.attention.forward(step, pools.kv, lane);
+  if (layer.deltaNet === null || pools.states === null) throw fail('internal', 'a layer without a mixer or its pool');
+  return layer.deltaNet.forward(step, pools.states, lane);
 }
 
 /** Waits until neither uses the step any more, then throws what the first of them threw. */

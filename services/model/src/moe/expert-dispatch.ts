@@ -1,4 +1,4 @@
-import type { Lane, StepBuffers } from '@guildhall/native';
+import type { ExpertShard, Lane, StepBuffers } from '@guildhall/native';
 
 /** What travels with one micro-batch through the model. */
 export interface StepContext {
@@ -20,6 +20,11 @@ export interface DispatchHandle {
 
 /** Where expert rows come from: workers over gRPC, or experts in this process. */
 export interface ExpertDispatch {
+  /**
+   * A shard of this process that holds every expert and may be run without messages, in the same native call as the
+   * layers around it. Null or left out: `dispatch` is called for each layer.
+   */
+  readonly direct?: ExpertShard | null;
   /**
    * Sends the rows of a layer, whose gate has just run, to the holders of their experts. Everything that is read from
    * the step is read before this returns.

@@ -19,6 +19,8 @@ import { planMessages, type RowMessage } from './plan.ts';
 /** Largest message by default, in bytes. */
 export const DEFAULT_MAX_MESSAGE_BYTES = 256 * 1024;
 const REPLY_STATUS_OK = 1;
+/** Experts that one native job loads: enough for all threads, few enough for progress to be seen. */
+const LOAD_BATCH = 32;
 
 export interface LocalExpertsOptions {
   runtime: Runtime;
@@ -27,15 +29,19 @@ export interface LocalExpertsOptions {
   weights: WeightFormat;
   mode?: CombineMode;
   maxMessageBytes?: number;
+  /** Rows take the way through messages, as to remote workers, although they need not. */
+  messages?: boolean;
+  /** Told of the experts loaded so far. */
   onProgress?: ((done: number, total: number) => void) | null;
 }
 
 /**
- * All experts of a checkpoint in this process. Rows go through the same messages as those of remote workers, so that
- * local and remote experts see and give identical bytes.
+ * All experts of a checkpoint in this process. A model runs them in the same native call as its layers; in partial mode,
+ * or where that is asked for, rows go through the same messages as those of remote workers. Bits are the same.
  */
 export class LocalExperts implements ExpertDispatch {
   readonly shard: ExpertShard;
+  readonly direct: ExpertShard | null;
   readonly #native: NativeBinding;
   readonly #config: ModelConfig;
   readonly #mode: CombineMode;
@@ -47,6 +53,7 @@ export class LocalExperts implements ExpertDispatch {
     this.#native = native;
     this.#config = options.config;
     this.#mode = options.mode ?? 'exact';
+    this.direct = this.#mode === 'exact' && options.messages !== true ? shard : null;
     this.#rowBytes = options.config.hidden * (rowFormatOf(options.weights) === 'f32' ? 4 : 2);
     this.#maxMessageBytes = options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES;
   }
@@ -65,10 +72,13 @@ export class LocalExperts implements ExpertDispatch {
       rowFormat: rowFormatOf(weights),
     });
     for (let layer = 0; layer < config.numLayers; layer++) {
-      for (let expert = 0; expert < numExperts; expert++) {
-        const { gate, up, down } = expertSources(checkpoint, config, layer, expert);
-        await shard.load(layer, expert, gate, up, down);
-        options.onProgress?.(layer * numExperts + expert + 1, config.numLayers * numExperts);
+      for (let first = 0; first < numExperts; first += LOAD_BATCH) {
+        const batch = Math.min(LOAD_BATCH, numExperts - first);
+        const loads = Array.from({ length: batch }, (_, i) => {
+          return { expert: first + i, ...expertSources(checkpoint, config, layer, first + i) };
+        });
+        await shard.loadAll(layer, loads);
+        options.onProgress?.(layer * numExperts + first + batch, config.numLayers * numExperts);
       }
     }
     return new LocalExperts(native, shard, options);

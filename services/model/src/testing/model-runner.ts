@@ -26,6 +26,8 @@ export interface LoadForTestOptions {
   threads?: number;
   mode?: CombineMode;
   maxMessageBytes?: number;
+  /** Rows go through messages, layer by layer. */
+  messages?: boolean;
   onRead?: (read: ReadRecord) => void;
 }
 
@@ -61,8 +63,8 @@ export class ModelRunner {
     const { config } = checkpoint;
     const weights = options.weights ?? 'f32';
     const model = await TextModel.load({ runtime, checkpoint, config, weights });
-    const { mode = 'exact', maxMessageBytes = 256 * 1024 } = options;
-    const experts = await LocalExperts.load({ runtime, checkpoint, config, weights, mode, maxMessageBytes });
+    const { mode = 'exact', maxMessageBytes = 256 * 1024, messages = false } = options;
+    const experts = await LocalExperts.load({ runtime, checkpoint, config, weights, mode, maxMessageBytes, messages });
     return new ModelRunner(model, experts);
   }
 

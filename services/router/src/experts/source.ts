@@ -1,0 +1,44 @@
+import type { ExpertShard, Lane } from '@guildhall/native';
+import type { Cluster } from '@guildhall/common';
+import type { RowOwners, StepDispatch } from './dispatch.ts';
+import type { ExpertView, ExpertViews } from './placement-view.ts';
+import type { WorkerLink } from './worker-link.ts';
+
+/** The experts of one forward pass of one micro-batch. */
+export interface StepExperts extends Pick<StepDispatch, 'dispatch' | 'close'> {
+  /** A shard of this process that the model runs by itself; null or left out: `dispatch` is called for each layer. */
+  readonly direct?: ExpertShard | null;
+  /** Expert rows of each sequence by the id of the process that computed them; complete after `close`. */
+  readonly rowsOf: readonly ReadonlyMap<string, number>[];
+}
+
+/** Where forward passes get their experts. */
+export interface ExpertSource {
+  /** Experts for one pass, planned with `view`. Close it when the pass is over. */
+  begin(view: ExpertView<WorkerLink>, lane: Lane, owners: RowOwners): StepExperts;
+}
+
+/** The views that steps are planned with. */
+export type EngineViews = Pick<
+  ExpertViews<WorkerLink>,
+  'pin' | 'covered' | 'uncoveredSinceMs' | 'latest' | 'onChange' | 'ackedEpoch'
+>;
+
+/** All that a router knows and does about its experts, wherever they are. */
+export interface ExpertHome {
+  readonly views: EngineViews;
+  readonly source: ExpertSource;
+  /** Experts that this process holds, per layer; none where workers hold them. */
+  readonly holdings: readonly { layer: number; experts: number[] }[];
+  /** Has news of the cluster flow in; the cluster is started afterwards. */
+  follow(cluster: Cluster): void;
+  /** The cluster is joined: reports may be sent. */
+  joined(): void;
+  /** Why not every expert can be computed, or null. */
+  notCovered(): string | null;
+  /** Streams to workers that are up. */
+  openStreams(lane: Lane): number;
+  /** Nothing is sent any more. */
+  stop(): void;
+  close(): void;
+}
