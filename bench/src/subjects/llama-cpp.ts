@@ -66,7 +66,7 @@ class LlamaCpp implements SubjectEngine {
       engine: `llama.cpp (node-llama-cpp ${version})`,
       config: { ...BEST, ...spec.tuning, threads: spec.threads, cpu: addon.systemInfo() },
       loadSeconds: (performance.now() - started) / 1000,
-      weightBytes: null,
+      bytes: null,
     };
   }
 

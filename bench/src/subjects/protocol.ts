@@ -47,16 +47,20 @@ export interface SubjectInfo {
   /** Configuration that matters for speed. */
   config: Record<string, unknown>;
   loadSeconds: number;
-  /** Bytes of weights that one decode token reads; null where it is not known. */
-  weightBytes: WeightBytes | null;
+  /** What a step reads and writes; null where it is not known. */
+  bytes: SubjectBytes | null;
 }
 
-/** Bytes of packed weights, by how often a step of several tokens reads them. */
-export interface WeightBytes {
-  /** Read once a step. */
+/** Bytes in memory, by how often a step of several tokens touches them. */
+export interface SubjectBytes {
+  /** Packed weights that every step reads once: all but the routed experts and the embedding table. */
   dense: number;
   /** One routed expert of one layer. */
   expert: number;
+  /** Keys and values of one token over all layers. */
+  kvPerToken: number;
+  /** Recurrent state of one sequence over all layers. */
+  state: number;
 }
 
 /** Seconds that a piece of work took. */

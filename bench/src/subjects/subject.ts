@@ -5,6 +5,8 @@ import type { Request, SubjectInfo, SubjectSpec, Timing, Work } from './protocol
 /** An engine in a child process, as the harness drives it. Close it: it holds gigabytes. */
 export class Subject {
   readonly info: SubjectInfo;
+  /** Everything that it does is one process's work. */
+  readonly isolated = true;
   readonly #child: ChildProcess;
 
   private constructor(child: ChildProcess, info: SubjectInfo) {
@@ -28,6 +30,11 @@ export class Subject {
       child.kill();
       throw error;
     }
+  }
+
+  /** Process id, for telling its work from others'. */
+  get pid(): number {
+    return this.#child.pid ?? -1;
   }
 
   async prepare(work: Work): Promise<void> {
