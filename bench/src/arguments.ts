@@ -1,5 +1,6 @@
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { WEIGHT_FORMATS } from '@guildhall/model/weights';
 import { MODEL_NAMES, MODEL_SIZES, type ModelName, type ModelSize } from './models/specs.ts';
 import type { BenchOptions } from './suite.ts';
 import { SUITES } from './suites.ts';
@@ -13,8 +14,6 @@ export interface Arguments {
   json: boolean;
   save: boolean;
 }
-
-const WEIGHTS = ['f32', 'bf16', 'fp8', 'q8', 'q4'];
 
 /** Help text. */
 export function usage(): string {
@@ -30,7 +29,7 @@ ${suites}
   --resume             keep the rows that an interrupted run of this commit and these options has measured
   --runs N             timed runs of each measurement (5)
   --threads N          threads of each engine (2)
-  --weights A,B        of ${WEIGHTS.join(' ')} (bf16,q8,q4)
+  --weights A,B        of ${WEIGHT_FORMATS.join(' ')} (bf16,q8,q4)
   --models A,B         of ${MODEL_NAMES.join(' ')} (both)
   --size SIZE          of ${MODEL_SIZES.join(' ')} (bench); small is for trying things out
   --models-dir DIR     where the bench models are kept (.guildhall/bench-models)
@@ -53,7 +52,7 @@ export function parseArguments(argv: string[], root: string): Arguments | string
       models: listOf('--models', values.models, MODEL_NAMES) as ModelName[],
       threads: positive('--threads', values.threads),
       runs: positive('--runs', values.runs),
-      weights: listOf('--weights', values.weights, WEIGHTS),
+      weights: listOf('--weights', values.weights, WEIGHT_FORMATS),
       peer: !values['no-peer'],
       llamaBench: values['llama-bench'] === undefined ? null : resolve(values['llama-bench']),
     };

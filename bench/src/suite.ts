@@ -28,9 +28,9 @@ export interface BenchContext {
   progress: Progress;
   bandwidth: Bandwidth;
   /** Whether the row is asked for (`--only`) and not already known (`--resume`). Ask before loading anything for it. */
-  wants(name: string): boolean;
+  readonly wants: (name: string) => boolean;
   /** Adds a finished row to the report and to what `--resume` can go on from. Rows that were not asked for are dropped. */
-  add(row: BenchRow): void;
+  readonly add: (row: BenchRow) => void;
 }
 
 /** One suite of the harness. */

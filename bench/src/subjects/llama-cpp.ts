@@ -205,7 +205,7 @@ async function loadAddon(): Promise<{ addon: Addon; version: string }> {
   const require = createRequire(join(home, 'package.json'));
   const entry = require.resolve('node-llama-cpp');
   const { getLlama } = (await import(pathToFileURL(entry).href)) as {
-    getLlama(options: Record<string, unknown>): Promise<{ _bindings: Addon }>;
+    getLlama: (options: Record<string, unknown>) => Promise<{ _bindings: Addon }>;
   };
   const llama = await getLlama({
     gpu: false,
