@@ -11,6 +11,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Instance(env));
   exportRuntime(env, exports);
   exportMapFile(env, exports);
+  exportProbe(env, exports);
   exportPools(env, exports);
   exportStepBuffers(env, exports);
   exportEmbedding(env, exports);

@@ -94,6 +94,7 @@ Napi::Promise startOnStep(Napi::Env env, const std::shared_ptr<StepState>& step,
 // Each adds its classes and functions to the exports, in the order of native.ts.
 void exportRuntime(Napi::Env env, Napi::Object exports);
 void exportMapFile(Napi::Env env, Napi::Object exports);
+void exportProbe(Napi::Env env, Napi::Object exports);
 void exportPools(Napi::Env env, Napi::Object exports);
 void exportStepBuffers(Napi::Env env, Napi::Object exports);
 void exportEmbedding(Napi::Env env, Napi::Object exports);

@@ -407,3 +407,15 @@ test('classes cannot be called without new', () => {
     assert.throws(() => (native[name] as Anything)({}), TypeError);
   }
 });
+
+test('probe checks its arguments', () => {
+  const data = new Uint8Array(4096);
+  refuses(() => native.probe('write' as Anything, 1, 1, data), 'kind');
+  refuses(() => native.probe('read', 0, 1, data), 'threads');
+  refuses(() => native.probe('read', 1.5, 1, data), 'threads');
+  refuses(() => native.probe('read', 1, 0, data), 'milliseconds');
+  refuses(() => native.probe('read', 1, 1, null), 'data');
+  refuses(() => native.probe('read', 1, 1, new Uint8Array(8)), 'data');
+  for (const wrong of wrongKinds) refuses(() => native.probe('read', 1, 1, wrong), 'data');
+  assert.ok(native.probe('read', 1, 1, data) > 0);
+});

@@ -14,6 +14,7 @@ const ADDON_PATHS = ['../build/guildhall.node', '../../build/guildhall.node', '.
 export const EXPORT_NAMES = [
   'Runtime',
   'mapFile',
+  'probe',
   'KvPool',
   'StatePool',
   'StepBuffers',

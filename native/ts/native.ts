@@ -28,6 +28,8 @@ export type IsaPath = 'scalar' | 'avx2' | 'avx512';
  */
 export type KernelFamily = 'f32-fma' | 'bf16-fma' | 'bf16-dot' | 'fp8-fma' | 'fp8-dot' | 'q8-dot' | 'q4-dot';
 export type Lane = 'decode' | 'prefill';
+/** What `probe` measures: memory reads; single-precision FMA, BF16 dot and byte dot (VNNI) instructions. */
+export type ProbeKind = 'read' | 'fma' | 'bf16' | 'vnni';
 
 /** A 2-D (or 1-D) weight as it lies in a checkpoint. `data` is a view on the mapped file, any alignment. */
 export interface TensorSource {
@@ -471,6 +473,12 @@ export interface NativeBinding {
   Runtime: new (options: RuntimeOptions) => Runtime;
   /** Maps `length` bytes of an open file read-only; the mapping lives as long as the ArrayBuffer. */
   mapFile(fd: number, length: number): ArrayBuffer;
+  /**
+   * Ceiling of this machine, in bytes or operations per second: `threads` threads read `data` (far larger than the
+   * caches, each its own part) or do register arithmetic at once. Blocks the calling thread for about `milliseconds`.
+   * Throws naming `kind` where the CPU lacks the instructions.
+   */
+  probe(kind: ProbeKind, threads: number, milliseconds: number, data: Uint8Array | null): number;
   KvPool: new (runtime: Runtime, options: KvPoolOptions) => KvPool;
   StatePool: new (runtime: Runtime, options: StatePoolOptions) => StatePool;
   StepBuffers: new (runtime: Runtime, options: StepBuffersOptions) => StepBuffers;

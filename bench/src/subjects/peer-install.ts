@@ -1,0 +1,30 @@
+import { execFileSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Progress } from '../progress.ts';
+
+/**
+ * Installs the peer from its own lockfile into a folder of its own, if it is not there: no other install ever brings it.
+ * Its GPU builds, which are optional packages of half a gigabyte, are left out.
+ * @param source folder with the peer's package.json and package-lock.json.
+ * @returns the folder it is installed in.
+ * @throws Error that says what to run by hand.
+ */
+export function ensurePeer(source: string, home: string, progress: Progress): string {
+  const lock = 'package-lock.json';
+  const same = (file: string): boolean =>
+    existsSync(join(home, file)) && readFileSync(join(home, file)).equals(readFileSync(join(source, file)));
+  if (same(lock) && existsSync(join(home, 'node_modules', 'node-llama-cpp', 'package.json'))) return home;
+  mkdirSync(home, { recursive: true });
+  copyFileSync(join(source, 'package.json'), join(home, 'package.json'));
+  progress.update('installing the peer (npm ci)', 0);
+  const args = ['ci', '--omit=optional', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error'];
+  try {
+    copyFileSync(join(source, lock), join(home, lock));
+    execFileSync('npm', args, { cwd: home, stdio: ['ignore', 2, 2], timeout: 600_000 });
+  } catch (cause) {
+    throw new Error(`the peer cannot be installed; run it by hand in ${home}: npm ${args.join(' ')}`, { cause });
+  }
+  progress.done('installed the peer');
+  return home;
+}
