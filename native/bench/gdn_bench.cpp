@@ -9,17 +9,18 @@ using namespace guildhall::bench;
 
 namespace {
 
-constexpr int64_t kLayers = 12, kKeyHeads = 8, kValueHeads = 16, kDim = 128, kKernel = 4, kHidden = 1024;
-constexpr int64_t kKeyDim = kKeyHeads * kDim, kValueDim = kValueHeads * kDim, kChannels = 2 * kKeyDim + kValueDim;
-constexpr int64_t kProjected = kChannels + kValueDim + 2 * kValueHeads;
-constexpr int64_t kDelta = kValueHeads * kDim * kDim, kConv = (kKernel - 1) * kChannels, kSlot = kLayers * (kDelta + kConv);
+constexpr int64_t kLayers = 12, kValueHeads = 16, kDim = 128, kKernel = 4, kHidden = 1024;
+constexpr DeltaNetShape kShape = {8, kValueHeads, kDim, kDim};
+constexpr int64_t kProjected = kShape.channels() + kValueHeads * kDim + 2 * kValueHeads;
+constexpr int64_t kDelta = kValueHeads * kDim * kDim, kConv = (kKernel - 1) * kShape.channels();
+constexpr int64_t kSlot = kLayers * (kDelta + kConv);
 
 /** Sequences of equal length over a state pool. */
 struct Setup {
   int64_t seqs, rows;
   int32_t mode;
   std::vector<int32_t> rowStart, rowCount, context, slot, modes;
-  Floats projected, mixed, out, beta, g, state, weight, head, scratch;
+  Floats projected, out, state, weight, head, scratch;
 
   Setup(int64_t sequences, int64_t rowsEach, int32_t m, int threads) : seqs(sequences), rows(rowsEach), mode(m) {
     for (int64_t i = 0; i < seqs; ++i) {
@@ -30,14 +31,11 @@ struct Setup {
       modes.push_back(mode);
     }
     projected = numbers(tokens() * kProjected, -1.0f, 1.0f);
-    mixed.resize(static_cast<size_t>(tokens() * kChannels));
-    out.resize(static_cast<size_t>(tokens() * kValueDim));
-    beta.resize(static_cast<size_t>(tokens() * kValueHeads));
-    g.resize(beta.size());
+    out.resize(static_cast<size_t>(tokens() * kValueHeads * kDim));
     state = numbers(seqs * kSlot, -0.1f, 0.1f);
-    weight = numbers(kKernel * kChannels, -0.5f, 0.5f);
+    weight = numbers(kKernel * kShape.channels(), -0.5f, 0.5f);
     head = numbers(kDim, -1.0f, 1.0f);
-    scratch.resize(static_cast<size_t>(deltaRuleScratchFloats(kDim, kDim, threads)));
+    scratch.resize(static_cast<size_t>(deltaNetScratchFloats(kShape, threads)));
   }
   int64_t tokens() const { return seqs * rows; }
   BatchView view() const {
@@ -49,123 +47,58 @@ struct Setup {
             .mode = modes.data()};
   }
 
-  void rule(const OpsTable& t, ThreadPool& pool, int64_t layer) {
-    t.deltaRule(pool, {.batch = view(),
-                       .q = mixed.data(),
-                       .qRowStride = kChannels,
-                       .k = mixed.data() + kKeyDim,
-                       .kRowStride = kChannels,
-                       .v = mixed.data() + 2 * kKeyDim,
-                       .vRowStride = kChannels,
-                       .beta = beta.data(),
-                       .g = g.data(),
-                       .out = out.data(),
-                       .outRowStride = kValueDim,
-                       .numKeyHeads = kKeyHeads,
-                       .numValueHeads = kValueHeads,
-                       .keyDim = kDim,
-                       .valueDim = kDim,
-                       .state = state.data() + layer * (kDelta + kConv),
-                       .stateStride = kSlot,
-                       .scratch = scratch.data()});
+  void layer(const OpsTable& t, ThreadPool& pool, int64_t layer) {
+    t.deltaNet(pool, {.batch = view(),
+                      .shape = kShape,
+                      .x = projected.data(),
+                      .xRowStride = kProjected,
+                      .convWeight = weight.data(),
+                      .convKernel = kKernel,
+                      .aLog = head.data(),
+                      .dtBias = head.data() + kValueHeads,
+                      .normWeight = head.data(),
+                      .state = state.data() + layer * (kDelta + kConv),
+                      .convState = state.data() + layer * (kDelta + kConv) + kDelta,
+                      .stateStride = kSlot,
+                      .out = out.data(),
+                      .outRowStride = kValueHeads * kDim,
+                      .scratch = scratch.data()});
   }
-
-  void around(const OpsTable& t, ThreadPool& pool, int64_t layer) {
-    t.causalConv(pool, {.batch = view(),
-                        .x = projected.data(),
-                        .xRowStride = kProjected,
-                        .weight = weight.data(),
-                        .channels = kChannels,
-                        .kernel = kKernel,
-                        .state = state.data() + layer * (kDelta + kConv) + kDelta,
-                        .stateStride = kSlot,
-                        .out = mixed.data(),
-                        .outRowStride = kChannels});
-    L2NormArgs norm{.x = mixed.data(), .rowStride = kChannels, .rows = tokens(), .heads = kKeyHeads, .dim = kDim};
-    norm.scale = 0.0883883f;
-    t.l2Norm(pool, norm);
-    norm.x += kKeyDim;
-    norm.scale = 1.0f;
-    t.l2Norm(pool, norm);
-    const float* b = projected.data() + kChannels + kValueDim;
-    t.deltaGates(pool, {.b = b,
-                        .bRowStride = kProjected,
-                        .a = b + kValueHeads,
-                        .aRowStride = kProjected,
-                        .aLog = head.data(),
-                        .dtBias = head.data() + kValueHeads,
-                        .beta = beta.data(),
-                        .g = g.data(),
-                        .rows = tokens(),
-                        .heads = kValueHeads});
-  }
-
-  void gatedNorm(const OpsTable& t, ThreadPool& pool) {
-    t.gatedRmsNorm(pool, {.x = out.data(),
-                          .xRowStride = kValueDim,
-                          .z = projected.data() + kChannels,
-                          .zRowStride = kProjected,
-                          .weight = head.data(),
-                          .out = out.data(),
-                          .outRowStride = kValueDim,
-                          .rows = tokens(),
-                          .heads = kValueHeads,
-                          .dim = kDim});
+  void allLayers(const OpsTable& t, ThreadPool& pool) {
+    for (int64_t l = 0; l < kLayers; ++l) layer(t, pool, l);
   }
 };
 
-void prefill(const OpsTable& t, ThreadPool& pool) {
-  Setup s(1, 512, kModeChunked, pool.threads());
-  s.around(t, pool, 0);
-  char note[128];
-  double total = medianSeconds(7, [&] {
-    for (int64_t l = 0; l < kLayers; ++l) s.rule(t, pool, l);
-  });
-  std::snprintf(note, sizeof note, "%.0f GFLOP/s of 12.1 GFLOP", 12.1 / total);
-  line("chunked rule, 512 tokens, 12 layers", total, note);
-  total = medianSeconds(7, [&] {
-    for (int64_t l = 0; l < kLayers; ++l) {
-      s.around(t, pool, l);
-      s.gatedNorm(t, pool);
-    }
-  });
-  line("conv + l2 + gates + gated norm, 12 layers", total, "");
+void prefill(const OpsTable& t, ThreadPool& pool, int64_t seqs, int64_t rows, int32_t mode) {
+  Setup s(seqs, rows, mode, pool.threads());
+  const double total = medianSeconds(9, [&] { s.allLayers(t, pool); });
+  char name[96], note[128];
+  std::snprintf(name, sizeof name, "%s, %lld x %lld tokens, 12 layers", mode == kModeChunked ? "chunked" : "recurrent",
+                static_cast<long long>(seqs), static_cast<long long>(rows));
+  const double flop = 12.1e9 * static_cast<double>(seqs * rows) / 512.0;
+  std::snprintf(note, sizeof note, mode == kModeChunked ? "%.0f GFLOP/s, products of the rule only" : "", flop / total * 1e-9);
+  line(name, total, note);
 }
 
 void decode(const OpsTable& t, ThreadPool& pool, int64_t seqs) {
   Setup s(seqs, 1, kModeRecurrent, pool.threads());
   const Floats evict(size_t{48} << 20, 1.0f);
   volatile float sink = 0.0f;
-  s.around(t, pool, 0);
-  std::vector<double> ruleTimes, allTimes;
-  for (int run = 0; run < 7; ++run) {
+  std::vector<double> times;
+  for (int run = 0; run < 9; ++run) {
     float x = 0.0f;
     for (size_t i = 0; i < evict.size(); i += 16) x += evict[i];
     sink = sink + x;
     pool.setInCall(true);
-    ruleTimes.push_back(secondsOf([&] {
-      for (int64_t l = 0; l < kLayers; ++l) s.rule(t, pool, l);
-    }));
-    for (size_t i = 0; i < evict.size(); i += 16) x += evict[i];
-    sink = sink + x;
-    allTimes.push_back(secondsOf([&] {
-      for (int64_t l = 0; l < kLayers; ++l) {
-        s.around(t, pool, l);
-        s.rule(t, pool, l);
-        s.gatedNorm(t, pool);
-      }
-    }));
+    times.push_back(secondsOf([&] { s.allLayers(t, pool); }));
     pool.setInCall(false);
   }
-  std::sort(ruleTimes.begin(), ruleTimes.end());
-  std::sort(allTimes.begin(), allTimes.end());
-  const double bytes = static_cast<double>(2 * seqs * kLayers * kDelta) * 4.0;
+  std::sort(times.begin(), times.end());
+  const double bytes = static_cast<double>(2 * seqs * kLayers * (kDelta + kConv)) * 4.0;
   char name[96], note[128];
-  std::snprintf(name, sizeof name, "recurrent rule, %lld sequences, 12 layers", static_cast<long long>(seqs));
-  std::snprintf(note, sizeof note, "%.1f GB/s read + written", bytes / ruleTimes[3] * 1e-9);
-  line(name, ruleTimes[3], note);
-  std::snprintf(note, sizeof note, "%.1f GB/s", bytes / allTimes[3] * 1e-9);
-  line("  with conv, gates and norms", allTimes[3], note);
+  std::snprintf(name, sizeof name, "recurrent, %lld sequences, 12 layers", static_cast<long long>(seqs));
+  std::snprintf(note, sizeof note, "%.1f GB/s of state read + written", bytes / times[4] * 1e-9);
+  line(name, times[4], note);
 }
 
 void norms(const OpsTable& t, ThreadPool& pool) {
@@ -215,7 +148,9 @@ int main(int argc, char** argv) {
   ThreadPool pool(threads);
   const OpsTable& t = ops(bestIsa());
   std::printf("%s, %d threads\n", isaName(t.isa), threads);
-  prefill(t, pool);
+  prefill(t, pool, 1, 512, kModeChunked);
+  prefill(t, pool, 8, 64, kModeChunked);
+  prefill(t, pool, 1, 64, kModeRecurrent);
   norms(t, pool);
   Floats big(size_t{100} << 20, 1.0f);
   std::printf("read bandwidth %.1f GB/s, read and rewrite %.1f GB/s\n", readBandwidth(pool) * 1e-9,
