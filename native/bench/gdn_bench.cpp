@@ -1,5 +1,5 @@
 // The delta net of the hybrid bench model (12 layers, 8 key heads, 16 value heads, 128 x 128, convolution 4): without its matmuls.
-//   gdn_bench [threads] [decode sequences]
+//   gdn_bench [threads] [most sequences that decode; 0: prefill only]
 
 #include "bench.h"
 #include "guildhall/ops/ops.h"
@@ -151,6 +151,7 @@ int main(int argc, char** argv) {
   prefill(t, pool, 1, 512, kModeChunked);
   prefill(t, pool, 8, 64, kModeChunked);
   prefill(t, pool, 1, 64, kModeRecurrent);
+  if (most == 0) return 0;
   norms(t, pool);
   Floats big(size_t{100} << 20, 1.0f);
   std::printf("read bandwidth %.1f GB/s, read and rewrite %.1f GB/s\n", readBandwidth(pool) * 1e-9,

@@ -7,6 +7,16 @@
 namespace guildhall::GUILDHALL_ISA {
 
 /**
+ * Rows of the projections are far apart, where the processor does not fetch ahead by itself: asks for `width` columns of a
+ * row that comes this many rows later.
+ */
+constexpr int64_t kRowsAhead = 6;
+
+static GH_INLINE void fetchRow(const float* row, int64_t width) {
+  for (int64_t c = 0; c < width; c += kLanes) __builtin_prefetch(row + c);
+}
+
+/**
  * Rows [start, start + n) convolved over channels [first, first + width): element (row, column) goes to
  * target + place(row, column). Kernel is known at compile time, or 0.
  */
@@ -20,6 +30,7 @@ static GH_INLINE void convolveAs(const DeltaSequence& s, int64_t start, int64_t 
   for (int64_t t = 0; t < n; ++t) {
     const float* taps[kMaxKernel];
     for (int64_t j = 0; j < kernel; ++j) taps[j] = s.rawRow(start + t - kernel + 1 + j) + first;
+    if (t + kRowsAhead < n) fetchRow(s.rawRow(start + t + kRowsAhead) + first, width);
     eachVector(width, [&](int64_t c, Mask16 m) {
       F32x16 acc = mul(load(weight + c, m), load(taps[0] + c, m));
       for (int64_t j = 1; j < kernel; ++j) acc = fma(load(weight + j * channels + c, m), load(taps[j] + c, m), acc);
@@ -92,6 +103,7 @@ static void finishRows(const DeltaSequence& s, const DeltaBlock& b, int64_t head
   for (int64_t t = 0; t < n; ++t) {
     const float* z = s.x + (start + t) * s.args.xRowStride + s.gateColumn(head);
     float* out = s.out + (start + t) * s.args.outRowStride + head * dim;
+    if (t + kRowsAhead < n) fetchRow(z + kRowsAhead * s.args.xRowStride, dim);
     const float square = sumOver(dim, [&](int64_t i, Mask16 m, F32x16 acc) {
       const F32x16 v = load(b.out + DeltaBlock::at(t, i), m);
       return fma(v, v, acc);
