@@ -68,64 +68,6 @@ void checkRmsNorm(int64_t heads, int64_t dim, bool zeroCentered, bool inPlace) {
   checkClose("rmsNorm", got, exact, tolerance(dim));
 }
 
-void checkGatedNorm(int64_t heads, int64_t dim) {
-  Random random(static_cast<uint64_t>(heads * 77 + dim));
-  const int64_t rows = 6, xStride = heads * dim + 2, zStride = heads * dim + 9;
-  const Floats x = random.normals(rows * xStride), z = random.normals(rows * zStride), w = random.normals(dim);
-  const Floats got = sameEverywhere("gatedRmsNorm", [&](const OpsTable& t, ParallelFor& par) {
-    Floats out(static_cast<size_t>(rows * heads * dim));
-    t.gatedRmsNorm(par, {.x = x.data(),
-                         .xRowStride = xStride,
-                         .z = z.data(),
-                         .zRowStride = zStride,
-                         .weight = w.data(),
-                         .eps = kEps,
-                         .out = out.data(),
-                         .outRowStride = heads * dim,
-                         .rows = rows,
-                         .heads = heads,
-                         .dim = dim});
-    return out;
-  });
-  Doubles exact;
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t h = 0; h < heads; ++h) {
-      const float* row = x.data() + r * xStride + h * dim;
-      const double inverse = 1.0 / std::sqrt(meanSquare(row, dim) + static_cast<double>(kEps));
-      for (int64_t i = 0; i < dim; ++i) {
-        const double gate = z[static_cast<size_t>(r * zStride + h * dim + i)];
-        exact.push_back(static_cast<double>(row[i]) * inverse * static_cast<double>(w[static_cast<size_t>(i)]) * gate /
-                        (1.0 + std::exp(-gate)));
-      }
-    }
-  }
-  checkClose("gatedRmsNorm", got, exact, tolerance(dim));
-}
-
-void checkL2Norm(int64_t heads, int64_t dim) {
-  Random random(static_cast<uint64_t>(heads * 31 + dim));
-  const int64_t rows = 4, stride = heads * dim + 11;
-  const float scale = 0.25f;
-  const Floats x = random.normals(rows * stride, 0.01f);
-  const Floats got = sameEverywhere("l2Norm", [&](const OpsTable& t, ParallelFor& par) {
-    Floats y = x;
-    t.l2Norm(par,
-             {.x = y.data(), .rowStride = stride, .rows = rows, .heads = heads, .dim = dim, .eps = kEps, .scale = scale});
-    return y;
-  });
-  Doubles exact(x.begin(), x.end());
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t h = 0; h < heads; ++h) {
-      const float* row = x.data() + r * stride + h * dim;
-      const double inverse = 1.0 / std::sqrt(meanSquare(row, dim) * static_cast<double>(dim) + static_cast<double>(kEps));
-      for (int64_t i = 0; i < dim; ++i)
-        exact[static_cast<size_t>(r * stride + h * dim + i)] =
-            static_cast<double>(row[i]) * inverse * static_cast<double>(scale);
-    }
-  }
-  checkClose("l2Norm", got, exact, tolerance(dim));
-}
-
 void checkRope(int64_t half, int64_t headDim) {
   Random random(static_cast<uint64_t>(half));
   const int64_t rows = 9, heads = 3, headStride = headDim, rowStride = heads * headDim + 4, axisStride = rows + 2;
@@ -224,12 +166,6 @@ int main() {
         }
       }
     }
-  });
-  runTest("gatedRmsNorm", [] {
-    for (const int64_t dim : {8, 16, 24, 128}) checkGatedNorm(3, dim);
-  });
-  runTest("l2Norm", [] {
-    for (const int64_t dim : {8, 16, 24, 128}) checkL2Norm(5, dim);
   });
   runTest("rope", [] {
     checkRope(4, 8);

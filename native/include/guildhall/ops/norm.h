@@ -26,34 +26,4 @@ struct RmsNormArgs {
   int64_t dim = 0;
 };
 
-/**
- * The norm on the DeltaNet output, per value head over Dv, with the norm before the gate:
- *   out = x / sqrt(mean(x^2) + eps) * w * silu(z).
- * x, z and out are [rows][heads][dim] with contiguous heads; row strides in floats. In place when out == x.
- */
-struct GatedRmsNormArgs {
-  const float* x = nullptr;
-  int64_t xRowStride = 0;
-  const float* z = nullptr;
-  int64_t zRowStride = 0;
-  const float* weight = nullptr;
-  float eps = 1e-6f;
-  float* out = nullptr;
-  int64_t outRowStride = 0;
-  int64_t rows = 0;
-  int64_t heads = 1;
-  int64_t dim = 0;
-};
-
-/** x *= scale / sqrt(sum(x^2) + eps) in place, over the last axis of [rows][heads][dim] (contiguous heads). */
-struct L2NormArgs {
-  float* x = nullptr;
-  int64_t rowStride = 0;
-  int64_t rows = 0;
-  int64_t heads = 1;
-  int64_t dim = 0;
-  float eps = 1e-6f;
-  float scale = 1.0f;
-};
-
 }  // namespace guildhall

@@ -1,7 +1,5 @@
 // hidden += Wout (gated norm of the delta rule over the convolved projections of norm(hidden)).
 
-#include <cmath>
-
 #include "blocks.h"
 #include "guildhall/check.h"
 
@@ -66,9 +64,7 @@ class CpuGatedDeltaNet final : public GatedDeltaNet {
     runNorm(*cpu_, spec_.inputNorm, inputNorm_, step.hidden(), normed, tokens);
     float* const projected = arena.take<float>(tokens * inProj_.n());
     runLinear(*cpu_, inProj_, normed, spec_.hidden, tokens, projected, inProj_.n());
-    float* const mixed = convolve(step, states, projected);
-    float* const out = runDeltaRule(step, states, projected, mixed);
-    normOutput(projected, out, tokens);
+    float* const out = runRule(step, states, projected);
     runLinear(*cpu_, outProj_, out, spec_.valueDim(), tokens, normed, spec_.hidden);
     addToHidden(*cpu_, step, normed);
   }
@@ -84,90 +80,30 @@ class CpuGatedDeltaNet final : public GatedDeltaNet {
     return out;
   }
 
-  /** Convolved and normalised [T][q | k | v]. */
-  float* convolve(StepBuffers& step, StatePool& states, const float* projected) {
-    float* const mixed = cpu_->arena.take<float>(step.numTokens() * spec_.convDim());
-    CausalConvArgs conv;
-    conv.batch = step.batch().view();
-    conv.x = projected;
-    conv.xRowStride = inProj_.n();
-    conv.weight = conv_.data();
-    conv.channels = spec_.convDim();
-    conv.kernel = spec_.convKernel;
-    conv.state = states.convState(spec_.stateLayer);
-    conv.stateStride = states.slotFloats();
-    conv.out = mixed;
-    conv.outRowStride = spec_.convDim();
-    cpu_->ops.causalConv(cpu_->pool, conv);
+  DeltaNetShape shape() const { return {spec_.numKeyHeads, spec_.numValueHeads, spec_.keyHeadDim, spec_.valueHeadDim}; }
 
-    L2NormArgs norm;
-    norm.x = mixed;
-    norm.rowStride = spec_.convDim();
-    norm.rows = step.numTokens();
-    norm.heads = spec_.numKeyHeads;
-    norm.dim = spec_.keyHeadDim;
-    norm.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec_.keyHeadDim)));
-    cpu_->ops.l2Norm(cpu_->pool, norm);
-    norm.x = mixed + spec_.keyDim();
-    norm.scale = 1.0f;
-    cpu_->ops.l2Norm(cpu_->pool, norm);
-    return mixed;
-  }
-
-  /** The rule's output [T][valueDim]. */
-  float* runDeltaRule(StepBuffers& step, StatePool& states, const float* projected, const float* mixed) {
+  /** Input of the output projection, [T][valueDim]. */
+  float* runRule(StepBuffers& step, StatePool& states, const float* projected) {
     Arena& arena = cpu_->arena;
-    const int64_t tokens = step.numTokens();
-    const float* const b = projected + spec_.convDim() + spec_.valueDim();
-    DeltaGatesArgs gates;
-    gates.b = b;
-    gates.bRowStride = inProj_.n();
-    gates.a = b + spec_.numValueHeads;
-    gates.aRowStride = inProj_.n();
-    gates.aLog = aLog_.data();
-    gates.dtBias = dtBias_.data();
-    gates.beta = arena.take<float>(tokens * spec_.numValueHeads);
-    gates.g = arena.take<float>(tokens * spec_.numValueHeads);
-    gates.rows = tokens;
-    gates.heads = spec_.numValueHeads;
-    cpu_->ops.deltaGates(cpu_->pool, gates);
-
-    DeltaRuleArgs rule;
-    rule.batch = step.batch().view();
-    rule.q = mixed;
-    rule.k = mixed + spec_.keyDim();
-    rule.v = mixed + 2 * spec_.keyDim();
-    rule.qRowStride = rule.kRowStride = rule.vRowStride = spec_.convDim();
-    rule.beta = gates.beta;
-    rule.g = gates.g;
-    rule.out = arena.take<float>(tokens * spec_.valueDim());
-    rule.outRowStride = spec_.valueDim();
-    rule.numKeyHeads = spec_.numKeyHeads;
-    rule.numValueHeads = spec_.numValueHeads;
-    rule.keyDim = spec_.keyHeadDim;
-    rule.valueDim = spec_.valueHeadDim;
-    rule.state = states.deltaState(spec_.stateLayer);
-    rule.stateStride = states.slotFloats();
-    rule.scratch =
-        arena.take<float>(deltaRuleScratchFloats(spec_.keyHeadDim, spec_.valueHeadDim, cpu_->pool.threads()));
-    cpu_->ops.deltaRule(cpu_->pool, rule);
-    return rule.out;
-  }
-
-  void normOutput(const float* projected, float* out, int64_t tokens) {
-    GatedRmsNormArgs args;
-    args.x = out;
-    args.xRowStride = spec_.valueDim();
-    args.z = projected + spec_.convDim();
-    args.zRowStride = inProj_.n();
-    args.weight = outputNorm_.data();
-    args.eps = spec_.outputEps;
-    args.out = out;
+    DeltaNetArgs args;
+    args.batch = step.batch().view();
+    args.shape = shape();
+    args.x = projected;
+    args.xRowStride = inProj_.n();
+    args.convWeight = conv_.data();
+    args.convKernel = spec_.convKernel;
+    args.aLog = aLog_.data();
+    args.dtBias = dtBias_.data();
+    args.normWeight = outputNorm_.data();
+    args.normEps = spec_.outputEps;
+    args.state = states.deltaState(spec_.stateLayer);
+    args.convState = states.convState(spec_.stateLayer);
+    args.stateStride = states.slotFloats();
+    args.out = arena.take<float>(step.numTokens() * spec_.valueDim());
     args.outRowStride = spec_.valueDim();
-    args.rows = tokens;
-    args.heads = spec_.numValueHeads;
-    args.dim = spec_.valueHeadDim;
-    cpu_->ops.gatedRmsNorm(cpu_->pool, args);
+    args.scratch = arena.take<float>(deltaNetScratchFloats(args.shape, cpu_->pool.threads()));
+    cpu_->ops.deltaNet(cpu_->pool, args);
+    return args.out;
   }
 
   CpuContextPtr cpu_;

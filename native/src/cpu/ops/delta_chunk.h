@@ -1,145 +1,105 @@
 #pragma once
 
-// One chunk of the delta rule: what depends on the key head only, then a value head. Formulas in gated_delta_net.h.
+// The chunked delta rule over one block. Formulas in gated_delta_net.h. Every sum is one chain of fma over ascending k,
+// so a row's bits do not depend on the rows that are computed with it, and all instruction sets agree.
 
-#include "delta_scratch.h"
-#include "guildhall/ops/gated_delta_net.h"
-#include "tile.h"
+#include "delta_block.h"
+#include "transpose.h"
 
 namespace guildhall::GUILDHALL_ISA {
 
-/** One value head of one sequence: pointers at the sequence's first row. */
-struct DeltaHead {
-  const float* q;
-  const float* k;
-  const float* v;
-  const float* beta;
-  const float* g;
-  float* out;
-  float* state;
-  int64_t rows;
-};
+using DeltaTile = F32x16[kTileRows][kTileVecs];
 
-static GH_INLINE DeltaHead deltaHead(const DeltaRuleArgs& args, int64_t seq, int64_t head) {
-  const int64_t row = args.batch.rowStart[seq];
-  const int64_t keyHead = head / (args.numValueHeads / args.numKeyHeads);
-  return {
-      args.q + row * args.qRowStride + keyHead * args.keyDim,
-      args.k + row * args.kRowStride + keyHead * args.keyDim,
-      args.v + row * args.vRowStride + head * args.valueDim,
-      args.beta + row * args.numValueHeads + head,
-      args.g + row * args.numValueHeads + head,
-      args.out + row * args.outRowStride + head * args.valueDim,
-      args.state + args.batch.stateSlot[seq] * args.stateStride + head * args.keyDim * args.valueDim,
-      args.batch.rowCount[seq],
-  };
+/** acc[m] += sum over k < depth of a[m][k] b[k], a[m][k] at a + m * aRow + k * aCol, b [depth][kPanel]. */
+static GH_INLINE void accumulate(DeltaTile& acc, const float* a, int64_t aRow, int64_t aCol, const float* b,
+                                 int64_t depth) {
+  for (int64_t k = 0; k < depth; ++k, a += aCol, b += kPanel) {
+    F32x16 bv[kTileVecs];
+    for (int v = 0; v < kTileVecs; ++v) bv[v] = load(b + v * kLanes);
+    for (int m = 0; m < kTileRows; ++m) {
+      const F32x16 av = splat(a[m * aRow]);
+      for (int v = 0; v < kTileVecs; ++v) acc[m][v] = fma(av, bv[v], acc[m][v]);
+    }
+  }
 }
 
-/** One thread's buffers for a chunk. */
-struct ChunkBuffers {
-  /** K transposed, [Dk][64]; columns past the chunk's rows are zero up to a whole vector. */
-  float* keysT;
-  /** K K^T and Q K^T, [64][64]. */
-  float* keyKey;
-  float* queryKey;
-  /** Of one value head: the negated lower triangle of the system, and Q K^T times the decays; [64][64]. */
-  float* system;
-  float* scores;
-  /** D and O, [64][padded Dv]. */
-  float* delta;
-  float* out;
-  /** cumsum(g), exp of it, exp(last - it), [64] each. */
-  float* total;
-  float* decay;
-  float* rest;
-  int64_t valueRow;
-
-  ChunkBuffers(float* base, int64_t keyDim, int64_t valueDim) : valueRow(roundUp(valueDim, kLanes)) {
-    constexpr int64_t kSquare = kDeltaChunk * kDeltaChunk;
-    keysT = base;
-    keyKey = keysT + keyDim * kDeltaChunk;
-    queryKey = keyKey + kSquare;
-    system = queryKey + kSquare;
-    scores = system + kSquare;
-    delta = scores + kSquare;
-    out = delta + kDeltaChunk * valueRow;
-    total = out + kDeltaChunk * valueRow;
-    decay = total + kDeltaChunk;
-    rest = decay + kDeltaChunk;
+static GH_INLINE void loadTile(DeltaTile& acc, const float* from) {
+  for (int m = 0; m < kTileRows; ++m) {
+    for (int v = 0; v < kTileVecs; ++v) acc[m][v] = load(from + m * kPanel + v * kLanes);
   }
-};
+}
 
-/** Rows [start, start + n) of a key head. */
-class KeyChunk {
+static GH_INLINE void storeTile(const DeltaTile& acc, float* to) {
+  for (int m = 0; m < kTileRows; ++m) {
+    for (int v = 0; v < kTileVecs; ++v) store(to + m * kPanel + v * kLanes, acc[m][v]);
+  }
+}
+
+static GH_INLINE void clearTile(DeltaTile& acc) {
+  for (int m = 0; m < kTileRows; ++m) {
+    for (int v = 0; v < kTileVecs; ++v) acc[m][v] = zero();
+  }
+}
+
+/** K K^T and Q K^T of the block, of which j <= i. */
+static void multiplyKeys(const DeltaBlock& b, int64_t n, int64_t depth) {
+  constexpr int kRows = kTileRows * kTileVecs / 2;
+  transposeRows(b.k, b.keyRow, n, depth, b.keysT, kDeltaChunk);
+  for (int64_t row = 0; row < n; row += kRows) {
+    const float* const keys = b.k + row * b.keyRow;
+    const float* const queries = b.q + row * b.keyRow;
+    for (int64_t col = 0; col < row + kRows; col += kLanes) {
+      F32x16 kk[kRows], qk[kRows];
+      for (int m = 0; m < kRows; ++m) kk[m] = qk[m] = zero();
+      for (int64_t d = 0; d < depth; ++d) {
+        const F32x16 other = load(b.keysT + d * kDeltaChunk + col);
+        for (int m = 0; m < kRows; ++m) {
+          kk[m] = fma(splat(keys[m * b.keyRow + d]), other, kk[m]);
+          qk[m] = fma(splat(queries[m * b.keyRow + d]), other, qk[m]);
+        }
+      }
+      for (int m = 0; m < kRows; ++m) {
+        store(b.keyKey + (row + m) * kDeltaChunk + col, kk[m]);
+        store(b.queryKey + (row + m) * kDeltaChunk + col, qk[m]);
+      }
+    }
+  }
+}
+
+/** A value head of the block, after multiplyKeys of its key head. */
+class DeltaChunk {
  public:
-  KeyChunk(const DeltaRuleArgs& args, const DeltaHead& head, int64_t start, int64_t n, const ChunkBuffers& buffers)
-      : args_(args), buf_(buffers), q_(head.q + start * args.qRowStride), k_(head.k + start * args.kRowStride), n_(n) {}
-
-  void prepare() {
-    transposeKeys();
-    const int64_t depth = args_.keyDim;
-    // Row i needs columns up to i: whole stripes of rows share a width.
-    for (int64_t row = 0; row < n_; row += kLanes) {
-      const int64_t rows = minInt(kLanes, n_ - row);
-      const int64_t at = row * kDeltaChunk;
-      multiply<Start::Zero>(
-          {k_ + row * args_.kRowStride, args_.kRowStride, 1, buf_.keysT, kDeltaChunk, buf_.keyKey + at, kDeltaChunk}, rows,
-          row + kLanes, [=](int64_t) { return depth; });
-      multiply<Start::Zero>(
-          {q_ + row * args_.qRowStride, args_.qRowStride, 1, buf_.keysT, kDeltaChunk, buf_.queryKey + at, kDeltaChunk}, rows,
-          row + kLanes, [=](int64_t) { return depth; });
-    }
-  }
-
- private:
-  void transposeKeys() {
-    const int64_t padded = roundUp(n_, kLanes);
-    for (int64_t i = 0; i < n_; ++i) {
-      const float* row = k_ + i * args_.kRowStride;
-      for (int64_t d = 0; d < args_.keyDim; ++d) buf_.keysT[d * kDeltaChunk + i] = row[d];
-    }
-    for (int64_t i = n_; i < padded; ++i) {
-      for (int64_t d = 0; d < args_.keyDim; ++d) buf_.keysT[d * kDeltaChunk + i] = 0.0f;
-    }
-  }
-
-  const DeltaRuleArgs& args_;
-  const ChunkBuffers& buf_;
-  const float* q_;
-  const float* k_;
-  int64_t n_;
-};
-
-/** The same rows of one value head, after KeyChunk::prepare of its key head. */
-class ValueChunk {
- public:
-  ValueChunk(const DeltaRuleArgs& args, const DeltaHead& head, int64_t start, int64_t n, const ChunkBuffers& buffers)
-      : args_(args), h_(head), buf_(buffers), start_(start), n_(n) {}
+  /** `state`: panels of S in scratch. */
+  DeltaChunk(const DeltaBlock& block, float* state, int64_t n, int64_t keyDim, int64_t valueDim)
+      : b_(block), state_(state), n_(n), keyDim_(keyDim), valueDim_(valueDim) {}
 
   void run() {
     accumulateDecays();
     applyDecays();
-    solveDelta();
-    writeOutput();
-    advanceState();
+    for (int64_t col = 0; col < valueDim_; col += kPanel) {
+      float* const state = state_ + col * b_.keyRow;
+      float* const values = b_.values + col * kDeltaChunk;
+      float* const out = b_.out + col * kDeltaChunk;
+      for (int64_t row = 0; row < n_; row += kTileRows) {
+        solveRows(row, state, values);
+        multiplyRows(row, state, out);
+      }
+      advanceState(state, values);
+    }
   }
 
  private:
-  const float* q() const { return h_.q + start_ * args_.qRowStride; }
-  const float* k() const { return h_.k + start_ * args_.kRowStride; }
-  float beta(int64_t i) const { return h_.beta[(start_ + i) * args_.numValueHeads]; }
-
   void accumulateDecays() {
     float total = 0.0f;
     for (int64_t i = 0; i < n_; ++i) {
-      total += h_.g[(start_ + i) * args_.numValueHeads];
-      buf_.total[i] = total;
+      total += b_.g[i];
+      b_.total[i] = total;
     }
     const F32x16 last = splat(total);
     eachVector(n_, [&](int64_t i, Mask16 m) {
-      const F32x16 g = load(buf_.total + i, m);
-      store(buf_.decay + i, exp(g), m);
-      store(buf_.rest + i, exp(sub(last, g)), m);
+      const F32x16 g = load(b_.total + i, m);
+      store(b_.decay + i, exp(g), m);
+      store(b_.rest + i, exp(sub(last, g)), m);
     });
   }
 
@@ -147,65 +107,105 @@ class ValueChunk {
   void applyDecays() {
     for (int64_t i = 0; i < n_; ++i) {
       const int64_t at = i * kDeltaChunk;
-      const F32x16 minusBeta = splat(-beta(i));
-      const F32x16 own = splat(buf_.total[i]);
-      eachVector(i + 1, [&](int64_t j, Mask16 m) {
-        const F32x16 weight = exp(sub(own, load(buf_.total + j, m)));
-        store(buf_.system + at + j, mul(mul(minusBeta, load(buf_.keyKey + at + j, m)), weight), m);
-        store(buf_.scores + at + j, mul(load(buf_.queryKey + at + j, m), weight), m);
-      });
+      const F32x16 minusBeta = splat(-b_.beta[i]);
+      const F32x16 own = splat(b_.total[i]);
+      // Lanes past j = i are never read.
+      for (int64_t j = 0; j <= i; j += kLanes) {
+        const F32x16 weight = exp(sub(own, load(b_.total + j)));
+        store(b_.system + at + j, mul(mul(minusBeta, load(b_.keyKey + at + j)), weight));
+        store(b_.scores + at + j, mul(load(b_.queryKey + at + j), weight));
+      }
     }
   }
 
-  /** delta = beta (V - exp(G) K S), then forward substitution. */
-  void solveDelta() {
-    const int64_t depth = args_.keyDim;
-    const int64_t width = args_.valueDim;
-    multiply<Start::Zero>({k(), args_.kRowStride, 1, h_.state, width, buf_.delta, buf_.valueRow}, n_, width,
-                          [=](int64_t) { return depth; });
-    for (int64_t i = 0; i < n_; ++i) {
-      const float* v = h_.v + (start_ + i) * args_.vRowStride;
-      float* d = buf_.delta + i * buf_.valueRow;
-      const F32x16 b = splat(beta(i));
-      const F32x16 decay = splat(buf_.decay[i]);
-      eachVector(width, [=](int64_t c, Mask16 m) { store(d + c, mul(b, fnma(decay, load(d + c, m), load(v + c, m))), m); });
+  /** D of rows from `row`: beta (V - exp(G) K S), then forward substitution; D exp(last - G) takes the place of V. */
+  void solveRows(int64_t row, const float* state, float* values) {
+    DeltaTile acc;
+    clearTile(acc);
+    accumulate(acc, b_.k + row * b_.keyRow, b_.keyRow, 1, state, keyDim_);
+    for (int m = 0; m < kTileRows; ++m) {
+      const F32x16 beta = splat(b_.beta[row + m]);
+      const F32x16 decay = splat(b_.decay[row + m]);
+      for (int v = 0; v < kTileVecs; ++v)
+        acc[m][v] = mul(beta, fnma(decay, acc[m][v], load(values + (row + m) * kPanel + v * kLanes)));
     }
-    multiply<Start::Keep>({buf_.system, kDeltaChunk, 1, buf_.delta, buf_.valueRow, buf_.delta, buf_.valueRow}, n_, width,
-                          [](int64_t m) { return m; });
-  }
-
-  /** Rows of `out` are far apart and may collide in the cache, so they are written once. */
-  void writeOutput() {
-    const int64_t depth = args_.keyDim;
-    const int64_t width = args_.valueDim;
-    multiply<Start::Zero>({q(), args_.qRowStride, 1, h_.state, width, buf_.out, buf_.valueRow}, n_, width,
-                          [=](int64_t) { return depth; });
-    multiply<Start::Scaled>({buf_.scores, kDeltaChunk, 1, buf_.delta, buf_.valueRow, buf_.out, buf_.valueRow, buf_.decay},
-                            n_, width, [](int64_t m) { return m + 1; });
-    for (int64_t i = 0; i < n_; ++i) {
-      const float* from = buf_.out + i * buf_.valueRow;
-      float* to = h_.out + (start_ + i) * args_.outRowStride;
-      eachVector(width, [=](int64_t c, Mask16 m) { store(to + c, load(from + c, m), m); });
+    const float* const system = b_.system + row * kDeltaChunk;
+    accumulate(acc, system, kDeltaChunk, 1, b_.delta, row);
+    // Row r is final once the rows above have been taken in, and then goes into the rows below.
+#pragma GCC unroll 8
+    for (int r = 0; r + 1 < kTileRows; ++r) {
+#pragma GCC unroll 8
+      for (int m = r + 1; m < kTileRows; ++m) {
+        const F32x16 factor = splat(system[m * kDeltaChunk + row + r]);
+        for (int v = 0; v < kTileVecs; ++v) acc[m][v] = fma(factor, acc[r][v], acc[m][v]);
+      }
+    }
+    storeTile(acc, b_.delta + row * kPanel);
+    for (int m = 0; m < kTileRows; ++m) {
+      const F32x16 rest = splat(b_.rest[row + m]);
+      for (int v = 0; v < kTileVecs; ++v) store(values + (row + m) * kPanel + v * kLanes, mul(acc[m][v], rest));
     }
   }
 
-  void advanceState() {
-    const int64_t width = args_.valueDim;
-    for (int64_t i = 0; i < n_; ++i) {
-      float* d = buf_.delta + i * buf_.valueRow;
-      const F32x16 rest = splat(buf_.rest[i]);
-      eachVector(width, [=](int64_t c, Mask16 m) { store(d + c, mul(load(d + c, m), rest), m); });
+  /** O of rows from `row`, whose D is there. */
+  void multiplyRows(int64_t row, const float* state, float* out) {
+    DeltaTile acc;
+    clearTile(acc);
+    accumulate(acc, b_.q + row * b_.keyRow, b_.keyRow, 1, state, keyDim_);
+    for (int m = 0; m < kTileRows; ++m) {
+      const F32x16 decay = splat(b_.decay[row + m]);
+      for (int v = 0; v < kTileVecs; ++v) acc[m][v] = mul(acc[m][v], decay);
     }
-    const int64_t n = n_;
-    multiply<Start::Scaled>({buf_.keysT, kDeltaChunk, 1, buf_.delta, buf_.valueRow, h_.state, width, buf_.decay + n - 1, 0},
-                            args_.keyDim, width, [n](int64_t) { return n; });
+    const float* const scores = b_.scores + row * kDeltaChunk;
+    accumulate(acc, scores, kDeltaChunk, 1, b_.delta, row);
+#pragma GCC unroll 8
+    for (int r = 0; r < kTileRows; ++r) {
+      F32x16 delta[kTileVecs];
+      for (int v = 0; v < kTileVecs; ++v) delta[v] = load(b_.delta + (row + r) * kPanel + v * kLanes);
+#pragma GCC unroll 8
+      for (int m = r; m < kTileRows; ++m) {
+        const F32x16 factor = splat(scores[m * kDeltaChunk + row + r]);
+        for (int v = 0; v < kTileVecs; ++v) acc[m][v] = fma(factor, delta[v], acc[m][v]);
+      }
+    }
+    storeTile(acc, out + row * kPanel);
   }
 
-  const DeltaRuleArgs& args_;
-  const DeltaHead h_;
-  const ChunkBuffers& buf_;
-  int64_t start_;
+  void advanceState(float* state, const float* values) {
+    const F32x16 decay = splat(b_.decay[n_ - 1]);
+    for (int64_t d = 0; d < keyDim_; d += kTileRows) {
+      DeltaTile acc;
+      loadTile(acc, state + d * kPanel);
+      for (int m = 0; m < kTileRows; ++m) {
+        for (int v = 0; v < kTileVecs; ++v) acc[m][v] = mul(acc[m][v], decay);
+      }
+      accumulate(acc, b_.k + d, 1, b_.keyRow, values, n_);
+      storeTile(acc, state + d * kPanel);
+    }
+  }
+
+  const DeltaBlock& b_;
+  float* state_;
   int64_t n_;
+  int64_t keyDim_;
+  int64_t valueDim_;
 };
+
+/** S [keyDim][valueDim] of a head into panels. */
+static void packState(const float* from, float* to, int64_t keyDim, int64_t valueDim, int64_t keyRow) {
+  for (int64_t d = 0; d < keyDim; ++d, from += valueDim) {
+    eachVector(valueDim, [=](int64_t c, Mask16 m) {
+      store(to + c / kPanel * kPanel * keyRow + d * kPanel + c % kPanel, load(from + c, m));
+    });
+  }
+}
+
+static void unpackState(const float* from, float* to, int64_t keyDim, int64_t valueDim, int64_t keyRow) {
+  for (int64_t d = 0; d < keyDim; ++d, to += valueDim) {
+    eachVector(valueDim, [=](int64_t c, Mask16 m) {
+      store(to + c, load(from + c / kPanel * kPanel * keyRow + d * kPanel + c % kPanel), m);
+    });
+  }
+}
 
 }  // namespace guildhall::GUILDHALL_ISA

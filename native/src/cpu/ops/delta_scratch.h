@@ -1,17 +1,33 @@
 #pragma once
 
-// Size of the scratch of the delta rule: shared by the kernels and the function that callers size it with.
+// One thread's scratch of the delta net: shared by the kernels and the function that callers size it with.
 
 #include <cstdint>
 
-#include "guildhall/ops/batch.h"
+#include "guildhall/ops/gated_delta_net.h"
 
 namespace guildhall {
 
-/** K transposed (or a slice of S), four chunk x chunk matrices, D and O, and three rows of a chunk. */
-static inline __attribute__((always_inline)) int64_t deltaThreadFloats(int64_t keyDim, int64_t valueDim) {
-  const int64_t c = kDeltaChunk;
-  return keyDim * c + 4 * c * c + 2 * c * ((valueDim + 15) / 16 * 16) + 3 * c;
-}
+/** Columns of the widest panel of any instruction set; panels of value columns lie one after another. */
+constexpr int64_t kWidestPanel = 32;
+
+/** Sizes in floats, each a multiple of 16. */
+struct DeltaSizes {
+  int64_t keyRow, keys, values, square, rowFloats, headState, state;
+
+  explicit __attribute__((always_inline)) DeltaSizes(const DeltaNetShape& shape)
+      : keyRow((shape.keyDim + 15) / 16 * 16),
+        keys(keyRow * kDeltaChunk),
+        values((shape.valueDim + kWidestPanel - 1) / kWidestPanel * kWidestPanel * kDeltaChunk),
+        square(int64_t{kDeltaChunk} * kDeltaChunk),
+        rowFloats(kDeltaChunk),
+        headState(values / kDeltaChunk * keyRow),
+        state(headState * shape.valueHeadsPerKeyHead()) {}
+
+  /** With room to align the first array to a cache line. */
+  __attribute__((always_inline)) int64_t threadFloats() const {
+    return 3 * keys + 4 * square + 2 * values + kDeltaChunk * kWidestPanel + 5 * rowFloats + state + 16;
+  }
+};
 
 }  // namespace guildhall

@@ -20,14 +20,10 @@ void siluMul(ParallelFor& par, const SiluMulArgs& args);
 void addRows(ParallelFor& par, const AddRowsArgs& args);
 void gateMul(ParallelFor& par, const GateMulArgs& args);
 void rmsNorm(ParallelFor& par, const RmsNormArgs& args);
-void gatedRmsNorm(ParallelFor& par, const GatedRmsNormArgs& args);
-void l2Norm(ParallelFor& par, const L2NormArgs& args);
 void rope(ParallelFor& par, const RopeArgs& args);
 void kvWrite(ParallelFor& par, const KvWriteArgs& args);
 void attention(ParallelFor& par, const AttentionArgs& args);
-void causalConv(ParallelFor& par, const CausalConvArgs& args);
-void deltaGates(ParallelFor& par, const DeltaGatesArgs& args);
-void deltaRule(ParallelFor& par, const DeltaRuleArgs& args);
+void deltaNet(ParallelFor& par, const DeltaNetArgs& args);
 void softmaxTopk(ParallelFor& par, const SoftmaxTopkArgs& args);
 
 const OpsTable& opsTable();

@@ -1,4 +1,4 @@
-// RMS and L2 norms. Sums of squares by sumOver; 1 / sqrt by exact square root and division.
+// RMS norm. Sums of squares by sumOver; 1 / sqrt by exact square root and division.
 
 #include "kernels.h"
 #include "vec_math.h"
@@ -29,43 +29,6 @@ void rmsNorm(ParallelFor& par, const RmsNormArgs& args) {
             eachVector(args.dim, [=](int64_t i, Mask16 m) {
               store(out + i, mul(mul(load(x + i, m), inverse), add(offset, load(w + i, m))), m);
             });
-          }
-        }
-      },
-      rowGrain(args.heads * args.dim));
-}
-
-void gatedRmsNorm(ParallelFor& par, const GatedRmsNormArgs& args) {
-  par.run(
-      args.rows,
-      [&](int64_t begin, int64_t end, int) {
-        const float* w = args.weight;
-        for (int64_t r = begin; r < end; ++r) {
-          for (int64_t h = 0; h < args.heads; ++h) {
-            const float* x = args.x + r * args.xRowStride + h * args.dim;
-            const float* z = args.z + r * args.zRowStride + h * args.dim;
-            float* out = args.out + r * args.outRowStride + h * args.dim;
-            const F32x16 inverse = inverseRms(x, args.dim, args.eps);
-            eachVector(args.dim, [=](int64_t i, Mask16 m) {
-              const F32x16 normed = mul(load(w + i, m), mul(load(x + i, m), inverse));
-              store(out + i, mul(normed, silu(load(z + i, m))), m);
-            });
-          }
-        }
-      },
-      rowGrain(args.heads * args.dim));
-}
-
-void l2Norm(ParallelFor& par, const L2NormArgs& args) {
-  par.run(
-      args.rows,
-      [&](int64_t begin, int64_t end, int) {
-        for (int64_t r = begin; r < end; ++r) {
-          for (int64_t h = 0; h < args.heads; ++h) {
-            float* x = args.x + r * args.rowStride + h * args.dim;
-            const F32x16 inverse = splat(1.0f / __builtin_sqrtf(sumSquares(x, args.dim) + args.eps));
-            const F32x16 scale = splat(args.scale);
-            eachVector(args.dim, [=](int64_t i, Mask16 m) { store(x + i, mul(mul(load(x + i, m), inverse), scale), m); });
           }
         }
       },

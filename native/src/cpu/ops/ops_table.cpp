@@ -25,14 +25,10 @@ static constexpr OpsTable kTable = {
     .addRows = addRows,
     .gateMul = gateMul,
     .rmsNorm = rmsNorm,
-    .gatedRmsNorm = gatedRmsNorm,
-    .l2Norm = l2Norm,
     .rope = rope,
     .kvWrite = kvWrite,
     .attention = attention,
-    .causalConv = causalConv,
-    .deltaGates = deltaGates,
-    .deltaRule = deltaRule,
+    .deltaNet = deltaNet,
     .softmaxTopk = softmaxTopk,
 };
 

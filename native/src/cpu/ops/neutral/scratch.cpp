@@ -13,8 +13,8 @@ int64_t attentionScratchFloats(int64_t numHeads, int64_t numKvHeads, int64_t hea
   return threads * s.threadFloats + s.partials * s.partialFloats;
 }
 
-int64_t deltaRuleScratchFloats(int64_t keyDim, int64_t valueDim, int threads) {
-  return threads * deltaThreadFloats(keyDim, valueDim);
+int64_t deltaNetScratchFloats(const DeltaNetShape& shape, int threads) {
+  return threads * DeltaSizes(shape).threadFloats();
 }
 
 int64_t softmaxTopkScratchFloats(int64_t numExperts, int threads) { return threads * ((numExperts + 15) / 16 * 16); }
