@@ -1,4 +1,5 @@
-// The delta net of the hybrid bench model (12 layers, 8 key heads, 16 value heads, 128 x 128, convolution 4): without its matmuls.
+// The delta net of the hybrid bench model (12 layers, 8 key heads, 16 value heads, 128 x 128, convolution 4), without
+// its matmuls.
 //   gdn_bench [threads] [most sequences that decode; 0: prefill only] [isa]
 
 #include <cstring>
@@ -78,8 +79,8 @@ void prefill(const OpsTable& t, ThreadPool& pool, int64_t seqs, int64_t rows, in
   std::snprintf(name, sizeof name, "%s, %lld x %lld tokens, 12 layers", mode == kModeChunked ? "chunked" : "recurrent",
                 static_cast<long long>(seqs), static_cast<long long>(rows));
   const double flop = 12.1e9 * static_cast<double>(seqs * rows) / 512.0;
-  std::snprintf(note, sizeof note, mode == kModeChunked ? "%.0f GFLOP/s, products of the rule only" : "", flop / total * 1e-9);
-  line(name, total, note);
+  std::snprintf(note, sizeof note, "%.0f GFLOP/s, products of the rule only", flop / total * 1e-9);
+  line(name, total, mode == kModeChunked ? note : "");
 }
 
 void decode(const OpsTable& t, ThreadPool& pool, int64_t seqs) {
