@@ -1,10 +1,10 @@
-import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import { fail, systemClock, type Clock } from '@guildhall/common';
 import { WEIGHT_FORMATS } from '@guildhall/model/weights';
 import type { WeightFormat } from '@guildhall/native';
+import { ModelStore } from '../hub/model-store.ts';
 import { ClusterView, loadedShare } from '../stack/cluster-view.ts';
 import { watchParents } from '../stack/parent-watch.ts';
 import { getRouterInfo } from '../stack/router-info.ts';
@@ -33,7 +33,11 @@ export interface UpFlags {
 export function addStackOptions(command: Command): Command {
   const collect = (value: string, all: string[]): string[] => [...all, value];
   return command
-    .option('--model <dir>', 'checkpoint in the Hugging Face layout', join(ROOT, 'models', 'tiny'))
+    .option(
+      '--model <dir or org/name>',
+      'checkpoint in the Hugging Face layout, or a pulled model',
+      join(ROOT, 'models', 'tiny'),
+    )
     .option('--served-model-name <name>', 'name that requests use; repeat for aliases', collect, [])
     .option('--workers <n>', 'expert workers to start', positiveInteger, 2)
     .addOption(
@@ -109,13 +113,10 @@ export async function runStack(flags: UpFlags, run: StackRun): Promise<void> {
 }
 
 function stackOptions(flags: UpFlags): StackOptions {
-  const model = resolve(flags.model);
-  if (!existsSync(join(model, 'config.json'))) {
-    throw fail('checkpoint_not_found', `--model: ${model} holds no config.json`, { field: 'model' });
-  }
+  const { dir, name } = new ModelStore(process.env).find(flags.model);
   return {
-    model,
-    servedModelNames: flags.servedModelName,
+    model: dir,
+    servedModelNames: flags.servedModelName.length > 0 || name === null ? flags.servedModelName : [name],
     workers: flags.experts === 'local' ? 0 : flags.workers,
     experts: flags.experts,
     weights: flags.weights,

@@ -88,6 +88,11 @@ export class Checkpoint {
     return this.#fingerprint;
   }
 
+  /** Files of which only the outline is on this machine. */
+  get outlinedFiles(): string[] {
+    return this.#table.files.filter((file) => file.outlined).map((file) => file.name);
+  }
+
   has(name: string): boolean {
     return this.#table.tensors.has(name);
   }
