@@ -1,7 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { fail } from '@guildhall/common';
+import { fail, guildhallHome } from '@guildhall/common';
 import { isCommit, tryRepoSpec, type RepoSpec } from './repo-spec.ts';
 
 /** A model that a flag named: where its files are and under which name it is served unless another is given. */
@@ -17,7 +16,7 @@ export class ModelStore {
 
   /** @param env GUILDHALL_HOME, by default `~/.guildhall`. */
   constructor(env: Record<string, string | undefined>) {
-    this.home = resolve(env['GUILDHALL_HOME'] || join(homedir(), '.guildhall'));
+    this.home = guildhallHome(env);
   }
 
   /** Folder of a commit. */

@@ -28,3 +28,4 @@ export { SAMPLE_BYTES, sampleOffsets } from './fingerprint.ts';
 export type { MapFile } from './safetensors/file.ts';
 export { OUTLINE_SUFFIX, writeOutline, type Outline, type Piece } from './safetensors/outline.ts';
 export { selectTensors, type WeightSelection } from './selection.ts';
+export { QUANTISER_VERSION, WeightReader, type Quantise, type WeightReaderOptions } from './reader.ts';

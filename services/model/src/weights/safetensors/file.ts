@@ -16,6 +16,8 @@ export class SafetensorsFile {
   readonly size: number;
   /** In the order of their data. */
   readonly entries: readonly TensorEntry[];
+  /** The `__metadata__` of the header. */
+  readonly metadata: ReadonlyMap<string, string>;
   readonly #mapFile: MapFile | null;
   readonly #outline: Outline | null;
   #mapping: ArrayBuffer | null = null;
@@ -23,7 +25,7 @@ export class SafetensorsFile {
   private constructor(
     path: string,
     size: number,
-    entries: TensorEntry[],
+    header: Header,
     mapFile: MapFile | null,
     outline: Outline | null = null,
   ) {
@@ -31,7 +33,8 @@ export class SafetensorsFile {
     this.#outline = outline;
     this.name = basename(path);
     this.size = size;
-    this.entries = entries;
+    this.entries = header.entries;
+    this.metadata = header.metadata;
     this.#mapFile = mapFile;
   }
 
@@ -44,15 +47,15 @@ export class SafetensorsFile {
   static open(path: string, mapFile: MapFile | null): SafetensorsFile {
     if (!existsSync(path) && existsSync(path + OUTLINE_SUFFIX)) return SafetensorsFile.#openOutline(path);
     return withFile(path, (fd, size) => {
-      const entries = readEntries(path, size, (begin, end) => readExactly(path, fd, begin, end - begin));
-      return new SafetensorsFile(path, size, entries, mapFile);
+      const header = readHeader(path, size, (begin, end) => readExactly(path, fd, begin, end - begin));
+      return new SafetensorsFile(path, size, header, mapFile);
     });
   }
 
   static #openOutline(path: string): SafetensorsFile {
     const outline = readOutline(path + OUTLINE_SUFFIX);
     const read = (begin: number, end: number): Uint8Array<ArrayBuffer> => fromOutline(path, outline, begin, end);
-    return new SafetensorsFile(path, outline.size, readEntries(path, outline.size, read), null, outline);
+    return new SafetensorsFile(path, outline.size, readHeader(path, outline.size, read), null, outline);
   }
 
   /** True where only the outline of the file is on this machine. */
@@ -90,12 +93,13 @@ export class SafetensorsFile {
   }
 }
 
+interface Header {
+  entries: TensorEntry[];
+  metadata: Map<string, string>;
+}
+
 /** Reads and checks a header by way of a function that gives bytes of the file. */
-function readEntries(
-  path: string,
-  size: number,
-  read: (begin: number, end: number) => Uint8Array<ArrayBuffer>,
-): TensorEntry[] {
+function readHeader(path: string, size: number, read: (begin: number, end: number) => Uint8Array<ArrayBuffer>): Header {
   if (size < 8) throw fail('checkpoint_invalid', `${path}: found ${size} bytes, expected a safetensors header`);
   const length = new DataView(read(0, 8).buffer).getBigUint64(0, true);
   if (length < 2n || length > BigInt(MAX_HEADER_BYTES)) {
@@ -107,7 +111,8 @@ function readEntries(
       `${path}: header length is ${length}, but ${size - 8} bytes follow: it is truncated`,
     );
   }
-  return parseHeader(path, read(8, 8 + Number(length)), size);
+  const metadata = new Map<string, string>();
+  return { entries: parseHeader(path, read(8, 8 + Number(length)), size, metadata), metadata };
 }
 
 function fromOutline(path: string, outline: Outline, begin: number, end: number): Uint8Array<ArrayBuffer> {
