@@ -19,6 +19,7 @@ export interface UpFlags {
   workers: number;
   experts: 'remote' | 'local';
   weights: WeightFormat;
+  weightsCache: string;
   listen: string | null;
   apiKey: string[];
   threads: number | null;
@@ -46,6 +47,7 @@ export function addStackOptions(command: Command): Command {
         .default('remote'),
     )
     .addOption(new Option('--weights <format>', 'weight format').choices(WEIGHT_FORMATS).default('bf16'))
+    .option('--weights-cache <where>', 'keep quantised weights: auto (beside the model), off, or a folder', 'auto')
     .option('--listen <host:port>', 'address of the gateway (default: 127.0.0.1:8000 or the next free port)')
     .option('--api-key <key>', 'require this key; repeat for more', collect, [])
     .option(
@@ -120,6 +122,7 @@ function stackOptions(flags: UpFlags): StackOptions {
     workers: flags.experts === 'local' ? 0 : flags.workers,
     experts: flags.experts,
     weights: flags.weights,
+    weightsCache: flags.weightsCache,
     listen: flags.listen ?? null,
     apiKeys: flags.apiKey,
     threads: flags.threads ?? (flags.experts === 'local' ? availableParallelism() : 1),

@@ -1,5 +1,6 @@
 import type { TensorSource, WeightFormat } from '@guildhall/native';
 import type { Checkpoint } from './checkpoint.ts';
+import type { ModelLayout } from './layout.ts';
 import { cacheLocation } from './cache/location.ts';
 import { WeightsCache } from './cache/weights-cache.ts';
 import { denseLayerTensors } from './expected.ts';
@@ -76,6 +77,10 @@ export class WeightReader {
     return cache === null
       ? WeightReader.plain(checkpoint)
       : new WeightReader(checkpoint, format, options.quantise, cache);
+  }
+
+  get layout(): ModelLayout {
+    return this.checkpoint.layout;
   }
 
   /** Weights found on the disk, made here, and written; zeros without a cache. */

@@ -81,6 +81,7 @@ export class WeightsCache {
         this.counts.hits += 1;
         return weight;
       } catch (err) {
+        this.#rescue(segment, name);
         this.#discard(segment.path, err);
       }
     }
@@ -94,8 +95,7 @@ export class WeightsCache {
    */
   async put(name: string, weight: TensorSource): Promise<void> {
     if (this.#full) return;
-    this.#fresh.set(name, weight);
-    this.#freshBytes += weight.data.byteLength + (weight.scale?.data.byteLength ?? 0);
+    this.#add(name, weight);
     if (this.#freshBytes >= (this.#options.segmentBytes ?? SEGMENT_BYTES)) await this.flush();
   }
 
@@ -126,6 +126,23 @@ export class WeightsCache {
       this.#adopt(name);
     } catch (err) {
       this.#giveUp(errorMessage(err));
+    }
+  }
+
+  #add(name: string, weight: TensorSource): void {
+    this.#fresh.set(name, weight);
+    this.#freshBytes += weight.data.byteLength + (weight.scale?.data.byteLength ?? 0);
+  }
+
+  /** Takes what is sound out of a damaged segment, to be written again. */
+  #rescue(segment: Segment, damaged: string): void {
+    for (const name of segment.names) {
+      if (name === damaged) continue;
+      try {
+        this.#add(name, segment.take(name));
+      } catch {
+        // It is made again when somebody asks for it.
+      }
     }
   }
 
