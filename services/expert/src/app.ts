@@ -23,6 +23,7 @@ import {
   loadModelConfig,
   type ModelConfig,
   numericsId,
+  loadableExperts,
   rowFormatOf,
   WeightReader,
 } from '@guildhall/model/weights';
@@ -191,8 +192,9 @@ class Worker {
 
   /** Registers in Redis and follows the placement; waits there while Redis is away. */
   async join(address: string, admin: string): Promise<void> {
-    const { identity, model } = this.engine;
+    const { identity, model, weights } = this.engine;
     const { cluster, metrics } = this;
+    const loadable = loadableExperts(weights.checkpoint);
     await cluster.start();
     this.#lease = cluster.lease({
       kind: 'expert',
@@ -210,6 +212,7 @@ class Worker {
           acked: this.watch.acked,
           draining: this.#draining,
           held: this.shard.held(),
+          loadable,
         }),
       onLost: (err) => this.#deps.onFatal(err),
       onRenew: (up) => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
 import { isGuildhallError } from '@guildhall/common';
-import { Checkpoint, expertSources } from '@guildhall/model/weights';
+import { Checkpoint, expertSources, loadableExperts } from '@guildhall/model/weights';
 import { encodeSafetensors } from '../../../model/src/testing/safetensors-writer.ts';
 import { PullRig, WHOLE } from '../testing/pull-rig.ts';
 import { ROOT } from '../stack/state-dir.ts';
@@ -81,6 +81,11 @@ test('a worker: its layers only, and a later pull adds others without losing the
     for (const layer of [1, 2]) expertSources(checkpoint, checkpoint.config, layer, expert);
   }
   refuses(() => expertSources(checkpoint, checkpoint.config, 3, 0));
+  const loadable = loadableExperts(checkpoint) ?? [];
+  assert.deepEqual(
+    loadable.map(({ experts }) => experts.length),
+    Array.from({ length: numLayers }, (_, layer) => (layer === 1 || layer === 2 ? moe.numExperts : 0)),
+  );
   refuses(() => checkpoint.tensor(checkpoint.denseNames[0] ?? ''));
 
   const asked = bytesAsked();
@@ -96,6 +101,7 @@ test('a worker: its layers only, and a later pull adds others without losing the
   assert.deepEqual(outlined, []);
   assert.equal(Checkpoint.open(first.dir).fingerprint, fingerprint);
   assert.deepEqual(Checkpoint.open(first.dir).outlinedFiles, []);
+  assert.equal(loadableExperts(Checkpoint.open(first.dir)), null);
 });
 
 test('parts that the model does not have are refused', async () => {
