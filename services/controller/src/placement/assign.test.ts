@@ -64,6 +64,7 @@ test('too little memory is a shortage that says how much', () => {
   assert.deepEqual(assign({ numLayers: 4, numExperts: 16, workers: [], current: nothing, replicas: 1 }), {
     neededSlots: 64,
     slots: 0,
+    nobody: null,
   });
 });
 
