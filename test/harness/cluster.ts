@@ -9,6 +9,8 @@ export interface ClusterOptions {
   weights?: WeightFormat;
   /** Expert workers; with 0 there is no controller either, and routers need `--experts local`. */
   workers?: number;
+  /** Checkpoints of the first workers, where they are not that of the others. */
+  expertModels?: string[];
   routers?: number;
   routerArgs?: string[];
   gatewayArgs?: string[];
@@ -36,6 +38,7 @@ export class Cluster {
       model: TINY,
       weights: 'f32',
       workers: 2,
+      expertModels: [],
       routers: 1,
       routerArgs: [],
       gatewayArgs: [],
@@ -91,12 +94,17 @@ export class Cluster {
     return process;
   }
 
-  private modelArgs(): string[] {
-    return ['--model', this.options.model, '--weights', this.options.weights, '--threads', '1'];
+  private modelArgs(model = this.options.model): string[] {
+    return ['--model', model, '--weights', this.options.weights, '--threads', '1'];
   }
 
   addExpert(id: string, args: string[] = this.options.expertArgs): ServiceProcess {
-    const process = this.spawn('expert', ['--id', id, ...this.modelArgs(), ...args]);
+    const process = this.spawn('expert', [
+      '--id',
+      id,
+      ...this.modelArgs(this.options.expertModels[this.experts.length]),
+      ...args,
+    ]);
     this.experts.push(process);
     return process;
   }

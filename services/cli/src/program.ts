@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { chatCommand } from './commands/chat.ts';
 import { doctorCommand } from './commands/doctor.ts';
+import { pullCommand } from './commands/pull.ts';
 import { serveCommand } from './commands/serve.ts';
 import { statusCommand } from './commands/status.ts';
 import { upCommand } from './commands/up.ts';
@@ -14,7 +15,7 @@ export function buildProgram(): Command {
     .showHelpAfterError('(--help lists the options)')
     .enablePositionalOptions()
     .exitOverride();
-  for (const make of [upCommand, serveCommand, chatCommand, statusCommand, doctorCommand]) {
+  for (const make of [upCommand, serveCommand, pullCommand, chatCommand, statusCommand, doctorCommand]) {
     program.addCommand(make().exitOverride().showHelpAfterError('(--help lists the options)'));
   }
   return program;

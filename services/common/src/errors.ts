@@ -181,6 +181,41 @@ export const ERRORS = {
     summary: 'A checkpoint directory or one of its files does not exist.',
     hint: 'Point --model at a directory with config.json and safetensors files.',
   },
+  checkpoint_partial: {
+    ...SERVER,
+    summary: 'Weights are asked for that were not pulled to this machine.',
+    hint: 'Pull them: run `guildhall pull` again with the layers and experts that this process needs, or without a selection.',
+  },
+  hub_denied: {
+    ...SERVER,
+    summary: 'The model hub refuses access to a repository.',
+    hint: 'Accept the terms of the model on its page if it is gated, and set GUILDHALL_HUB_TOKEN (or HF_TOKEN) to a token that may read it.',
+  },
+  hub_not_found: {
+    ...SERVER,
+    summary: 'The model hub has no such repository, revision or file.',
+    hint: 'Check the name and the revision; a private repository also looks like this without a token.',
+  },
+  hub_unavailable: {
+    ...UNAVAILABLE,
+    summary: 'The model hub cannot be reached or does not answer as it should.',
+    hint: 'Run the same command again later: it goes on where it stopped. --endpoint names a mirror.',
+  },
+  hub_invalid: {
+    ...SERVER,
+    summary: 'The model hub answered with something that cannot be used.',
+    hint: 'The message says what; check --endpoint, or report it to the owner of the repository.',
+  },
+  download_corrupt: {
+    ...SERVER,
+    summary: 'A downloaded file differs from its checksum, twice.',
+    hint: 'Try another mirror with --endpoint, and check the memory and disk of this machine.',
+  },
+  disk_full: {
+    ...SERVER,
+    summary: 'There is not enough room on the disk.',
+    hint: 'Free as much as the message says, or choose another place with --dir or GUILDHALL_HOME.',
+  },
   config_invalid: {
     ...SERVER,
     summary: 'The configuration of a service is wrong.',

@@ -17,6 +17,8 @@ export {
   toGuildhallError,
   toHttp,
 } from './errors.ts';
+export { type FileLock, type LockHolder, lockFile, tryLockFile } from './file-lock.ts';
+export { guildhallHome } from './home.ts';
 export { kebabCase, type OptionInfo, type OptionKind, optionsOf } from './options.ts';
 export {
   advertisedAddress,
@@ -78,3 +80,4 @@ export { bindGrpcServer, createGrpcServer, type GrpcServerConfig, shutDownGrpcSe
 export { Cluster, type ClusterOptions } from './redis/cluster.ts';
 export { VERSION } from './version.ts';
 export { Poller } from './redis/poller.ts';
+export { startTicks } from './process-start.ts';

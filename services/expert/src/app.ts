@@ -23,7 +23,9 @@ import {
   loadModelConfig,
   type ModelConfig,
   numericsId,
+  loadableExperts,
   rowFormatOf,
+  WeightReader,
 } from '@guildhall/model/weights';
 import { type ExpertShard, loadNative, type NativeBinding, type Runtime } from '@guildhall/native';
 import { Batcher } from './batcher.ts';
@@ -61,7 +63,7 @@ const GAUGE_EVERY_MS = 2000;
 interface Engine {
   native: NativeBinding;
   runtime: Runtime;
-  checkpoint: Checkpoint;
+  weights: WeightReader;
   model: ModelConfig;
   shard: ExpertShard;
   identity: WorkerIdentity;
@@ -73,6 +75,15 @@ function openEngine(config: ExpertConfig, logger: Logger): Engine {
   const model = loadModelConfig(config.model);
   const checkpoint = Checkpoint.open(config.model, { mapFile: (fd, length) => native.mapFile(fd, length) });
   for (const notice of checkpoint.notices) logger.info({ notice }, 'checkpoint');
+  const weights = WeightReader.open({
+    checkpoint,
+    format: config.weights,
+    cache: config.weightsCache,
+    quantise: (source, format) => native.quantise(runtime, source, format),
+    mapFile: (fd, length) => native.mapFile(fd, length),
+    env: process.env,
+    onWarning: (message) => logger.warn({ message }, 'weights cache'),
+  });
   const rowFormat = rowFormatOf(config.weights);
   const { hidden, numLayers } = model;
   const { numExperts, topK, intermediate } = model.moe;
@@ -104,7 +115,7 @@ function openEngine(config: ExpertConfig, logger: Logger): Engine {
     maxMessageBytes: config.maxMessageBytes,
     maxQueued: config.maxQueued,
   };
-  return { native, runtime, checkpoint, model, shard, identity };
+  return { native, runtime, weights, model, shard, identity };
 }
 
 /** The parts of a worker, wired. */
@@ -128,13 +139,13 @@ class Worker {
     this.#config = config;
     this.#deps = deps;
     this.engine = openEngine(config, logger);
-    const { native, checkpoint, model, identity } = this.engine;
+    const { native, weights, model, identity } = this.engine;
     const { metrics } = this;
     this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
     this.batcher = new Batcher({ target: this.engine.shard, clock, metrics, maxQueued: config.maxQueued });
     this.shard = new Shard({
       native: this.engine.shard,
-      checkpoint,
+      weights,
       model,
       logger,
       metrics,
@@ -181,8 +192,9 @@ class Worker {
 
   /** Registers in Redis and follows the placement; waits there while Redis is away. */
   async join(address: string, admin: string): Promise<void> {
-    const { identity, model } = this.engine;
+    const { identity, model, weights } = this.engine;
     const { cluster, metrics } = this;
+    const loadable = loadableExperts(weights.checkpoint);
     await cluster.start();
     this.#lease = cluster.lease({
       kind: 'expert',
@@ -200,6 +212,7 @@ class Worker {
           acked: this.watch.acked,
           draining: this.#draining,
           held: this.shard.held(),
+          loadable,
         }),
       onLost: (err) => this.#deps.onFatal(err),
       onRenew: (up) => {

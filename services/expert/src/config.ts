@@ -13,6 +13,11 @@ export const expertSchema = z.strictObject({
     .enum(WEIGHT_FORMATS)
     .default('bf16')
     .describe('Format in which weights are kept and multiplied. All processes must agree.'),
+  weightsCache: z
+    .string()
+    .min(1)
+    .default('auto')
+    .describe('Where quantised weights are kept for the next start: auto (beside the checkpoint), off, or a folder.'),
   threads: z.int().min(1).max(1024).default(availableParallelism()).describe('Threads that compute.'),
   isa: z
     .enum(['auto', 'scalar', 'avx2', 'avx512'])

@@ -14,6 +14,8 @@ export interface WorkerState {
   acked: number;
   draining: boolean;
   held: LayerExperts[];
+  /** Experts whose files are on this machine; null where all are. */
+  loadable: LayerExperts[] | null;
 }
 
 /** The worker's entry in Redis. */
@@ -38,6 +40,8 @@ export function encodeMember(state: WorkerState): Uint8Array {
       adminAddress: state.admin,
       failureDomain: state.failureDomain,
       holdings: state.held,
+      partialCheckpoint: state.loadable !== null,
+      loadable: state.loadable ?? [],
     }),
   ).finish();
 }

@@ -92,7 +92,7 @@ export class PlacementWatch {
     while (!this.#abort.signal.aborted) {
       const assignment = this.#assignment;
       if (assignment === null || assignment.epoch === this.#acked) return;
-      if (await this.#loadMissing(assignment)) this.#acknowledge(assignment.epoch);
+      if (await this.#loadMissing(assignment)) await this.#acknowledge(assignment.epoch);
     }
   }
 
@@ -112,11 +112,12 @@ export class PlacementWatch {
     return this.#assignment === assignment;
   }
 
-  #acknowledge(epoch: number): void {
+  async #acknowledge(epoch: number): Promise<void> {
     this.#acked = epoch;
     this.#options.logger.info({ epoch, held: this.#options.shard.heldCount }, 'placement held');
     this.#options.onAck(epoch);
     this.#dropUnused();
+    await this.#options.shard.loaded();
   }
 
   #dropUnused(): void {

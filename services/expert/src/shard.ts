@@ -1,5 +1,5 @@
 import { errorMessage, type Logger, type Metrics } from '@guildhall/common';
-import { type Checkpoint, expertSources, type ModelConfig } from '@guildhall/model/weights';
+import type { ModelConfig, WeightReader } from '@guildhall/model/weights';
 import type { ExpertShard as NativeShard } from '@guildhall/native';
 
 /** Experts by layer. */
@@ -13,7 +13,7 @@ export interface LayerExperts {
 
 export interface ShardOptions {
   native: NativeShard;
-  checkpoint: Checkpoint;
+  weights: WeightReader;
   model: ModelConfig;
   logger: Logger;
   metrics: Metrics;
@@ -53,9 +53,9 @@ export class Shard {
    * ran out; the log says which.
    */
   async load(layer: number, expert: number): Promise<boolean> {
-    const { native, checkpoint, model, logger } = this.#options;
+    const { native, weights, logger } = this.#options;
     try {
-      const { gate, up, down } = expertSources(checkpoint, model, layer, expert);
+      const { gate, up, down } = await weights.expert(layer, expert);
       await native.load(layer, expert, gate, up, down);
     } catch (err) {
       logger.error({ layer, expert, reason: errorMessage(err) }, 'an expert could not be loaded');
@@ -64,6 +64,14 @@ export class Shard {
     }
     this.#changed('loaded');
     return true;
+  }
+
+  /** Keeps on the disk what loading had to quantise. */
+  async loaded(): Promise<void> {
+    const { weights, logger } = this.#options;
+    await weights.flush();
+    const { hits, misses, written } = weights.counts;
+    if (hits + misses > 0) logger.info({ fromDisk: hits, quantised: misses, written }, 'quantised weights');
   }
 
   /** Drops every held expert that `keep` does not name; returns how many. */

@@ -26,6 +26,11 @@ export const routerSchema = z.strictObject({
     .enum(WEIGHT_FORMATS)
     .default('bf16')
     .describe('Format of the weights in memory; part of the numerics class.'),
+  weightsCache: z
+    .string()
+    .min(1)
+    .default('auto')
+    .describe('Where quantised weights are kept for the next start: auto (beside the checkpoint), off, or a folder.'),
   experts: z
     .enum(['remote', 'local'])
     .default('remote')

@@ -10,6 +10,7 @@ import {
   type ModelConfig,
   TextModel,
   Tokenizer,
+  WeightReader,
 } from '@guildhall/model';
 import {
   type ExpertShard,
@@ -71,12 +72,16 @@ export async function loadModel(config: RouterConfig, logger: Logger, signal: Ab
     if (signal.aborted) throw fail('cancelled', 'stopped while loading');
     logger.info({ done, total }, what);
   };
-  const weights = { runtime, checkpoint, config: modelConfig, weights: config.weights };
+  const reader = openReader(config, native, runtime, checkpoint, logger);
+  const weights = { runtime, checkpoint, config: modelConfig, weights: config.weights, reader };
   // Side by side: dense weights are packed on this thread, experts on native ones.
   const [model, experts] = await bothLoaded(
     TextModel.load({ ...weights, onProgress: progress('loading dense weights') }),
     config.experts === 'local' ? LocalExperts.load({ ...weights, onProgress: progress('loading experts') }) : null,
   );
+  await reader.flush();
+  const { hits, misses, written } = reader.counts;
+  if (hits + misses > 0) logger.info({ fromDisk: hits, quantised: misses, written }, 'quantised weights');
   const hasTokenizer = existsSync(join(config.model, 'tokenizer.json'));
   const tokenizer = hasTokenizer ? Tokenizer.load(config.model) : null;
   const kv = model.createKvPool(numPagesOf(config, model));
@@ -102,6 +107,24 @@ export async function loadModel(config: RouterConfig, logger: Logger, signal: Ab
     prefillLogitRows: chunk.maxLogitRows,
     decodeBuffers: Array.from({ length: microBatchesOf(config) }, () => model.createStepBuffers(decode)),
   };
+}
+
+function openReader(
+  config: RouterConfig,
+  native: NativeBinding,
+  runtime: Runtime,
+  checkpoint: Checkpoint,
+  logger: Logger,
+): WeightReader {
+  return WeightReader.open({
+    checkpoint,
+    format: config.weights,
+    cache: config.weightsCache,
+    quantise: (source, format) => native.quantise(runtime, source, format),
+    mapFile: (fd, length) => native.mapFile(fd, length),
+    env: process.env,
+    onWarning: (message) => logger.warn({ message }, 'weights cache'),
+  });
 }
 
 /** Waits for both, so that nothing goes on loading when one has failed. */

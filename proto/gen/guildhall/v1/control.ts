@@ -99,6 +99,9 @@ export interface Member {
   failureDomain: string;
   /** Experts held now, as LayerAssignment with this worker only; workers only. */
   holdings: LayerHoldings[];
+  /** True for a worker that has the files of a part of the experts only: those of `loadable`, and no others. */
+  partialCheckpoint: boolean;
+  loadable: LayerHoldings[];
 }
 
 export interface LayerHoldings {
@@ -160,6 +163,8 @@ function createBaseMember(): Member {
     adminAddress: "",
     failureDomain: "",
     holdings: [],
+    partialCheckpoint: false,
+    loadable: [],
   };
 }
 
@@ -236,6 +241,12 @@ export const Member: MessageFns<Member> = {
     }
     for (const v of message.holdings) {
       LayerHoldings.encode(v!, writer.uint32(162).fork()).join();
+    }
+    if (message.partialCheckpoint !== false) {
+      writer.uint32(168).bool(message.partialCheckpoint);
+    }
+    for (const v of message.loadable) {
+      LayerHoldings.encode(v!, writer.uint32(178).fork()).join();
     }
     return writer;
   },
@@ -413,6 +424,22 @@ export const Member: MessageFns<Member> = {
             message.holdings.push(LayerHoldings.decode(reader, reader.uint32()));
             continue;
           }
+          case 21: {
+            if (tag !== 168) {
+              break;
+            }
+
+            message.partialCheckpoint = reader.bool();
+            continue;
+          }
+          case 22: {
+            if (tag !== 178) {
+              break;
+            }
+
+            message.loadable.push(LayerHoldings.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -489,6 +516,14 @@ export const Member: MessageFns<Member> = {
       holdings: globalThis.Array.isArray(object?.holdings)
         ? object.holdings.map((e: any) => LayerHoldings.fromJSON(e))
         : [],
+      partialCheckpoint: isSet(object.partialCheckpoint)
+        ? globalThis.Boolean(object.partialCheckpoint)
+        : isSet(object.partial_checkpoint)
+        ? globalThis.Boolean(object.partial_checkpoint)
+        : false,
+      loadable: globalThis.Array.isArray(object?.loadable)
+        ? object.loadable.map((e: any) => LayerHoldings.fromJSON(e))
+        : [],
     };
   },
 
@@ -554,6 +589,12 @@ export const Member: MessageFns<Member> = {
     if (message.holdings?.length) {
       obj.holdings = message.holdings.map((e) => LayerHoldings.toJSON(e));
     }
+    if (message.partialCheckpoint !== false) {
+      obj.partialCheckpoint = message.partialCheckpoint;
+    }
+    if (message.loadable?.length) {
+      obj.loadable = message.loadable.map((e) => LayerHoldings.toJSON(e));
+    }
     return obj;
   },
 
@@ -590,6 +631,8 @@ export const Member: MessageFns<Member> = {
     message.adminAddress = object.adminAddress ?? "";
     message.failureDomain = object.failureDomain ?? "";
     message.holdings = object.holdings?.map((e) => LayerHoldings.fromPartial(e)) || [];
+    message.partialCheckpoint = object.partialCheckpoint ?? false;
+    message.loadable = object.loadable?.map((e) => LayerHoldings.fromPartial(e)) || [];
     return message;
   },
 };

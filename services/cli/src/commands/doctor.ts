@@ -1,4 +1,4 @@
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { Command } from 'commander';
 import { CHECKS, type Finding } from '../doctor/checks.ts';
 import { ROOT } from '../stack/state-dir.ts';
@@ -9,11 +9,11 @@ const MARKS = { ok: '✓', warn: '!', fail: '✗' } as const;
 export function doctorCommand(): Command {
   return new Command('doctor')
     .description('check this machine and say what to fix')
-    .option('--model <dir>', 'checkpoint to check too', join(ROOT, 'models', 'tiny'))
+    .option('--model <dir or org/name>', 'checkpoint to check too', join(ROOT, 'models', 'tiny'))
     .option('--json', 'print one JSON object', false)
     .action(async (flags: { model: string; json: boolean }) => {
       const findings: Finding[] = [];
-      for (const check of CHECKS) findings.push(await runCheck(check, resolve(flags.model)));
+      for (const check of CHECKS) findings.push(await runCheck(check, flags.model));
       const healthy = findings.every((finding) => finding.state !== 'fail');
       process.stdout.write(flags.json ? `${JSON.stringify({ healthy, findings })}\n` : asText(findings));
       if (!healthy) process.exitCode = 1;

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { fail } from '@guildhall/common';
+import { ModelStore } from '../hub/model-store.ts';
 import { ROOT } from '../stack/state-dir.ts';
 import { addStackOptions, runStack, type UpFlags } from './up.ts';
 
@@ -26,10 +27,29 @@ export function serveCommand(): Command {
       .allowUnknownOption()
       .allowExcessArguments()
       .action(async (_flags: unknown, command: Command) => {
-        process.exitCode = await runService(service, command.args);
+        process.exitCode = await runService(
+          service,
+          withPulledModel(service, command.args, new ModelStore(process.env)),
+        );
       });
   }
   return all;
+}
+
+/**
+ * Arguments of a service with `--model org/name` replaced by the folder of the pulled model, and its name given to
+ * those that serve under one.
+ * @throws checkpoint_not_found for a model that was not pulled.
+ */
+export function withPulledModel(service: string, args: readonly string[], store: ModelStore): string[] {
+  const at = args.findIndex((arg) => arg === '--model' || arg.startsWith('--model='));
+  const value = args[at]?.startsWith('--model=') ? args[at].slice('--model='.length) : args[at + 1];
+  if (at === -1 || value === undefined) return [...args];
+  const { dir, name } = store.find(value);
+  if (name === null) return [...args];
+  const rest = [...args.slice(0, at), ...args.slice(args[at] === '--model' ? at + 2 : at + 1)];
+  const named = args.some((arg) => arg.startsWith('--served-model-name')) || !['router', 'gateway'].includes(service);
+  return [...rest, '--model', dir, ...(named ? [] : ['--served-model-name', name])];
 }
 
 /** Runs a service as a child that shares our terminal; signals reach it through us. */

@@ -1,10 +1,10 @@
-import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import { fail, systemClock, type Clock } from '@guildhall/common';
 import { WEIGHT_FORMATS } from '@guildhall/model/weights';
 import type { WeightFormat } from '@guildhall/native';
+import { ModelStore } from '../hub/model-store.ts';
 import { ClusterView, loadedShare } from '../stack/cluster-view.ts';
 import { watchParents } from '../stack/parent-watch.ts';
 import { getRouterInfo } from '../stack/router-info.ts';
@@ -19,6 +19,7 @@ export interface UpFlags {
   workers: number;
   experts: 'remote' | 'local';
   weights: WeightFormat;
+  weightsCache: string;
   listen: string | null;
   apiKey: string[];
   threads: number | null;
@@ -33,7 +34,11 @@ export interface UpFlags {
 export function addStackOptions(command: Command): Command {
   const collect = (value: string, all: string[]): string[] => [...all, value];
   return command
-    .option('--model <dir>', 'checkpoint in the Hugging Face layout', join(ROOT, 'models', 'tiny'))
+    .option(
+      '--model <dir or org/name>',
+      'checkpoint in the Hugging Face layout, or a pulled model',
+      join(ROOT, 'models', 'tiny'),
+    )
     .option('--served-model-name <name>', 'name that requests use; repeat for aliases', collect, [])
     .option('--workers <n>', 'expert workers to start', positiveInteger, 2)
     .addOption(
@@ -42,6 +47,7 @@ export function addStackOptions(command: Command): Command {
         .default('remote'),
     )
     .addOption(new Option('--weights <format>', 'weight format').choices(WEIGHT_FORMATS).default('bf16'))
+    .option('--weights-cache <where>', 'keep quantised weights: auto (beside the model), off, or a folder', 'auto')
     .option('--listen <host:port>', 'address of the gateway (default: 127.0.0.1:8000 or the next free port)')
     .option('--api-key <key>', 'require this key; repeat for more', collect, [])
     .option(
@@ -109,16 +115,14 @@ export async function runStack(flags: UpFlags, run: StackRun): Promise<void> {
 }
 
 function stackOptions(flags: UpFlags): StackOptions {
-  const model = resolve(flags.model);
-  if (!existsSync(join(model, 'config.json'))) {
-    throw fail('checkpoint_not_found', `--model: ${model} holds no config.json`, { field: 'model' });
-  }
+  const { dir, name } = new ModelStore(process.env).find(flags.model);
   return {
-    model,
-    servedModelNames: flags.servedModelName,
+    model: dir,
+    servedModelNames: flags.servedModelName.length > 0 || name === null ? flags.servedModelName : [name],
     workers: flags.experts === 'local' ? 0 : flags.workers,
     experts: flags.experts,
     weights: flags.weights,
+    weightsCache: flags.weightsCache,
     listen: flags.listen ?? null,
     apiKeys: flags.apiKey,
     threads: flags.threads ?? (flags.experts === 'local' ? availableParallelism() : 1),

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { loadNative } from '@guildhall/native';
 import { Checkpoint, loadModelConfig } from '@guildhall/model/weights';
 import { Tokenizer } from '@guildhall/model/tokenizer';
+import { ModelStore } from '../hub/model-store.ts';
 import { canListen } from '../stack/ports.ts';
 import { ROOT } from '../stack/state-dir.ts';
 
@@ -112,8 +113,9 @@ function openFiles(): Finding {
   return Number(limit) >= 1024 ? ok('open files', limit) : warn('open files', limit, 'raise it: ulimit -n 4096');
 }
 
-function model({ model: dir }: DoctorContext): Finding {
+function model({ model: named }: DoctorContext): Finding {
   try {
+    const { dir } = new ModelStore(process.env).find(named);
     const config = loadModelConfig(dir);
     Checkpoint.open(dir);
     Tokenizer.load(dir);
@@ -124,7 +126,11 @@ function model({ model: dir }: DoctorContext): Finding {
     if (bytes * 1.5 < totalmem()) return ok('model', found);
     return warn('model', found, `it may not fit in ${gibibytes(totalmem())}: spread it over several machines`);
   } catch (error) {
-    return bad('model', (error as Error).message, 'give a checkpoint in the Hugging Face layout with --model DIR');
+    return bad(
+      'model',
+      (error as Error).message,
+      'give a checkpoint in the Hugging Face layout with --model DIR, or pull one',
+    );
   }
 }
 

@@ -15,6 +15,8 @@ export interface StackOptions {
   /** In expert workers, or all of them in the router's process: then there are neither workers nor a controller. */
   experts: 'remote' | 'local';
   weights: WeightFormat;
+  /** Where quantised weights are kept: auto, off or a folder. */
+  weightsCache: string;
   /** HOST:PORT of the gateway, or null for the default and the next free port. */
   listen: string | null;
   apiKeys: string[];
@@ -101,7 +103,8 @@ export class Stack {
   }
 
   #serviceArgs(gatewayAddress: string): Map<string, string[]> {
-    const { model, experts, weights, workers, threads, servedModelNames } = this.#options;
+    const { model, experts, weights, weightsCache, workers, threads, servedModelNames } = this.#options;
+    const packing = ['--weights', weights, '--weights-cache', weightsCache, '--threads', String(threads)];
     const names = servedModelNames.flatMap((name) => ['--served-model-name', name]);
     const services = new Map<string, string[]>();
     const remote = experts === 'remote';
@@ -109,10 +112,10 @@ export class Stack {
       services.set('controller', ['controller', '--id', 'controller-1', '--min-workers', String(workers)]);
     }
     for (let number = 1; remote && number <= workers; number++) {
-      const flags = ['--model', model, '--weights', weights, '--threads', String(threads)];
+      const flags = ['--model', model, ...packing];
       services.set(`expert-${number}`, ['expert', '--id', `expert-${number}`, ...flags]);
     }
-    const routerFlags = ['--model', model, '--weights', weights, '--threads', String(threads), ...names];
+    const routerFlags = ['--model', model, ...packing, ...names];
     services.set('router-1', ['router', '--id', 'router-1', '--experts', experts, ...routerFlags]);
     services.set('gateway-1', ['gateway', '--id', 'gateway-1', '--model', model, ...names, '--listen', gatewayAddress]);
     return services;

@@ -12,6 +12,11 @@ export class Progress {
     this.#quiet = options.quiet;
   }
 
+  /** True where a line can be drawn over; elsewhere every update is a line of its own. */
+  get redraws(): boolean {
+    return this.#stream.isTTY;
+  }
+
   /** Shows what is being done; `fraction` in 0..1 draws a bar. */
   update(label: string, fraction: number | null = null): void {
     if (this.#quiet) return;

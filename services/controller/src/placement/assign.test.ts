@@ -59,11 +59,12 @@ test('shares follow memory, until memory holds the whole model', () => {
 test('too little memory is a shortage that says how much', () => {
   assert.deepEqual(
     assign({ numLayers: 4, numExperts: 16, workers: [{ id: 'a', slots: 63 }], current: nothing, replicas: 1 }),
-    { neededSlots: 64, slots: 63 },
+    { neededSlots: 64, slots: 63, nobody: null },
   );
   assert.deepEqual(assign({ numLayers: 4, numExperts: 16, workers: [], current: nothing, replicas: 1 }), {
     neededSlots: 64,
     slots: 0,
+    nobody: null,
   });
 });
 
@@ -227,4 +228,57 @@ test('an assignment is right for its own workers, copies and memory only', () =>
 
 test('the first placement loads everything', () => {
   assert.deepEqual(diffAssignments(null, solve({ workers: equal('a', 'b') })), { loads: 64, drops: 0 });
+});
+
+const layersFrom = (first: number, last: number): ((layer: number) => boolean) => {
+  return (layer) => layer >= first && layer <= last;
+};
+
+test('workers with the files of some layers get experts of those only, one with all files the rest', () => {
+  const workers = [
+    { id: 'a', slots: 1000, can: layersFrom(0, 1) },
+    { id: 'b', slots: 1000, can: layersFrom(2, 3) },
+    { id: 'c', slots: 1000, can: null },
+  ];
+  const pair = solve({ workers: workers.slice(0, 2) });
+  assert.deepEqual(
+    [0, 1, 2, 3].map((layer) => loadOf(pair, 'a', layer)),
+    [16, 16, 0, 0],
+  );
+  assert.deepEqual(
+    [0, 1, 2, 3].map((layer) => loadOf(pair, 'b', layer)),
+    [0, 0, 16, 16],
+  );
+  const three = solve({ workers, current: holdersOf(pair) });
+  assert.deepEqual(
+    [0, 1, 2, 3].map((layer) => loadOf(three, 'c', layer)).map((count) => count > 0),
+    [true, true, true, true],
+  );
+  assert.equal(loadOf(three, 'a', 2) + loadOf(three, 'a', 3) + loadOf(three, 'b', 0) + loadOf(three, 'b', 1), 0);
+  const twice = solve({ workers, replicas: 2 });
+  assert.ok(twice.holders.flat().every((holders) => holders.length === 2));
+});
+
+test('experts that nobody has the files of are a shortage that names one', () => {
+  const workers = [
+    { id: 'a', slots: 1000, can: layersFrom(0, 2) },
+    { id: 'b', slots: 1000, can: layersFrom(0, 1) },
+  ];
+  const result = assign({ numLayers: 4, numExperts: 16, current: nothing, replicas: 1, workers });
+  assert.ok(isShortage(result));
+  assert.deepEqual(result.nobody, { layer: 3, expert: 0 });
+});
+
+test('an assignment is no longer right when a holder comes back with fewer files', () => {
+  const before = { numLayers: 4, numExperts: 16, replicas: 1, workers: equal('a', 'b') };
+  const assignment = solve(before);
+  assert.ok(isRight(assignment, before));
+  const workers = [
+    { id: 'a', slots: 1000, can: layersFrom(0, 1) },
+    { id: 'b', slots: 1000, can: null },
+  ];
+  assert.ok(!isRight(assignment, { ...before, workers }));
+  const moved = solve({ ...before, workers, current: holdersOf(assignment) });
+  assert.ok(isRight(moved, { ...before, workers }));
+  assert.ok(isRight(moved, { ...before, workers, replicas: 2 }) === false);
 });

@@ -3,6 +3,8 @@ export interface AssignWorker {
   id: string;
   /** Experts that fit in its memory. */
   slots: number;
+  /** Which experts it has the files of; null for all. */
+  can?: ((layer: number, expert: number) => boolean) | null;
 }
 
 export interface AssignInput {
@@ -26,6 +28,8 @@ export interface Assignment {
 export interface Shortage {
   neededSlots: number;
   slots: number;
+  /** An expert that no worker can take though there are slots enough, since some have the files of a part only. */
+  nobody: { layer: number; expert: number } | null;
 }
 
 interface State {
@@ -49,10 +53,10 @@ export function assign(input: AssignInput): Assignment | Shortage {
   const neededSlots = input.numLayers * input.numExperts;
   // Room for more than all experts is no reason to get a larger share.
   const workers = input.workers
-    .map(({ id, slots }) => ({ id, slots: Math.min(slots, neededSlots) }))
+    .map((worker) => ({ ...worker, slots: Math.min(worker.slots, loadableCount(input, worker)) }))
     .sort((a, b) => (a.id < b.id ? -1 : 1));
   const slots = workers.reduce((sum, worker) => sum + worker.slots, 0);
-  if (slots < neededSlots || workers.length === 0) return { neededSlots, slots };
+  if (slots < neededSlots || workers.length === 0) return { neededSlots, slots, nobody: null };
   const state: State = {
     input,
     workers,
@@ -62,12 +66,36 @@ export function assign(input: AssignInput): Assignment | Shortage {
   };
   const copies = Math.min(input.replicas, workers.length);
   for (let copy = 0; copy < copies; copy++) addCopy(state);
+  const nobody = firstWithout(state);
+  if (nobody !== null) return { neededSlots, slots, nobody };
   for (const layer of state.holders) for (const holders of layer) holders.sort((a, b) => a - b);
   return { workers: workers.map((worker) => worker.id), holders: state.holders };
 }
 
 export function isShortage(result: Assignment | Shortage): result is Shortage {
   return 'neededSlots' in result;
+}
+
+function can(worker: AssignWorker, layer: number, expert: number): boolean {
+  return worker.can?.(layer, expert) ?? true;
+}
+
+/** Experts that a worker could hold if it had the memory. */
+function loadableCount(input: AssignInput, worker: AssignWorker): number {
+  if (!worker.can) return input.numLayers * input.numExperts;
+  let count = 0;
+  for (let layer = 0; layer < input.numLayers; layer++) {
+    for (let expert = 0; expert < input.numExperts; expert++) if (can(worker, layer, expert)) count += 1;
+  }
+  return count;
+}
+
+function firstWithout(state: State): { layer: number; expert: number } | null {
+  for (const [layer, experts] of state.holders.entries()) {
+    const expert = experts.findIndex((holders) => holders.length === 0);
+    if (expert !== -1) return { layer, expert };
+  }
+  return null;
 }
 
 function table<T>(input: AssignInput, make: () => T): T[][] {
@@ -115,7 +143,8 @@ function currentHolders(state: State): number[][][] {
       const candidates: number[] = [];
       for (const id of state.input.current(layer, expert)) {
         const worker = state.indexOf.get(id);
-        if (worker !== undefined && !holders.includes(worker) && !candidates.includes(worker)) candidates.push(worker);
+        if (worker === undefined || holders.includes(worker) || candidates.includes(worker)) continue;
+        if (can(state.workers[worker] as AssignWorker, layer, expert)) candidates.push(worker);
       }
       return candidates;
     }),
@@ -124,21 +153,24 @@ function currentHolders(state: State): number[][][] {
 
 /**
  * Experts per layer and worker: the whole part of a worker's share, and one more for as many workers as it takes to
- * cover the layer: first those that have one more in place, then those that are furthest behind over the layers.
+ * cover the layer: first those that have one more in place, then those that are furthest behind over the layers. Workers
+ * that have the files of no expert of a layer have no share of it.
  */
 function layerQuotas(state: State, inPlace: number[][][]): number[][] {
   const { numExperts } = state.input;
-  const slots = state.workers.reduce((sum, worker) => sum + worker.slots, 0);
-  const shares = state.workers.map((worker) => (numExperts * worker.slots) / slots);
   const total = state.workers.map(() => 0);
+  // What the shares so far add up to: they are the same in all layers only where every worker can take every expert.
+  const due = state.workers.map(() => 0);
   return inPlace.map((experts, layer) => {
+    const shares = layerShares(state, layer);
+    for (const [worker, share] of shares.entries()) due[worker] = at(due, worker) + share;
     const row = shares.map(Math.floor);
     const missing = numExperts - row.reduce((sum, count) => sum + count, 0);
     const extras = state.workers
       .map((_, worker) => ({
         worker,
         inPlace: experts.filter((candidates) => candidates[0] === worker).length > at(row, worker) ? 1 : 0,
-        behind: at(shares, worker) * (layer + 1) - at(total, worker) - at(row, worker),
+        behind: at(due, worker) - at(total, worker) - at(row, worker),
       }))
       .filter(({ worker }) => at(shares, worker) > at(row, worker))
       .sort((a, b) => b.inPlace - a.inPlace || b.behind - a.behind || a.worker - b.worker);
@@ -146,6 +178,17 @@ function layerQuotas(state: State, inPlace: number[][][]): number[][] {
     for (const [worker, count] of row.entries()) total[worker] = at(total, worker) + count;
     return row;
   });
+}
+
+/** Experts of a layer that fall to each worker by its memory, as fractions. */
+function layerShares(state: State, layer: number): number[] {
+  const { numExperts } = state.input;
+  const experts = Array.from({ length: numExperts }, (_, expert) => expert);
+  const weights = state.workers.map((worker) =>
+    !worker.can || experts.some((expert) => can(worker, layer, expert)) ? worker.slots : 0,
+  );
+  const slots = weights.reduce((sum, weight) => sum + weight, 0);
+  return weights.map((weight) => (slots === 0 ? 0 : (numExperts * weight) / slots));
 }
 
 /** Who takes an expert: below its share before above it, its present worker before others, then by order. */
@@ -159,7 +202,8 @@ function findTaker(
   const holders = state.holders[layer]?.[expert] ?? [];
   const free = state.workers
     .map((_, worker) => worker)
-    .filter((worker) => hasRoom(state, worker) && !holders.includes(worker));
+    .filter((worker) => hasRoom(state, worker) && !holders.includes(worker))
+    .filter((worker) => can(state.workers[worker] as AssignWorker, layer, expert));
   const wanting = free.filter(below);
   const pool = wanting.length > 0 ? wanting : free;
   return pool.find((worker) => inPlace.includes(worker)) ?? pool[0] ?? null;

@@ -28,8 +28,8 @@ function idsOf(assignment: Assignment | null, holders: readonly number[]): Set<s
 }
 
 /**
- * True when an assignment need not change: it names exactly these workers, gives none more than fits, and every
- * expert has as many copies as there is room for. A right assignment stays even if a fresh one would differ.
+ * True when an assignment need not change: it names exactly these workers, gives none more than fits or than it has the
+ * files of, and every expert has as many copies as there is room for. A right assignment stays even if a fresh one would differ.
  */
 export function isRight(assignment: Assignment, input: Omit<AssignInput, 'current'>): boolean {
   const { numLayers, numExperts, replicas } = input;
@@ -41,11 +41,17 @@ export function isRight(assignment: Assignment, input: Omit<AssignInput, 'curren
   const used = assignment.workers.map(() => 0);
   for (const index of experts.flat()) used[index] = (used[index] ?? 0) + 1;
   if (assignment.workers.some((id, index) => (used[index] ?? 0) > (slots.get(id) ?? 0))) return false;
+  const byId = new Map(input.workers.map((worker) => [worker.id, worker]));
+  const can = (index: number, layer: number, expert: number): boolean =>
+    byId.get(assignment.workers[index] ?? '')?.can?.(layer, expert) ?? true;
   const copies = Math.min(replicas, slots.size);
-  return experts.every((holders) => {
-    if (holders.length >= copies) return true;
-    return assignment.workers.every(
-      (id, index) => holders.includes(index) || (used[index] ?? 0) >= (slots.get(id) ?? 0),
-    );
-  });
+  return assignment.holders.every((layer, l) =>
+    layer.every((holders, e) => {
+      if (holders.some((index) => !can(index, l, e))) return false;
+      if (holders.length >= copies) return true;
+      return assignment.workers.every((id, index) => {
+        return holders.includes(index) || !can(index, l, e) || (used[index] ?? 0) >= (slots.get(id) ?? 0);
+      });
+    }),
+  );
 }

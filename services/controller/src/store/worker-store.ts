@@ -16,6 +16,8 @@ export interface WorkerInfo {
   draining: boolean;
   /** Experts held now, by layer. */
   holdings: Map<number, ReadonlySet<number>>;
+  /** Experts whose files the worker has, by layer; null where it has all. */
+  loadable: Map<number, ReadonlySet<number>> | null;
 }
 
 /** What else the placement depends on: the epochs and models of the live members. */
@@ -68,6 +70,11 @@ function workerOf(entry: MemberEntry, member: control.Member): WorkerInfo {
     numExperts: member.numExperts,
     ackedEpoch: Number(member.ackedEpoch),
     draining: member.draining,
-    holdings: new Map(member.holdings.map(({ layer, experts }) => [layer, new Set(experts)])),
+    holdings: byLayer(member.holdings),
+    loadable: member.partialCheckpoint ? byLayer(member.loadable) : null,
   };
+}
+
+function byLayer(holdings: readonly control.LayerHoldings[]): Map<number, ReadonlySet<number>> {
+  return new Map(holdings.map(({ layer, experts }) => [layer, new Set(experts)]));
 }

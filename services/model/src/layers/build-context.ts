@@ -1,12 +1,12 @@
 import type { NativeBinding, Runtime, WeightFormat } from '@guildhall/native';
 import type { ModelConfig } from '../config.ts';
-import type { Checkpoint } from '../weights/checkpoint.ts';
+import type { WeightReader } from '../weights/reader.ts';
 
 /** What every block is built from. */
 export interface BuildContext {
   native: NativeBinding;
   runtime: Runtime;
-  checkpoint: Checkpoint;
+  weights: WeightReader;
   config: ModelConfig;
   /** Format that weights are packed in. */
   format: WeightFormat;
@@ -14,7 +14,7 @@ export interface BuildContext {
 
 /** Common prefix of a layer's tensors. */
 export function layerPrefix(context: BuildContext, index: number): string {
-  return context.checkpoint.layout.layers[index]?.prefix ?? '';
+  return context.weights.layout.layers[index]?.prefix ?? '';
 }
 
 /** How many layers of the same type come before a layer: its layer in the pool of that type. */

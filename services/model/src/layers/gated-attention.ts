@@ -24,15 +24,15 @@ export function buildGatedAttention(context: BuildContext, index: number): Gated
 }
 
 function attentionWeights(context: BuildContext, index: number): GatedAttentionWeights {
-  const { checkpoint } = context;
+  const { weights } = context;
   const prefix = layerPrefix(context, index);
   return {
-    inputNorm: checkpoint.source(`${prefix}input_layernorm.weight`),
-    qProj: checkpoint.source(`${prefix}self_attn.q_proj.weight`),
-    kProj: checkpoint.source(`${prefix}self_attn.k_proj.weight`),
-    vProj: checkpoint.source(`${prefix}self_attn.v_proj.weight`),
-    oProj: checkpoint.source(`${prefix}self_attn.o_proj.weight`),
-    qNorm: checkpoint.source(`${prefix}self_attn.q_norm.weight`),
-    kNorm: checkpoint.source(`${prefix}self_attn.k_norm.weight`),
+    inputNorm: weights.source(`${prefix}input_layernorm.weight`),
+    qProj: weights.matrix(`${prefix}self_attn.q_proj.weight`),
+    kProj: weights.matrix(`${prefix}self_attn.k_proj.weight`),
+    vProj: weights.matrix(`${prefix}self_attn.v_proj.weight`),
+    oProj: weights.matrix(`${prefix}self_attn.o_proj.weight`),
+    qNorm: weights.source(`${prefix}self_attn.q_norm.weight`),
+    kNorm: weights.source(`${prefix}self_attn.k_norm.weight`),
   };
 }

@@ -25,29 +25,29 @@ export function buildGatedDeltaNet(context: BuildContext, index: number): GatedD
 }
 
 function deltaNetWeights(context: BuildContext, index: number, linear: LinearAttentionConfig): GatedDeltaNetWeights {
-  const { checkpoint } = context;
+  const { weights } = context;
   const prefix = layerPrefix(context, index);
-  const source = (name: string): TensorSource => checkpoint.source(`${prefix}linear_attn.${name}`);
+  const source = (name: string): TensorSource => weights.source(`${prefix}linear_attn.${name}`);
   return {
-    inputNorm: checkpoint.source(`${prefix}input_layernorm.weight`),
+    inputNorm: weights.source(`${prefix}input_layernorm.weight`),
     ...inputProjections(context, index, linear),
     conv: source('conv1d.weight'),
     dtBias: source('dt_bias'),
     aLog: source('A_log'),
     norm: source('norm.weight'),
-    outProj: source('out_proj.weight'),
+    outProj: weights.matrix(`${prefix}linear_attn.out_proj.weight`),
   };
 }
 
 type InputProjections = Pick<GatedDeltaNetWeights, 'inProjQkv' | 'inProjZ' | 'inProjB' | 'inProjA'>;
 
 function inputProjections(context: BuildContext, index: number, linear: LinearAttentionConfig): InputProjections {
-  const { checkpoint } = context;
+  const { weights } = context;
   const prefix = `${layerPrefix(context, index)}linear_attn.`;
-  if (checkpoint.layout.layers[index]?.projections === 'grouped') {
+  if (weights.layout.layers[index]?.projections === 'grouped') {
     const rows = groupedRows(linear);
-    const qkvz = checkpoint.source(`${prefix}in_proj_qkvz.weight`);
-    const ba = checkpoint.source(`${prefix}in_proj_ba.weight`);
+    const qkvz = weights.matrix(`${prefix}in_proj_qkvz.weight`);
+    const ba = weights.matrix(`${prefix}in_proj_ba.weight`);
     return {
       inProjQkv: { ...qkvz, rows: rows.qkv },
       inProjZ: { ...qkvz, rows: rows.z },
@@ -56,9 +56,9 @@ function inputProjections(context: BuildContext, index: number, linear: LinearAt
     };
   }
   return {
-    inProjQkv: checkpoint.source(`${prefix}in_proj_qkv.weight`),
-    inProjZ: checkpoint.source(`${prefix}in_proj_z.weight`),
-    inProjB: checkpoint.source(`${prefix}in_proj_b.weight`),
-    inProjA: checkpoint.source(`${prefix}in_proj_a.weight`),
+    inProjQkv: weights.matrix(`${prefix}in_proj_qkv.weight`),
+    inProjZ: weights.matrix(`${prefix}in_proj_z.weight`),
+    inProjB: weights.matrix(`${prefix}in_proj_b.weight`),
+    inProjA: weights.matrix(`${prefix}in_proj_a.weight`),
   };
 }

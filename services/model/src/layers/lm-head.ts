@@ -5,12 +5,9 @@ import type { BuildContext } from './build-context.ts';
  * Final norm and output projection.
  * @param tokenizerSize ids from here on are padding rows of the checkpoint and can never be sampled.
  */
-export function buildLmHead(
-  { native, runtime, checkpoint, config, format }: BuildContext,
-  tokenizerSize: number,
-): LmHead {
+export function buildLmHead({ native, runtime, weights, config, format }: BuildContext, tokenizerSize: number): LmHead {
   const { hidden, vocab, norm } = config;
-  const { finalNorm, head } = checkpoint.layout;
-  const weights = { norm: checkpoint.source(finalNorm), head: checkpoint.source(head) };
-  return new native.LmHead(runtime, { hidden, vocab, tokenizerSize, norm, format }, weights);
+  const { finalNorm, head } = weights.layout;
+  const sources = { norm: weights.source(finalNorm), head: weights.matrix(head) };
+  return new native.LmHead(runtime, { hidden, vocab, tokenizerSize, norm, format }, sources);
 }

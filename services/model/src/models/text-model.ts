@@ -22,6 +22,7 @@ import { buildLmHead } from '../layers/lm-head.ts';
 import type { ExpertDispatch, StepContext } from '../moe/expert-dispatch.ts';
 import { kvFormatOf, numericsId, rowFormatOf } from '../numerics.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
+import { WeightReader } from '../weights/reader.ts';
 import type { DecoderLayer, ModelPools } from './definition.ts';
 import { definitionOf } from './registry.ts';
 import { sampledVocabulary } from './sampled-vocabulary.ts';
@@ -31,6 +32,8 @@ export interface LoadOptions {
   checkpoint: Checkpoint;
   config: ModelConfig;
   weights: WeightFormat;
+  /** Where matrices come from under a quantised format; by default the checkpoint itself. */
+  reader?: WeightReader | null;
   /** Told after the embedding, each layer and the head. */
   onProgress?: ((done: number, total: number) => void) | null;
 }
@@ -67,7 +70,7 @@ export class TextModel {
     this.weights = context.format;
     this.rowFormat = rowFormatOf(context.format);
     this.kvFormat = kvFormatOf(context.format);
-    this.vocabularySize = sampledVocabulary(context.checkpoint.dir, context.config);
+    this.vocabularySize = sampledVocabulary(context.weights.checkpoint.dir, context.config);
     this.#context = context;
     this.#embedding = embedding;
     this.#layers = layers;
@@ -79,8 +82,9 @@ export class TextModel {
    * @throws checkpoint_invalid, native errors.
    */
   static async load(options: LoadOptions): Promise<TextModel> {
-    const { runtime, checkpoint, config, weights, onProgress } = options;
-    const context: BuildContext = { native: loadNative(), runtime, checkpoint, config, format: weights };
+    const { runtime, checkpoint, config, onProgress } = options;
+    const weights = options.reader ?? WeightReader.plain(checkpoint);
+    const context: BuildContext = { native: loadNative(), runtime, weights, config, format: options.weights };
     const definition = definitionOf(config.family);
     const total = config.numLayers + 2;
     const embedding = buildEmbedding(context);
@@ -88,10 +92,12 @@ export class TextModel {
     const layers: DecoderLayer[] = [];
     for (let i = 0; i < config.numLayers; i++) {
       await setImmediate();
+      await weights.prepareLayer(i);
       layers.push(definition.buildLayer(context, i));
       onProgress?.(i + 2, total);
     }
     await setImmediate();
+    await weights.prepareHead();
     const model = new TextModel(context, embedding, layers);
     onProgress?.(total, total);
     return model;

@@ -3,16 +3,16 @@ import { layerPrefix, type BuildContext } from '../layers/build-context.ts';
 
 /** Post-attention norm, softmax over all experts, top-k. */
 export function buildMoeGate(context: BuildContext, index: number): MoeGate {
-  const { native, runtime, checkpoint, config, format } = context;
+  const { native, runtime, weights, config, format } = context;
   const { numExperts, topK, normTopk } = config.moe;
   const prefix = layerPrefix(context, index);
-  const weights = {
-    norm: checkpoint.source(`${prefix}post_attention_layernorm.weight`),
-    gate: checkpoint.source(`${prefix}mlp.gate.weight`),
+  const sources = {
+    norm: weights.source(`${prefix}post_attention_layernorm.weight`),
+    gate: weights.source(`${prefix}mlp.gate.weight`),
   };
   return new native.MoeGate(
     runtime,
     { hidden: config.hidden, numExperts, topK, normTopk, norm: config.norm, format },
-    weights,
+    sources,
   );
 }

@@ -12,7 +12,7 @@ import type {
 import type { ModelConfig } from '../config.ts';
 import { rowFormatOf } from '../numerics.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
-import { expertSources } from '../weights/experts.ts';
+import { WeightReader } from '../weights/reader.ts';
 import type { DispatchHandle, ExpertDispatch, StepContext } from './expert-dispatch.ts';
 import { planMessages, type RowMessage } from './plan.ts';
 
@@ -27,6 +27,8 @@ export interface LocalExpertsOptions {
   checkpoint: Checkpoint;
   config: ModelConfig;
   weights: WeightFormat;
+  /** Where experts come from under a quantised format; by default the checkpoint itself. */
+  reader?: WeightReader | null;
   mode?: CombineMode;
   maxMessageBytes?: number;
   /** Rows take the way through messages, as to remote workers, although they need not. */
@@ -62,6 +64,7 @@ export class LocalExperts implements ExpertDispatch {
   static async load(options: LocalExpertsOptions): Promise<LocalExperts> {
     const { runtime, checkpoint, config, weights } = options;
     const { numExperts, intermediate } = config.moe;
+    const reader = options.reader ?? WeightReader.plain(checkpoint);
     const native = loadNative();
     const shard = new native.ExpertShard(runtime, {
       numLayers: config.numLayers,
@@ -74,10 +77,9 @@ export class LocalExperts implements ExpertDispatch {
     for (let layer = 0; layer < config.numLayers; layer++) {
       for (let first = 0; first < numExperts; first += LOAD_BATCH) {
         const batch = Math.min(LOAD_BATCH, numExperts - first);
-        const loads = Array.from({ length: batch }, (_, i) => {
-          return { expert: first + i, ...expertSources(checkpoint, config, layer, first + i) };
-        });
-        await shard.loadAll(layer, loads);
+        const numbers = Array.from({ length: batch }, (_, i) => first + i);
+        const loads = numbers.map(async (expert) => ({ expert, ...(await reader.expert(layer, expert)) }));
+        await shard.loadAll(layer, await Promise.all(loads));
         options.onProgress?.(layer * numExperts + first + batch, config.numLayers * numExperts);
       }
     }

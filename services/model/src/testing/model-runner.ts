@@ -10,6 +10,7 @@ import type { ExpertDispatch, StepContext } from '../moe/expert-dispatch.ts';
 import { LocalExperts } from '../moe/local-experts.ts';
 import { TextModel } from '../models/text-model.ts';
 import { Checkpoint, type ReadRecord } from '../weights/checkpoint.ts';
+import { WeightReader } from '../weights/reader.ts';
 
 const PAGE_TOKENS = 64;
 const MAX_TOKENS = 512;
@@ -29,6 +30,10 @@ export interface LoadForTestOptions {
   /** Rows go through messages, layer by layer. */
   messages?: boolean;
   onRead?: (read: ReadRecord) => void;
+  /** Where quantised weights are kept; by default nowhere. */
+  weightsCache?: string;
+  /** Told what the cache warns of. */
+  onWarning?: (message: string) => void;
 }
 
 /** A context that ends nothing. */
@@ -40,12 +45,14 @@ export function stepContext(step: number, changes: Partial<StepContext> = {}): S
 export class ModelRunner {
   readonly model: TextModel;
   readonly experts: LocalExperts;
+  readonly reader: WeightReader;
   readonly buffers: StepBuffers;
   readonly #kv: KvPool;
   readonly #states: StatePool | null;
   #step = 0;
 
-  private constructor(model: TextModel, experts: LocalExperts) {
+  private constructor(model: TextModel, experts: LocalExperts, reader: WeightReader) {
+    this.reader = reader;
     this.model = model;
     this.experts = experts;
     this.buffers = model.createStepBuffers({ maxTokens: MAX_TOKENS, maxLogitRows: MAX_TOKENS });
@@ -62,10 +69,21 @@ export class ModelRunner {
     });
     const { config } = checkpoint;
     const weights = options.weights ?? 'f32';
-    const model = await TextModel.load({ runtime, checkpoint, config, weights });
+    const reader = WeightReader.open({
+      checkpoint,
+      format: weights,
+      cache: options.weightsCache ?? 'off',
+      quantise: (source, format) => native.quantise(runtime, source, format),
+      mapFile: (fd, length) => native.mapFile(fd, length),
+      env: {},
+      onWarning: options.onWarning ?? (() => undefined),
+    });
     const { mode = 'exact', maxMessageBytes = 256 * 1024, messages = false } = options;
-    const experts = await LocalExperts.load({ runtime, checkpoint, config, weights, mode, maxMessageBytes, messages });
-    return new ModelRunner(model, experts);
+    const parts = { runtime, checkpoint, config, weights, reader };
+    const model = await TextModel.load(parts);
+    const experts = await LocalExperts.load({ ...parts, mode, maxMessageBytes, messages });
+    await reader.flush();
+    return new ModelRunner(model, experts, reader);
   }
 
   /**

@@ -88,6 +88,16 @@ export class Checkpoint {
     return this.#fingerprint;
   }
 
+  /** True where the bytes of a tensor are on this machine, not only the header of its file. */
+  isHere(name: string): boolean {
+    return !this.#locate(name).file.outlined;
+  }
+
+  /** Files of which only the outline is on this machine. */
+  get outlinedFiles(): string[] {
+    return this.#table.files.filter((file) => file.outlined).map((file) => file.name);
+  }
+
   has(name: string): boolean {
     return this.#table.tensors.has(name);
   }

@@ -9,6 +9,8 @@ export interface ExpectedTensor {
   part: 'dense' | 'expert';
   /** A matrix that is multiplied, which may be FP8 with block scales. */
   scalable: boolean;
+  /** Number of the routed expert, or null where the tensor is dense or holds all experts of its layer. */
+  expert: number | null;
 }
 
 /** Blocks of the FP8 scales, along both dimensions. */
@@ -27,12 +29,15 @@ export function scaleShape(shape: readonly number[]): number[] {
 
 /** Every tensor of the text model with the shape that the config gives it. */
 export function* expectedTensors(config: ModelConfig, layout: ModelLayout): Generator<ExpectedTensor> {
+  yield* denseTensors(config, layout);
+  for (const layer of layout.layers) yield* expertTensors(config, layer);
+}
+
+/** The tensors that the router reads. */
+export function* denseTensors(config: ModelConfig, layout: ModelLayout): Generator<ExpectedTensor> {
   const { hidden, vocab } = config;
   yield dense(layout.embedding, [vocab, hidden]);
-  for (const [i, layer] of layout.layers.entries()) {
-    yield* denseLayerTensors(config, layer, i);
-    yield* expertTensors(config, layer);
-  }
+  for (const [i, layer] of layout.layers.entries()) yield* denseLayerTensors(config, layer, i);
   yield dense(layout.finalNorm, [hidden]);
   if (layout.head !== layout.embedding) yield matrix(layout.head, [vocab, hidden]);
 }
@@ -95,20 +100,20 @@ export function* expertTensors(config: ModelConfig, layer: LayerLayout): Generat
     return;
   }
   for (let e = 0; e < numExperts; e++) {
-    yield expert(`${prefix}${e}.gate_proj.weight`, [intermediate, hidden]);
-    yield expert(`${prefix}${e}.up_proj.weight`, [intermediate, hidden]);
-    yield expert(`${prefix}${e}.down_proj.weight`, [hidden, intermediate]);
+    yield expert(`${prefix}${e}.gate_proj.weight`, [intermediate, hidden], e);
+    yield expert(`${prefix}${e}.up_proj.weight`, [intermediate, hidden], e);
+    yield expert(`${prefix}${e}.down_proj.weight`, [hidden, intermediate], e);
   }
 }
 
 function dense(name: string, shape: number[]): ExpectedTensor {
-  return { name, shape, part: 'dense', scalable: false };
+  return { name, shape, part: 'dense', scalable: false, expert: null };
 }
 
 function matrix(name: string, shape: number[]): ExpectedTensor {
-  return { name, shape, part: 'dense', scalable: true };
+  return { name, shape, part: 'dense', scalable: true, expert: null };
 }
 
-function expert(name: string, shape: number[]): ExpectedTensor {
-  return { name, shape, part: 'expert', scalable: true };
+function expert(name: string, shape: number[], number: number | null = null): ExpectedTensor {
+  return { name, shape, part: 'expert', scalable: true, expert: number };
 }

@@ -2,7 +2,7 @@ import { fail } from '@guildhall/common';
 import type { TensorSource, WeightFormat } from '@guildhall/native';
 import type { ModelConfig } from '../config.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import { SCALE_BLOCK, scaleName } from './expected.ts';
+import { expertTensors, SCALE_BLOCK, scaleName } from './expected.ts';
 import { tensorBytes } from './safetensors/dtype.ts';
 
 /** The three matrices of one routed expert: gate and up are [I, H], down is [H, I]. */
@@ -82,6 +82,22 @@ function slab(
     shape: [lastBlock - firstBlock, blockColumns] as [number, number],
   };
   return { ...source, scale, rows: null };
+}
+
+/** Experts of each layer whose files are on this machine, ascending; null where all are. */
+export function loadableExperts(ckpt: Checkpoint): { layer: number; experts: number[] }[] | null {
+  if (ckpt.outlinedFiles.length === 0) return null;
+  const { config, layout } = ckpt;
+  return layout.layers.map((storage, layer) => {
+    const missing = new Set<number>();
+    for (const { name, expert } of expertTensors(config, storage)) {
+      if ([name, scaleName(name)].every((part) => !ckpt.has(part) || ckpt.isHere(part))) continue;
+      // A fused tensor holds them all.
+      for (let e = 0; e < config.moe.numExperts; e++) if (expert === null || expert === e) missing.add(e);
+    }
+    const experts = Array.from({ length: config.moe.numExperts }, (_, e) => e).filter((e) => !missing.has(e));
+    return { layer, experts };
+  });
 }
 
 /** Outputs that the kernels pack side by side. */

@@ -23,5 +23,9 @@ export {
   type NumericsClass,
 } from '../numerics.ts';
 export { Checkpoint, type CheckpointOptions, type ReadRecord, type TensorInfo } from './checkpoint.ts';
-export { expertBytes, expertSources, packedBytes, type ExpertSources } from './experts.ts';
+export { expertBytes, expertSources, loadableExperts, packedBytes, type ExpertSources } from './experts.ts';
+export { SAMPLE_BYTES, sampleOffsets } from './fingerprint.ts';
 export type { MapFile } from './safetensors/file.ts';
+export { OUTLINE_SUFFIX, writeOutline, type Outline, type Piece } from './safetensors/outline.ts';
+export { selectTensors, type WeightSelection } from './selection.ts';
+export { QUANTISER_VERSION, WeightReader, type Quantise, type WeightReaderOptions } from './reader.ts';

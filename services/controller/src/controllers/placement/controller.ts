@@ -1,5 +1,12 @@
 import { type Clock, errorMessage, type LeaderFence, type Logger, type Metrics, RENEW_MS } from '@guildhall/common';
-import { assign, type AssignInput, type Assignment, isShortage, type Shortage } from '../../placement/assign.ts';
+import {
+  assign,
+  type AssignInput,
+  type Assignment,
+  type AssignWorker,
+  isShortage,
+  type Shortage,
+} from '../../placement/assign.ts';
 import { diffAssignments, isRight } from '../../placement/diff.ts';
 import type { PlacementRecord, Placements } from '../../store/placement-store.ts';
 import type { WorkerInfo } from '../../store/worker-store.ts';
@@ -116,9 +123,9 @@ export class PlacementController {
     let lacking = numLayers * numExperts - workers.reduce((sum, worker) => sum + worker.slots, 0);
     for (const worker of live.workers.filter((candidate) => candidate.draining)) {
       if (lacking <= 0) break;
-      const { id, slots } = slotsOf(worker);
-      workers.push({ id, slots: Math.min(slots, lacking) });
-      lacking -= slots;
+      const able = slotsOf(worker);
+      workers.push({ ...able, slots: Math.min(able.slots, lacking) });
+      lacking -= able.slots;
     }
     return { numLayers, numExperts, workers, current: this.#currentHolders(live), replicas: this.#deps.replicas };
   }
@@ -173,8 +180,11 @@ export class PlacementController {
   }
 }
 
-function slotsOf(worker: WorkerInfo): { id: string; slots: number } {
-  return { id: worker.id, slots: worker.expertBytes > 0 ? Math.floor(worker.capacityBytes / worker.expertBytes) : 0 };
+function slotsOf(worker: WorkerInfo): AssignWorker {
+  const { id, loadable, expertBytes, capacityBytes } = worker;
+  const slots = expertBytes > 0 ? Math.floor(capacityBytes / expertBytes) : 0;
+  if (loadable === null) return { id, slots, can: null };
+  return { id, slots, can: (layer, expert) => loadable.get(layer)?.has(expert) === true };
 }
 
 function describeChange(before: Assignment, plan: AssignInput): string {
@@ -186,6 +196,10 @@ function describeChange(before: Assignment, plan: AssignInput): string {
   return `joined: ${joined.join(' ') || 'none'}; left: ${left.join(' ') || 'none'}`;
 }
 
-function describeShortage({ neededSlots, slots }: Shortage, live: LiveWorkers): string {
+function describeShortage({ neededSlots, slots, nobody }: Shortage, live: LiveWorkers): string {
+  if (nobody !== null) {
+    const { layer, expert } = nobody;
+    return `no worker can take expert ${expert} of layer ${layer}: those that have its files (guildhall pull) lack the memory, or none has them`;
+  }
   return `the experts need ${neededSlots} places and the ${live.workers.length} workers have ${slots}: add workers or memory`;
 }

@@ -1,8 +1,9 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fail, isGuildhallError } from '@guildhall/common';
 import { fileError } from '../../json-file.ts';
 import { MAX_HEADER_BYTES, parseHeader, type TensorEntry } from './header.ts';
+import { OUTLINE_SUFFIX, outlinedBytes, readOutline, type Outline } from './outline.ts';
 
 /** Maps `length` bytes of an open file read-only (the native addon's `mapFile`). */
 export type MapFile = (fd: number, length: number) => ArrayBuffer;
@@ -15,38 +16,51 @@ export class SafetensorsFile {
   readonly size: number;
   /** In the order of their data. */
   readonly entries: readonly TensorEntry[];
+  /** The `__metadata__` of the header. */
+  readonly metadata: ReadonlyMap<string, string>;
   readonly #mapFile: MapFile | null;
+  readonly #outline: Outline | null;
   #mapping: ArrayBuffer | null = null;
 
-  private constructor(path: string, size: number, entries: TensorEntry[], mapFile: MapFile | null) {
+  private constructor(
+    path: string,
+    size: number,
+    header: Header,
+    mapFile: MapFile | null,
+    outline: Outline | null = null,
+  ) {
     this.path = path;
+    this.#outline = outline;
     this.name = basename(path);
     this.size = size;
-    this.entries = entries;
+    this.entries = header.entries;
+    this.metadata = header.metadata;
     this.#mapFile = mapFile;
   }
 
   /**
-   * Reads and checks the header.
+   * Reads and checks the header. Where the file is not here but its outline is, everything but the weights is known,
+   * and asking for those fails.
    * @param mapFile without it ranges are read into memory: for tools and tests.
    * @throws checkpoint_not_found, checkpoint_invalid naming file, tensor and what was expected.
    */
   static open(path: string, mapFile: MapFile | null): SafetensorsFile {
+    if (!existsSync(path) && existsSync(path + OUTLINE_SUFFIX)) return SafetensorsFile.#openOutline(path);
     return withFile(path, (fd, size) => {
-      if (size < 8) throw fail('checkpoint_invalid', `${path}: found ${size} bytes, expected a safetensors header`);
-      const length = new DataView(readExactly(path, fd, 0, 8).buffer).getBigUint64(0, true);
-      if (length < 2n || length > BigInt(MAX_HEADER_BYTES)) {
-        throw fail('checkpoint_invalid', `${path}: header length is ${length}, expected 2 to ${MAX_HEADER_BYTES}`);
-      }
-      if (length > BigInt(size - 8)) {
-        throw fail(
-          'checkpoint_invalid',
-          `${path}: header length is ${length}, but ${size - 8} bytes follow: it is truncated`,
-        );
-      }
-      const entries = parseHeader(path, readExactly(path, fd, 8, Number(length)), size);
-      return new SafetensorsFile(path, size, entries, mapFile);
+      const header = readHeader(path, size, (begin, end) => readExactly(path, fd, begin, end - begin));
+      return new SafetensorsFile(path, size, header, mapFile);
     });
+  }
+
+  static #openOutline(path: string): SafetensorsFile {
+    const outline = readOutline(path + OUTLINE_SUFFIX);
+    const read = (begin: number, end: number): Uint8Array<ArrayBuffer> => fromOutline(path, outline, begin, end);
+    return new SafetensorsFile(path, outline.size, readHeader(path, outline.size, read), null, outline);
+  }
+
+  /** True where only the outline of the file is on this machine. */
+  get outlined(): boolean {
+    return this.#outline !== null;
   }
 
   /** Bytes [begin, end) of the file: a view on the mapping, or a copy where the file is not mapped. */
@@ -59,6 +73,7 @@ export class SafetensorsFile {
 
   /** Copy of bytes [begin, end) of the file, read and never mapped. */
   read(begin: number, end: number): Uint8Array {
+    if (this.#outline !== null) return fromOutline(this.path, this.#outline, begin, end);
     return withFile(this.path, (fd, size) => {
       this.#expectSize(size);
       return readExactly(this.path, fd, begin, end - begin);
@@ -76,6 +91,34 @@ export class SafetensorsFile {
     if (size === this.size) return;
     throw fail('checkpoint_invalid', `${this.path}: has ${size} bytes, had ${this.size} when it was opened`);
   }
+}
+
+interface Header {
+  entries: TensorEntry[];
+  metadata: Map<string, string>;
+}
+
+/** Reads and checks a header by way of a function that gives bytes of the file. */
+function readHeader(path: string, size: number, read: (begin: number, end: number) => Uint8Array<ArrayBuffer>): Header {
+  if (size < 8) throw fail('checkpoint_invalid', `${path}: found ${size} bytes, expected a safetensors header`);
+  const length = new DataView(read(0, 8).buffer).getBigUint64(0, true);
+  if (length < 2n || length > BigInt(MAX_HEADER_BYTES)) {
+    throw fail('checkpoint_invalid', `${path}: header length is ${length}, expected 2 to ${MAX_HEADER_BYTES}`);
+  }
+  if (length > BigInt(size - 8)) {
+    throw fail(
+      'checkpoint_invalid',
+      `${path}: header length is ${length}, but ${size - 8} bytes follow: it is truncated`,
+    );
+  }
+  const metadata = new Map<string, string>();
+  return { entries: parseHeader(path, read(8, 8 + Number(length)), size, metadata), metadata };
+}
+
+function fromOutline(path: string, outline: Outline, begin: number, end: number): Uint8Array<ArrayBuffer> {
+  const bytes = outlinedBytes(outline, begin, end);
+  if (bytes !== null) return bytes;
+  throw fail('checkpoint_partial', `${path}: this file was not pulled to this machine, only its outline is here`);
 }
 
 function withFile<T>(path: string, use: (fd: number, size: number) => T): T {

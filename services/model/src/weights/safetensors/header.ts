@@ -25,16 +25,22 @@ const MAX_RANK = 16;
  * @param file name for messages.
  * @param json the header's bytes, without the 8 length bytes.
  * @param fileBytes length of the whole file.
+ * @param metadata receives the file's own words about itself.
  * @returns entries in the order of their data.
  * @throws checkpoint_invalid naming file, tensor and what was expected.
  */
-export function parseHeader(file: string, json: Uint8Array, fileBytes: number): TensorEntry[] {
+export function parseHeader(
+  file: string,
+  json: Uint8Array,
+  fileBytes: number,
+  metadata: Map<string, string> = new Map(),
+): TensorEntry[] {
   const scanner = new HeaderScanner(file, decodeUtf8(file, json));
   const dataStart = 8 + json.byteLength;
   const entries = new Map<string, TensorEntry>();
   scanner.object((name) => {
     if (name === '__metadata__') {
-      scanner.object(() => void scanner.string());
+      scanner.object((key) => metadata.set(key, scanner.string()));
       return;
     }
     if (entries.has(name)) throw tensorError(file, name, 'named twice in the header, expected once');
