@@ -1,6 +1,7 @@
 #pragma once
 
-// What the micro-benchmarks share: a median of timed runs, a read-bandwidth probe, deterministic numbers, one line of output a figure.
+// What the micro-benchmarks share: a median of timed runs, a read-bandwidth probe, deterministic numbers, one line of
+// output a figure.
 
 #include <algorithm>
 #include <chrono>

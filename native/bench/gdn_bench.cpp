@@ -1,5 +1,8 @@
-// The delta net of the hybrid bench model (12 layers, 8 key heads, 16 value heads, 128 x 128, convolution 4): without its matmuls.
-//   gdn_bench [threads] [most sequences that decode; 0: prefill only]
+// The delta net of the hybrid bench model (12 layers, 8 key heads, 16 value heads, 128 x 128, convolution 4), without
+// its matmuls.
+//   gdn_bench [threads] [most sequences that decode; 0: prefill only] [isa]
+
+#include <cstring>
 
 #include "bench.h"
 #include "guildhall/ops/ops.h"
@@ -76,8 +79,8 @@ void prefill(const OpsTable& t, ThreadPool& pool, int64_t seqs, int64_t rows, in
   std::snprintf(name, sizeof name, "%s, %lld x %lld tokens, 12 layers", mode == kModeChunked ? "chunked" : "recurrent",
                 static_cast<long long>(seqs), static_cast<long long>(rows));
   const double flop = 12.1e9 * static_cast<double>(seqs * rows) / 512.0;
-  std::snprintf(note, sizeof note, mode == kModeChunked ? "%.0f GFLOP/s, products of the rule only" : "", flop / total * 1e-9);
-  line(name, total, note);
+  std::snprintf(note, sizeof note, "%.0f GFLOP/s, products of the rule only", flop / total * 1e-9);
+  line(name, total, mode == kModeChunked ? note : "");
 }
 
 void decode(const OpsTable& t, ThreadPool& pool, int64_t seqs) {
@@ -146,7 +149,11 @@ int main(int argc, char** argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : 2;
   const int64_t most = argc > 2 ? std::atoi(argv[2]) : 32;
   ThreadPool pool(threads);
-  const OpsTable& t = ops(bestIsa());
+  Isa isa = bestIsa();
+  for (const Isa other : {Isa::Scalar, Isa::Avx2, Isa::Avx512}) {
+    if (argc > 3 && std::strcmp(argv[3], isaName(other)) == 0 && isaSupported(other)) isa = other;
+  }
+  const OpsTable& t = ops(isa);
   std::printf("%s, %d threads\n", isaName(t.isa), threads);
   prefill(t, pool, 1, 512, kModeChunked);
   prefill(t, pool, 8, 64, kModeChunked);
