@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #endif
 
+#include "slab_heap.h"
+
 namespace guildhall {
 
 namespace {
@@ -25,60 +27,50 @@ bool isMapped(int64_t bytes) {
 #endif
 }
 
-size_t roundUp(int64_t bytes, int64_t unit) { return static_cast<size_t>((bytes + unit - 1) / unit * unit); }
+/** Weights are read once a step, from memory: they get huge pages even where they are small. */
+bool isSlab(int64_t bytes, MemoryKind kind) { return kind == MemoryKind::kWeights && SlabHeap::fits(bytes); }
 
-#if defined(__linux__)
-/** Maps room for a whole number of huge pages at a multiple of their size. Zero without being touched. */
-void* mapAligned(int64_t bytes) {
-  const size_t size = roundUp(bytes, kHugePage);
-  const size_t room = size + static_cast<size_t>(kHugePage);
-  void* const raw = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (raw == MAP_FAILED) throw std::bad_alloc();
-  char* const begin = static_cast<char*>(raw);
-  char* const data =
-      begin + (static_cast<uintptr_t>(kHugePage) - reinterpret_cast<uintptr_t>(raw) % kHugePage) % kHugePage;
-  if (data != begin) munmap(begin, static_cast<size_t>(data - begin));
-  char* const end = data + size;
-  if (end != begin + room) munmap(end, static_cast<size_t>(begin + room - end));
-  madvise(data, size, MADV_HUGEPAGE);
-  return data;
-}
-#endif
-
-void* allocate(int64_t bytes) {
-#if defined(__linux__)
-  if (isMapped(bytes)) return mapAligned(bytes);
-#endif
-  const size_t size = roundUp(bytes, 64);
+void* allocate(int64_t bytes, MemoryKind kind) {
+  if (isSlab(bytes, kind)) return SlabHeap::ofProcess().take(bytes);
+  if (isMapped(bytes)) return mapHugePages(bytes);
+  const auto size = static_cast<size_t>((bytes + 63) / 64 * 64);
   void* const data = std::aligned_alloc(64, size);
   if (data == nullptr) throw std::bad_alloc();
   std::memset(data, 0, size);
   return data;
 }
 
-void release(void* data, int64_t bytes) {
-#if defined(__linux__)
-  if (isMapped(bytes)) {
-    munmap(data, roundUp(bytes, kHugePage));
-    return;
-  }
-#endif
+void release(void* data, int64_t bytes, MemoryKind kind) {
+  if (isSlab(bytes, kind)) return SlabHeap::ofProcess().give(data, bytes);
+  if (isMapped(bytes)) return unmapHugePages(data, bytes);
   std::free(data);
 }
 
 }  // namespace
 
+void mapAhead(const void* data, int64_t bytes) {
+#if defined(__linux__) && defined(MADV_POPULATE_READ)
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(data) / kPage * kPage;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes);
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);
+#else
+  static_cast<void>(data);
+  static_cast<void>(bytes);
+#endif
+}
+
 Buffer::Buffer(int64_t bytes, MemoryKind kind, std::shared_ptr<MemoryLedger> ledger)
     : bytes_(bytes), kind_(kind), ledger_(std::move(ledger)) {
   if (bytes_ <= 0) return;
-  data_ = allocate(bytes_);
+  data_ = allocate(bytes_, kind_);
   if (ledger_) ledger_->add(kind_, bytes_);
 }
 
 Buffer::~Buffer() {
   if (data_ == nullptr) return;
   if (ledger_) ledger_->add(kind_, -bytes_);
-  release(data_, bytes_);
+  release(data_, bytes_, kind_);
 }
 
 void Buffer::swap(Buffer& other) noexcept {

@@ -212,6 +212,18 @@ class StackedRows {
     return {&parts_[part], row};
   }
 
+  /** Rows [begin, end) will be read. */
+  void mapAhead(int64_t begin, int64_t end) const {
+    int64_t first = 0;
+    for (const TensorSource& part : parts_) {
+      const int64_t from = std::max<int64_t>(begin - first, 0);
+      const int64_t to = std::min(end - first, part.rows());
+      first += part.rows();
+      if (part.rowMap != nullptr || from >= to) continue;
+      guildhall::mapAhead(part.rowData(from), (to - from) * dtypeRowBytes(part.dtype, part.cols));
+    }
+  }
+
  private:
   const std::vector<TensorSource>& parts_;
 };
@@ -229,6 +241,7 @@ PackedLinear PackedLinear::pack(const std::vector<TensorSource>& parts, KernelFa
   const StackedRows stacked(parts);
   const auto packPanels = [&](int64_t begin, int64_t end, int) {
     PanelPacker packer(packed.k_, family);
+    stacked.mapAhead(begin * kPanelCols, std::min(packed.n_, end * kPanelCols));
     for (int64_t panel = begin; panel < end; ++panel) {
       RowRef rows[kPanelCols];
       const int64_t first = panel * kPanelCols;

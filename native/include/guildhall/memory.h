@@ -7,6 +7,12 @@
 
 namespace guildhall {
 
+/**
+ * Maps the pages of a range that will be read soon, in one call instead of a fault for every few of them. A hint: what
+ * cannot be mapped now is mapped when it is read.
+ */
+void mapAhead(const void* data, int64_t bytes);
+
 enum class MemoryKind : int { kWeights = 0, kKv = 1, kStates = 2, kBuffers = 3 };
 
 /** Bytes held by each kind of native object of one runtime. Outlives the objects through shared ownership. */
