@@ -56,7 +56,12 @@ async function answers(client: OpenAI): Promise<Answer[]> {
 
 test('a router with local experts serves without workers and controller, bit for bit as with workers', async () => {
   const remote = await Cluster.start({ workers: 2, weights: 'bf16' });
-  const expected = await answers(remote.client()).finally(() => remote.stop());
+  let expected: Answer[];
+  try {
+    expected = await answers(remote.client());
+  } finally {
+    await remote.stop();
+  }
   assert.ok(expected.every(({ tokens }) => tokens.length > 0));
   const local = await Cluster.start({ workers: 0, weights: 'bf16', routerArgs: ['--experts', 'local'] });
   try {
@@ -87,10 +92,15 @@ test('`serve --experts local` starts redis, gateway and router, and `status` say
   const status = cli(['status', '--json', '--state-dir', state]);
   await until('status to end', () => status.child.exitCode !== null);
   const { members } = JSON.parse(status.output()) as { members: { id: string; ready: boolean; expertsHeld: number }[] };
-  assert.deepEqual(members.map(({ id, ready, expertsHeld }) => [id, ready, expertsHeld > 0]).sort(), [
-    ['gateway-1', true, false],
-    ['router-1', true, true],
-  ]);
+  assert.deepEqual(
+    members
+      .map(({ id, ready, expertsHeld }) => [id, ready, expertsHeld > 0])
+      .sort(([a], [b]) => String(a).localeCompare(String(b))),
+    [
+      ['gateway-1', true, false],
+      ['router-1', true, true],
+    ],
+  );
   const text = cli(['status', '--state-dir', state]);
   await until('status to end', () => text.child.exitCode !== null);
   assert.match(text.output(), /all experts in the process of router-1/);

@@ -87,6 +87,9 @@ class Sampler {
     bool inPrompt = false;
   };
 
+  /** Whether applyPenalties does anything now. */
+  bool changesLogits() const;
+  bool penalized() const;
   void applyPenalties(float* logits) const;
 
   int32_t vocab_;

@@ -135,14 +135,20 @@ void Sampler::accept(int32_t id) {
   if (id >= 0 && id < vocab_) ++seen_[id].generated;
 }
 
+bool Sampler::changesLogits() const {
+  return !params_.biasIds.empty() || (numGenerated_ < params_.minTokens && !params_.stopIds.empty()) || penalized();
+}
+
+bool Sampler::penalized() const {
+  return params_.repetitionPenalty != 1.0f || params_.presencePenalty != 0.0f || params_.frequencyPenalty != 0.0f;
+}
+
 void Sampler::applyPenalties(float* logits) const {
   for (size_t i = 0; i < params_.biasIds.size(); ++i) logits[params_.biasIds[i]] += params_.biasValues[i];
   if (numGenerated_ < params_.minTokens) {
     for (const int32_t id : params_.stopIds) logits[id] = -kInfinity;
   }
-  const bool penalized =
-      params_.repetitionPenalty != 1.0f || params_.presencePenalty != 0.0f || params_.frequencyPenalty != 0.0f;
-  if (!penalized) return;
+  if (!penalized()) return;
   for (const auto& [id, seen] : seen_) {
     float& logit = logits[id];
     logit = logit > 0.0f ? logit / params_.repetitionPenalty : logit * params_.repetitionPenalty;
@@ -153,14 +159,20 @@ void Sampler::applyPenalties(float* logits) const {
 }
 
 SampleStatus Sampler::sample(const OpsTable& ops, const float* logits, SamplerScratch& scratch, Sample& out) const {
-  scratch.logits.assign(logits, logits + vocab_);
-  applyPenalties(scratch.logits.data());
-  const float top = ops.maxValue(scratch.logits.data(), vocab_);
+  const bool greedy = params_.temperature < kGreedyTemperature;
+  const float* values = logits;
+  // The most likely token of unchanged logits is found where they are, without a copy.
+  if (!greedy || changesLogits()) {
+    scratch.logits.assign(logits, logits + vocab_);
+    applyPenalties(scratch.logits.data());
+    values = scratch.logits.data();
+  }
+  const float top = ops.maxValue(values, vocab_);
   const SampleStatus status = checkTop(top);
   if (status != SampleStatus::Ok) return status;
   int32_t id = -1;
-  if (params_.temperature < kGreedyTemperature) {
-    ops.indexesAtLeast(scratch.logits.data(), top, &id, 1, vocab_);
+  if (greedy) {
+    ops.indexesAtLeast(values, top, &id, 1, vocab_);
   } else {
     const double uniform = uniformAt(params_.seed, params_.choice, static_cast<uint64_t>(numGenerated_), 0);
     id = Draw(ops, params_, scratch, vocab_, top, uniform).run();
