@@ -55,8 +55,9 @@ export const MAX_PREFILL_SEQUENCES = 64;
 const PREFILL_LOGIT_ROWS = 64;
 
 /**
- * Loads the dense part of a checkpoint, and its experts if they are to be local, and makes pools and buffers. The event loop keeps turning meanwhile. Errors:
- * `checkpoint_not_found`, `checkpoint_invalid`, `config_invalid`, native ones; `cancelled` when the signal aborts.
+ * Loads the dense part of a checkpoint, and its experts if they are to be local, and makes pools and buffers. The event
+ * loop keeps turning meanwhile. Errors: `checkpoint_not_found`, `checkpoint_invalid`, `config_invalid`, native ones;
+ * `cancelled` when the signal aborts.
  */
 export async function loadModel(config: RouterConfig, logger: Logger, signal: AbortSignal): Promise<LoadedModel> {
   const native = loadNative();
@@ -65,23 +66,7 @@ export async function loadModel(config: RouterConfig, logger: Logger, signal: Ab
   const checkpoint = Checkpoint.open(config.model, { mapFile: (fd, length) => native.mapFile(fd, length) });
   for (const notice of checkpoint.notices) logger.info({ notice }, 'checkpoint');
   const modelConfig = loadModelConfig(config.model);
-  if (config.experts === 'local' && config.combine !== 'exact') {
-    throw fail('config_invalid', '--combine partial needs experts in workers', { field: 'combine' });
-  }
-  const progress = (what: string) => (done: number, total: number) => {
-    if (signal.aborted) throw fail('cancelled', 'stopped while loading');
-    logger.info({ done, total }, what);
-  };
-  const reader = openReader(config, native, runtime, checkpoint, logger);
-  const weights = { runtime, checkpoint, config: modelConfig, weights: config.weights, reader };
-  // Side by side: dense weights are packed on this thread, experts on native ones.
-  const [model, experts] = await bothLoaded(
-    TextModel.load({ ...weights, onProgress: progress('loading dense weights') }),
-    config.experts === 'local' ? LocalExperts.load({ ...weights, onProgress: progress('loading experts') }) : null,
-  );
-  await reader.flush();
-  const { hits, misses, written } = reader.counts;
-  if (hits + misses > 0) logger.info({ fromDisk: hits, quantised: misses, written }, 'quantised weights');
+  const { model, shard } = await loadWeights({ config, native, runtime, checkpoint, modelConfig, logger, signal });
   const hasTokenizer = existsSync(join(config.model, 'tokenizer.json'));
   const tokenizer = hasTokenizer ? Tokenizer.load(config.model) : null;
   const kv = model.createKvPool(numPagesOf(config, model));
@@ -93,7 +78,7 @@ export async function loadModel(config: RouterConfig, logger: Logger, signal: Ab
     native,
     runtime,
     model,
-    shard: experts?.shard ?? null,
+    shard,
     config: modelConfig,
     fingerprint: checkpoint.fingerprint,
     numericsId: model.numericsId(config.combine),
@@ -107,6 +92,39 @@ export async function loadModel(config: RouterConfig, logger: Logger, signal: Ab
     prefillLogitRows: chunk.maxLogitRows,
     decodeBuffers: Array.from({ length: microBatchesOf(config) }, () => model.createStepBuffers(decode)),
   };
+}
+
+interface LoadingWeights {
+  config: RouterConfig;
+  native: NativeBinding;
+  runtime: Runtime;
+  checkpoint: Checkpoint;
+  modelConfig: ModelConfig;
+  logger: Logger;
+  signal: AbortSignal;
+}
+
+/** The dense weights, and the experts where they are local. */
+async function loadWeights(o: LoadingWeights): Promise<{ model: TextModel; shard: ExpertShard | null }> {
+  const { config, native, runtime, checkpoint, logger, signal } = o;
+  if (config.experts === 'local' && config.combine !== 'exact') {
+    throw fail('config_invalid', '--combine partial needs experts in workers', { field: 'combine' });
+  }
+  const progress = (what: string) => (done: number, total: number) => {
+    if (signal.aborted) throw fail('cancelled', 'stopped while loading');
+    logger.info({ done, total }, what);
+  };
+  const reader = openReader(config, native, runtime, checkpoint, logger);
+  const weights = { runtime, checkpoint, config: o.modelConfig, weights: config.weights, reader };
+  // Side by side: dense weights are packed on this thread, experts on native ones.
+  const [model, experts] = await bothLoaded(
+    TextModel.load({ ...weights, onProgress: progress('loading dense weights') }),
+    config.experts === 'local' ? LocalExperts.load({ ...weights, onProgress: progress('loading experts') }) : null,
+  );
+  await reader.flush();
+  const { hits, misses, written } = reader.counts;
+  if (hits + misses > 0) logger.info({ fromDisk: hits, quantised: misses, written }, 'quantised weights');
+  return { model, shard: experts?.shard ?? null };
 }
 
 function openReader(
