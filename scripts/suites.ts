@@ -65,7 +65,7 @@ export const SUITES: Suite[] = [
     about: 'each package beside its code, with real Redis and real gRPC',
     budgetSeconds: 150,
     kind: 'node',
-    run: ['native/test/*.test.ts', 'services/*/src/**/*.test.ts', 'scripts/*.test.ts'],
+    run: ['native/test/*.test.ts', 'services/*/src/**/*.test.ts', 'scripts/*.test.ts', 'bench/src/**/*.test.ts'],
     concurrency: 2,
   },
   {

@@ -29,7 +29,7 @@ ${suites}
   --resume             keep the rows that an interrupted run of this commit and these options has measured
   --runs N             timed runs of each measurement (5)
   --threads N          threads of each engine (2)
-  --weights A,B        of ${WEIGHT_FORMATS.join(' ')} (bf16,q8,q4)
+  --weights A,B        of ${WEIGHT_FORMATS.join(' ')} (those that the suite has figures for)
   --models A,B         of ${MODEL_NAMES.join(' ')} (both)
   --size SIZE          of ${MODEL_SIZES.join(' ')} (bench); small is for trying things out
   --models-dir DIR     where the bench models are kept (.guildhall/bench-models)
@@ -52,7 +52,7 @@ export function parseArguments(argv: string[], root: string): Arguments | string
       models: listOf('--models', values.models, MODEL_NAMES) as ModelName[],
       threads: positive('--threads', values.threads),
       runs: positive('--runs', values.runs),
-      weights: listOf('--weights', values.weights, WEIGHT_FORMATS),
+      weights: values.weights === undefined ? null : listOf('--weights', values.weights, WEIGHT_FORMATS),
       peer: !values['no-peer'],
       llamaBench: values['llama-bench'] === undefined ? null : resolve(values['llama-bench']),
     };
@@ -74,7 +74,7 @@ function parse(argv: string[], root: string) {
       resume: { type: 'boolean', default: false },
       runs: { type: 'string', default: '5' },
       threads: { type: 'string', default: '2' },
-      weights: { type: 'string', default: 'bf16,q8,q4' },
+      weights: { type: 'string' },
       models: { type: 'string', default: MODEL_NAMES.join(',') },
       size: { type: 'string', default: 'bench' },
       'models-dir': { type: 'string', default: join(root, '.guildhall', 'bench-models') },

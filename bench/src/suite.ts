@@ -13,8 +13,8 @@ export interface BenchOptions {
   threads: number;
   /** Timed repetitions of each measurement. */
   runs: number;
-  /** Weight formats under our names. */
-  weights: string[];
+  /** Weight formats under our names; null where the suite is to choose. */
+  weights: string[] | null;
   /** Compare with the peer. */
   peer: boolean;
   /** A `llama-bench` binary to use in the peer's place where it can. */

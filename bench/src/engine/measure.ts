@@ -1,4 +1,5 @@
 import { ForeignLoad } from '../foreign.ts';
+import { unitsOf } from '../kernels/cells.ts';
 import type { ModelSpec } from '../models/specs.ts';
 import { makeRow, type BenchRow } from '../report.ts';
 import type { BenchContext } from '../suite.ts';
@@ -37,7 +38,7 @@ interface Rounds {
  * machine. A timing that others disturbed is taken again.
  */
 export async function measureCell(contest: Contest, cell: Cell): Promise<BenchRow> {
-  const { context, ours, peer, weights, group, spec } = contest;
+  const { context, ours, peer, weights, group } = contest;
   const { work } = cell;
   await ours.prepare(work);
   const peerCan = peer !== null && (await peer.prepare(work)) !== 'unable';
@@ -54,7 +55,7 @@ export async function measureCell(contest: Contest, cell: Cell): Promise<BenchRo
     target: context.options.peer ? (cell.targets[weights] ?? null) : null,
     limitTarget: limited ? DECODE_LIMIT_TARGET : null,
     stretch: cell.stretches[weights] ?? null,
-    note: noteOf(spec, rounds),
+    note: noteOf(rounds),
   });
 }
 
@@ -87,16 +88,12 @@ async function takeRounds(contest: Contest, work: Work, peer: Contest['peer']): 
 function ceilingOf({ context, weights }: Contest, work: Work): number {
   const { bandwidth, options } = context;
   if (work.kind !== 'prefill') return bandwidth.read(options.threads);
-  return bandwidth.peak(peakKind(weights), options.threads) ?? NaN;
-}
-
-function peakKind(weights: string): 'fma' | 'bf16' | 'vnni' {
-  return weights === 'f32' ? 'fma' : weights === 'q8' || weights === 'q4' ? 'vnni' : 'bf16';
+  return bandwidth.peak(unitsOf(weights), options.threads) ?? NaN;
 }
 
 function promptWork({ spec, weights }: Contest, rates: number[]): { name: string; unit: string; used: number[] } {
   const flops = promptFlops(spec);
-  return { name: `${peakKind(weights)} peak`, unit: 'GFLOP/s', used: rates.map((rate) => (rate * flops) / 1e9) };
+  return { name: `${unitsOf(weights)} peak`, unit: 'GFLOP/s', used: rates.map((rate) => (rate * flops) / 1e9) };
 }
 
 function stepWork(
@@ -111,6 +108,6 @@ function stepWork(
   return { name: 'read bandwidth', unit: 'GB/s', used: rates.map((rate) => ((rate / sequences) * moved) / 1e9) };
 }
 
-function noteOf(_spec: ModelSpec, { foreign }: Rounds): string | null {
+function noteOf({ foreign }: Rounds): string | null {
   return foreign > FOREIGN_CORES ? `other processes used up to ${(foreign * 100).toFixed(0)} % of a core` : null;
 }

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { modelFiles, peerFile, type ModelFiles } from '../models/ensure.ts';
+import { CONTEST_WEIGHTS, modelFiles, peerFile, type ModelFiles } from '../models/ensure.ts';
 import { missingRow } from '../report.ts';
 import type { BenchContext, Suite } from '../suite.ts';
 import { LlamaBench } from '../subjects/llama-bench.ts';
@@ -21,7 +21,7 @@ export const engineSuite: Suite = {
     addCeilings(context);
     for (const name of context.options.models) {
       const cells = cellsOf(name, context.options.size);
-      for (const weights of context.options.weights) {
+      for (const weights of context.options.weights ?? CONTEST_WEIGHTS) {
         const wanted = cells.filter((cell) => context.wants(`${name}/${weights}/${cell.name}`));
         if (wanted.length > 0)
           await runGroup(context, modelFiles(context.options, name, context.progress), weights, wanted);

@@ -8,6 +8,9 @@ import { modelSpec, type ModelName, type ModelSpec } from './specs.ts';
 /** The peer's format that a weight format of ours is compared with. */
 export const PEER_FORMATS: Record<string, GgufFormat> = { bf16: 'BF16', fp8: 'Q8_0', q8: 'Q8_0', q4: 'Q4_0' };
 
+/** The weight formats that are held against the peer. */
+export const CONTEST_WEIGHTS = ['bf16', 'q8', 'q4'];
+
 /** A bench model on disk. */
 export interface ModelFiles {
   spec: ModelSpec;
@@ -32,6 +35,6 @@ export function ensureModels(options: BenchOptions, progress: Progress): void {
   for (const name of options.models) {
     const files = modelFiles(options, name, progress);
     progress.done(files.dir);
-    if (options.peer) for (const weights of options.weights) peerFile(files, weights, progress);
+    if (options.peer) for (const weights of options.weights ?? CONTEST_WEIGHTS) peerFile(files, weights, progress);
   }
 }

@@ -20,5 +20,7 @@ export function extendTokenizer(json: string, size: number): string {
 
 /** A word for a number: digits in base 26 behind a letter that ordinary text does not start words with. */
 function wordOf(id: number): string {
-  return `zq${[...id.toString(26)].map((digit) => String.fromCharCode(97 + Number.parseInt(digit, 26))).join('')}`;
+  let word = '';
+  for (let rest = id; rest > 0; rest = Math.floor(rest / 26)) word += String.fromCharCode(97 + (rest % 26));
+  return `zq${word}`;
 }

@@ -134,7 +134,10 @@ class LlamaCpp implements SubjectEngine {
     });
     if (!(await context.init())) throw new Error('llama.cpp cannot create a context');
     this.#contexts.set(kind, context);
-    this.#lengths.set(context, new Array<number>(count).fill(0));
+    this.#lengths.set(
+      context,
+      Array.from({ length: count }, () => 0),
+    );
     return context;
   }
 
