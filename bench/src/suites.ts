@@ -1,6 +1,8 @@
+import { dispatchSuite } from './dispatch/suite.ts';
 import { engineSuite } from './engine/suite.ts';
 import { kernelsSuite } from './kernels/suite.ts';
+import { servingSuite } from './serving/suite.ts';
 import type { Suite } from './suite.ts';
 
 /** Every suite of the harness, in the order of the usage text. */
-export const SUITES: readonly Suite[] = [kernelsSuite, engineSuite];
+export const SUITES: readonly Suite[] = [kernelsSuite, engineSuite, dispatchSuite, servingSuite];

@@ -9,6 +9,7 @@ namespace guildhall::binding {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Instance(env));
+  exportCoreLeases(env, exports);
   exportRuntime(env, exports);
   exportMapFile(env, exports);
   exportProbe(env, exports);

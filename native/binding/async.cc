@@ -119,7 +119,40 @@ void Instance::endWork() {
   if (--inFlight_ == 0) napi_unref_threadsafe_function(env_, completed_);
 }
 
+namespace {
+
+/** Does brief work here, if the driver is idle; says whether it did. An exception of `run` is in `error`. */
+bool runBrief(Runtime& runtime, const AsyncWork& work, std::exception_ptr& error) {
+  try {
+    return runtime.driver().runInline([&] {
+      const InlineCall call(runtime.backend());
+      work.run();
+    });
+  } catch (...) {
+    error = std::current_exception();
+    return true;
+  }
+}
+
+/** The promise of work that is done. */
+Napi::Promise settledPromise(Napi::Env env, const AsyncWork& work, std::exception_ptr error) {
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  if (work.settled) work.settled();
+  if (error) {
+    deferred.Reject(toJsError(env, error).Value());
+  } else {
+    deferred.Resolve(work.result ? work.result(env) : env.Undefined());
+  }
+  return deferred.Promise();
+}
+
+}  // namespace
+
 Napi::Promise startWork(Napi::Env env, const std::shared_ptr<Runtime>& runtime, Lane lane, AsyncWork work) {
+  if (work.brief) {
+    std::exception_ptr error;
+    if (runBrief(*runtime, work, error)) return settledPromise(env, work, error);
+  }
   Instance& instance = Instance::of(env);
   auto job = std::make_unique<AsyncJob>(env, instance, runtime, lane, std::move(work));
   const Napi::Promise promise = job->promise();

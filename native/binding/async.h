@@ -46,6 +46,11 @@ struct AsyncWork {
   std::function<Napi::Value(Napi::Env)> result;
   /** On the JavaScript thread, after success and failure. May be null. */
   std::function<void()> settled;
+  /**
+   * The work is so short (20 µs at most) that the hop to the driver and back costs more: it is done at once, on the
+   * JavaScript thread, if the driver has nothing to do.
+   */
+  bool brief = false;
   /** JavaScript values whose memory `run` reads. */
   std::vector<Napi::Value> keep;
 };

@@ -8,6 +8,23 @@ namespace {
 
 /** Frames up to this are copied: cheaper than tracking external memory. */
 constexpr int64_t kCopyBytes = 4096;
+/** Multiplications of a forward that is called brief: some 10 µs of one core with vectors. */
+constexpr int64_t kBriefProducts = 1 << 18;
+
+/** Whether a frame asks for so little that it is done at once. What cannot be read is refused soon enough. */
+bool isBrief(const ExpertShardOptions& options, Isa isa, ByteView bytes) {
+  if (isa == Isa::Scalar) return false;
+  const int64_t products = 3 * options.hidden * options.intermediate;
+  // No fewer entries than rows (of four bytes a value at most): most frames are too large at first sight.
+  if (bytes.size / (4 * options.hidden) * products > kBriefProducts) return false;
+  try {
+    ForwardFrame frame;
+    parseForward(bytes, frame);
+    return frame.experts.size / 2 * products <= kBriefProducts;
+  } catch (const BadFrame&) {
+    return true;
+  }
+}
 
 ExpertShardOptions readOptions(const Arg& arg) {
   ExpertShardOptions options;
@@ -129,6 +146,7 @@ class ExpertShardWrap final : public Handle<ExpertShardWrap, Owned<ExpertShard>>
       auto reply = std::make_shared<OwnedFrame>();
       AsyncWork work;
       work.keep.push_back(frame.value());
+      work.brief = isBrief(shard().options(), state_->runtime->backend().info().isa, bytes);
       work.run = [self = state_, bytes, queueUs, reply] { *reply = self->core->forward(bytes, queueUs); };
       work.result = [reply](Napi::Env env) -> Napi::Value { return toBuffer(env, std::move(*reply)); };
       return startWork(info.Env(), state_->runtime, lane, std::move(work));

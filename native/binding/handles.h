@@ -74,6 +74,7 @@ inline void checkSameRuntime(const std::shared_ptr<Runtime>& a, const std::share
 inline Lane laneOf(const Arg& arg) { return arg.choice({"decode", "prefill"}) == 0 ? Lane::kDecode : Lane::kPrefill; }
 
 std::shared_ptr<Runtime> runtimeFrom(const Arg& arg);
+std::shared_ptr<CoreLeases> coreLeasesFrom(const Arg& arg);
 std::shared_ptr<StepState> stepFrom(const Arg& arg);
 std::shared_ptr<Owned<KvPool>> kvPoolFrom(const Arg& arg);
 std::shared_ptr<Owned<StatePool>> statePoolFrom(const Arg& arg);
@@ -89,9 +90,11 @@ std::shared_ptr<Owned<LmHead>> lmHeadFrom(const Arg& arg);
 Napi::Buffer<uint8_t> toBuffer(Napi::Env env, OwnedFrame frame);
 
 /** Queues work on a step, which is busy until it ends. */
-Napi::Promise startOnStep(Napi::Env env, const std::shared_ptr<StepState>& step, Lane lane, std::function<void()> run);
+Napi::Promise startOnStep(Napi::Env env, const std::shared_ptr<StepState>& step, Lane lane, std::function<void()> run,
+                          bool brief = false);
 
 // Each adds its classes and functions to the exports, in the order of native.ts.
+void exportCoreLeases(Napi::Env env, Napi::Object exports);
 void exportRuntime(Napi::Env env, Napi::Object exports);
 void exportMapFile(Napi::Env env, Napi::Object exports);
 void exportProbe(Napi::Env env, Napi::Object exports);

@@ -30,6 +30,8 @@ RuntimeOptions readOptions(const Arg& arg) {
       break;
   }
   options.bf16Kernels = static_cast<Bf16Kernels>(arg.field("bf16Kernels").choice({"auto", "bf16-fma", "bf16-dot"}));
+  const Arg leases = arg.field("coreLeases");
+  if (!leases.isNull() && !leases.value().IsUndefined()) options.coreLeases = coreLeasesFrom(leases);
   return options;
 }
 

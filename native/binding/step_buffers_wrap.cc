@@ -10,6 +10,8 @@ namespace guildhall::binding {
 namespace {
 
 constexpr int64_t kTraceparentBytes = 55;
+/** Values that a combine may read to be called brief: some 15 µs of one core. */
+constexpr int64_t kBriefCombine = 1 << 17;
 
 StepBuffersOptions readOptions(const Arg& arg) {
   StepBuffersOptions options;
@@ -191,8 +193,10 @@ class StepBuffersWrap final : public Handle<StepBuffersWrap, StepState> {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const Lane lane = laneOf(Arg(info, 0, "lane"));
       checkCombine(step());
-      return startOnStep(info.Env(), state_, lane,
-                         [state = state_] { state->runtime->backend().combine(*state->core); });
+      const StepBuffersOptions& o = state_->core->options();
+      const bool brief = state_->core->numTokens() * (o.topK + 2) * o.hidden <= kBriefCombine;
+      return startOnStep(
+          info.Env(), state_, lane, [state = state_] { state->runtime->backend().combine(*state->core); }, brief);
     });
   }
 };
@@ -201,10 +205,12 @@ class StepBuffersWrap final : public Handle<StepBuffersWrap, StepState> {
 
 std::shared_ptr<StepState> stepFrom(const Arg& arg) { return StepBuffersWrap::from(arg, "a StepBuffers"); }
 
-Napi::Promise startOnStep(Napi::Env env, const std::shared_ptr<StepState>& step, Lane lane, std::function<void()> run) {
+Napi::Promise startOnStep(Napi::Env env, const std::shared_ptr<StepState>& step, Lane lane, std::function<void()> run,
+                          bool brief) {
   step->checkIdle("step");
   AsyncWork work;
   work.run = std::move(run);
+  work.brief = brief;
   work.settled = [step] { step->busy = false; };
   step->busy = true;
   return startWork(env, step->runtime, lane, std::move(work));

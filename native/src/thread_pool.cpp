@@ -1,138 +1,144 @@
 #include "guildhall/thread_pool.h"
 
-#include <chrono>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "waiting.h"
 
 namespace guildhall {
 
 namespace {
 
-constexpr auto kSpinTime = std::chrono::microseconds(20);
-constexpr uint64_t kOpen = 1ull << 31;
-constexpr uint64_t kInsideMask = kOpen - 1;
-
-void relax() {
-#if defined(__x86_64__)
-  _mm_pause();
-#elif defined(__aarch64__)
-  __asm__ __volatile__("yield");
-#endif
-}
-
-/** Spins until `done()` or until the spin time is over; says whether it was done. */
-template <typename Done>
-bool spinUntil(Done done) {
-  const auto end = std::chrono::steady_clock::now() + kSpinTime;
-  for (;;) {
-    for (int i = 0; i < 32; ++i) {
-      if (done()) return true;
-      relax();
-    }
-    if (std::chrono::steady_clock::now() >= end) return done();
-  }
-}
+/**
+ * Value of `offered_` when no chunk is left. Every thread takes it below once or twice in a region at most, and there
+ * are no more than 1024 threads, so that it stays positive.
+ */
+constexpr int64_t kNone = 1 << 16;
+/** How long a helper that found no free core waits before it looks again. */
+constexpr int64_t kCorelessUs = 200;
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads, std::shared_ptr<CoreLeases> leases)
+    : leases_(std::move(leases)),
+      driverClaim_(leases_.get(), threads > 1 ? CoreClaim::Binding::kStay : CoreClaim::Binding::kInCall),
+      offered_(kNone) {
+  spinTicks();
   helpers_.reserve(static_cast<size_t>(threads > 1 ? threads - 1 : 0));
   for (int i = 1; i < threads; ++i) helpers_.emplace_back([this, i] { helperLoop(i); });
 }
 
 ThreadPool::~ThreadPool() {
   stop_.store(true);
-  epoch_.fetch_add(1);
-  epoch_.notify_all();
+  wakeUp_.fetch_add(1);
+  futexWakeAll(wakeUp_);
   for (auto& helper : helpers_) helper.join();
+}
+
+void ThreadPool::setInCall(bool inCall) {
+  if (inCall) {
+    driverClaim_.holdOrGoOn();
+    inCall_.store(true, std::memory_order_relaxed);
+  } else {
+    inCall_.store(false, std::memory_order_relaxed);
+    driverClaim_.drop();
+  }
 }
 
 void ThreadPool::run(int64_t n, FunctionRef<void(int64_t, int64_t, int)> body, int64_t grain) {
   if (n <= 0) return;
-  if (helpers_.empty() || n <= grain) {
+  if (helpers_.empty() || serial_ || n <= grain) {
     for (int64_t begin = 0; begin < n; begin += grain) body(begin, begin + grain < n ? begin + grain : n, 0);
     return;
   }
-  region_ = {&body, n, grain};
-  error_ = nullptr;
-  next_.store(0, std::memory_order_relaxed);
-  const uint32_t epoch = epoch_.load(std::memory_order_relaxed) + 1;
-  gate_.store(static_cast<uint64_t>(epoch) << 32 | kOpen, std::memory_order_release);
-  epoch_.store(epoch);  // sequentially consistent, against the sleepers' count
-  if (sleepers_.load() > 0) epoch_.notify_all();
+  const int64_t chunks = (n + grain - 1) / grain;
+  region_ = {&body, n, grain, chunks};
+  done_.store(0, std::memory_order_relaxed);
+  offered_.store(kNone + chunks);  // sequentially consistent, against sleptBefore_
+  wakeSleepers();
 
-  takeChunks(0);
-  gate_.fetch_and(~kOpen, std::memory_order_acq_rel);
-  awaitHelpers();
-  if (error_) std::rethrow_exception(error_);
+  awaitChunks(chunks - takeChunks(0));
+  if (!failed_.load(std::memory_order_relaxed)) return;
+  failed_.store(false, std::memory_order_relaxed);
+  const std::exception_ptr error = std::exchange(error_, nullptr);
+  std::rethrow_exception(error);
 }
 
 void ThreadPool::helperLoop(int thread) {
-  uint32_t seen = 0;
-  for (;;) {
-    seen = awaitEpoch(seen);
-    if (stop_.load()) return;
-    if (!tryEnter(seen)) continue;
-    takeChunks(thread);
-    leave();
+  CoreClaim claim(leases_.get(), CoreClaim::Binding::kStay);
+  while (awaitRegion(claim)) {
+    const int64_t taken = takeChunks(thread);
+    if (taken == 0) continue;
+    done_.fetch_add(taken);  // sequentially consistent, against driverSleeps_
+    if (driverSleeps_.load() != 0) {
+      driverSleeps_.store(0);
+      futexWakeAll(driverSleeps_);
+    }
   }
 }
 
-/** Waits until the epoch differs from `seen` and returns it. */
-uint32_t ThreadPool::awaitEpoch(uint32_t seen) {
-  const auto changed = [&] { return epoch_.load(std::memory_order_acquire) != seen; };
+bool ThreadPool::available() const { return offered_.load() > kNone; }
+
+/** Waits until chunks are offered and, with leases, a core is free for them. False when the pool ends. */
+bool ThreadPool::awaitRegion(CoreClaim& claim) {
   for (;;) {
     if (inCall_.load(std::memory_order_relaxed)) {
-      spinUntil([&] { return changed() || !inCall_.load(std::memory_order_relaxed); });
+      spinUntil([&] { return available() || !inCall_.load(std::memory_order_relaxed); });
     }
-    if (changed()) return epoch_.load(std::memory_order_acquire);
-    sleepers_.fetch_add(1);
-    epoch_.wait(seen);
-    sleepers_.fetch_sub(1);
-  }
-}
-
-bool ThreadPool::tryEnter(uint32_t epoch) {
-  uint64_t gate = gate_.load(std::memory_order_acquire);
-  while ((gate >> 32) == epoch && (gate & kOpen) != 0) {
-    if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) return true;
-  }
-  return false;
-}
-
-void ThreadPool::leave() {
-  const uint64_t before = gate_.fetch_sub(1, std::memory_order_acq_rel);
-  if ((before & kOpen) == 0 && (before & kInsideMask) == 1) {
-    leaveSignal_.fetch_add(1);
-    leaveSignal_.notify_one();
-  }
-}
-
-void ThreadPool::takeChunks(int thread) {
-  const Region region = region_;
-  try {
-    for (;;) {
-      const int64_t begin = next_.fetch_add(region.grain, std::memory_order_relaxed);
-      if (begin >= region.n) return;
-      const int64_t end = begin + region.grain < region.n ? begin + region.grain : region.n;
-      (*region.body)(begin, end, thread);
+    if (stop_.load()) return false;
+    if (available()) {
+      if (claim.tryHold()) return true;
+      futexWait(wakeUp_, wakeUp_.load(), kCorelessUs);
+      continue;
     }
-  } catch (...) {
-    next_.store(region.n, std::memory_order_relaxed);  // nobody starts another chunk
-    const std::lock_guard<std::mutex> lock(errorMutex_);
-    if (!error_) error_ = std::current_exception();
+    claim.drop();
+    const uint32_t generation = wakeUp_.load();
+    announceSleep(generation);
+    if (!available() && !stop_.load()) futexWait(wakeUp_, generation);
   }
 }
 
-void ThreadPool::awaitHelpers() {
-  const auto empty = [&] { return (gate_.load(std::memory_order_acquire) & kInsideMask) == 0; };
-  while (!spinUntil(empty)) {
-    const uint32_t signal = leaveSignal_.load();
-    if (empty()) return;
-    leaveSignal_.wait(signal);
+/** Runs chunks until none is left; returns how many. */
+int64_t ThreadPool::takeChunks(int thread) {
+  int64_t taken = 0;
+  for (;; ++taken) {
+    const int64_t left = offered_.fetch_sub(1) - kNone;
+    if (left <= 0) return taken;
+    // After an exception the chunks that are left are only counted.
+    if (failed_.load(std::memory_order_relaxed)) continue;
+    const int64_t begin = (region_.chunks - left) * region_.grain;
+    const int64_t end = begin + region_.grain < region_.n ? begin + region_.grain : region_.n;
+    try {
+      (*region_.body)(begin, end, thread);
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(errorMutex_);
+      if (!error_) error_ = std::current_exception();
+      failed_.store(true, std::memory_order_relaxed);
+    }
   }
+}
+
+/** Waits until helpers have done `chunks` chunks. */
+void ThreadPool::awaitChunks(int64_t chunks) {
+  const auto all = [&] { return done_.load() == chunks; };
+  while (!spinUntil(all)) {
+    driverSleeps_.store(1);
+    if (all()) break;
+    futexWait(driverSleeps_, 1);
+  }
+  driverSleeps_.store(0, std::memory_order_relaxed);
+}
+
+void ThreadPool::announceSleep(uint32_t generation) {
+  const uint32_t next = generation + 1;
+  uint32_t seen = sleptBefore_.load();
+  while (static_cast<int32_t>(next - seen) > 0 && !sleptBefore_.compare_exchange_weak(seen, next)) {
+  }
+}
+
+/** Wakes those who went to sleep since the last wake-up. One is enough, however long they take to wake. */
+void ThreadPool::wakeSleepers() {
+  const uint32_t generation = wakeUp_.load();
+  if (sleptBefore_.load() != generation + 1) return;
+  wakeUp_.store(generation + 1);
+  futexWakeAll(wakeUp_);
 }
 
 }  // namespace guildhall

@@ -12,6 +12,7 @@ const ADDON_PATHS = ['../build/guildhall.node', '../../build/guildhall.node', '.
 
 /** Names of the addon's exports, in the order of `NativeBinding`. */
 export const EXPORT_NAMES = [
+  'CoreLeases',
   'Runtime',
   'mapFile',
   'probe',

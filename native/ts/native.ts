@@ -57,12 +57,37 @@ export interface QuantisedSource {
   scale: { dtype: 'F32' | 'F16'; data: Buffer; shape: [number, number] };
 }
 
+/**
+ * Cores of this machine as the processes of one user share them: who computes holds a lease on each core that it uses.
+ * The table lies in a file that they all map; the kernel gives back what a process held that died.
+ */
+export interface CoreLeases {
+  /** Cores that this process may lease. */
+  cores(): Int32Array;
+  /** Process that holds each of them, 0 for a free one. */
+  holders(): Int32Array;
+  /** Leases a free core for this thread until `give`; -1 when there is none. Runtimes do it by themselves. */
+  tryTake(): number;
+  give(core: number): void;
+}
+
+export interface CoreLeasesClass {
+  /** Bytes of a table's file. */
+  readonly tableBytes: number;
+  /** Writes an empty table into a file of `tableBytes` that no other process has open yet. */
+  format(fd: number): void;
+  /** Maps the table; the descriptor may be closed afterwards. `most` cores are used at most; 0: no limit of that kind. */
+  new (fd: number, most: number): CoreLeases;
+}
+
 export interface RuntimeOptions {
   /** Pool threads including the driver; 1 or more. */
   threads: number;
   isa: 'auto' | IsaPath;
   /** `auto` takes bf16-dot where the CPU has it. Applies to bf16 weights; f32 weights always use f32-fma. */
   bf16Kernels: 'auto' | 'bf16-fma' | 'bf16-dot';
+  /** Each call leases the cores that it computes on. Absent or null: it takes what the system gives it. */
+  coreLeases?: CoreLeases | null;
 }
 
 export interface RuntimeInfo {
@@ -470,6 +495,7 @@ export interface SamplerBinding {
 }
 
 export interface NativeBinding {
+  CoreLeases: CoreLeasesClass;
   Runtime: new (options: RuntimeOptions) => Runtime;
   /** Maps `length` bytes of an open file read-only; the mapping lives as long as the ArrayBuffer. */
   mapFile(fd: number, length: number): ArrayBuffer;

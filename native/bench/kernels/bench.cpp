@@ -54,7 +54,7 @@ Setup makeSetup(const Arguments& arguments) {
   info.bf16Dot = bf16DotSupported();
   info.threads = static_cast<int>(arguments.number("threads", 2));
   Setup setup;
-  setup.cpu = std::make_shared<CpuContext>(info, std::make_shared<MemoryLedger>());
+  setup.cpu = std::make_shared<CpuContext>(info, std::make_shared<MemoryLedger>(), nullptr);
   setup.format = formatOf(arguments.text("format", "bf16"));
   return setup;
 }

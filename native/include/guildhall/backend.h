@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "guildhall/blocks.h"
+#include "guildhall/core_leases.h"
 #include "guildhall/expert_shard.h"
 #include "guildhall/memory.h"
 #include "guildhall/ops/isa.h"
@@ -23,6 +24,8 @@ struct RuntimeOptions {
   /** Empty: the widest supported one. */
   std::optional<Isa> isa;
   Bf16Kernels bf16Kernels = Bf16Kernels::kAuto;
+  /** Cores are leased for each call; null: they are not. */
+  std::shared_ptr<CoreLeases> coreLeases = nullptr;
 };
 
 struct BackendInfo {
@@ -72,6 +75,9 @@ class Backend {
   /** Raw log-probabilities of ids in logit rows; on the caller's thread, while the step is not in use. */
   virtual std::vector<Sample> logprobs(const StepBuffers& step, IntView rows, IntView ids, int32_t top) = 0;
 
+  /** Brackets a short call on another thread in the driver's place, which then takes no helpers and no lease. */
+  virtual void beginInline() = 0;
+  virtual void endInline() = 0;
   /** Brackets a native call on the driver thread. */
   virtual void beginCall() = 0;
   virtual void endCall() = 0;

@@ -28,6 +28,18 @@ class Runtime {
   Driver driver_;
 };
 
+/** Tells the backend that a short call runs in the driver's place, for its lifetime. */
+class InlineCall {
+ public:
+  explicit InlineCall(Backend& backend) : backend_(backend) { backend_.beginInline(); }
+  ~InlineCall() { backend_.endInline(); }
+  InlineCall(const InlineCall&) = delete;
+  InlineCall& operator=(const InlineCall&) = delete;
+
+ private:
+  Backend& backend_;
+};
+
 /** Tells the backend that a native call runs, for its lifetime. */
 class BackendCall {
  public:

@@ -3,10 +3,12 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
 
+#include "guildhall/core_leases.h"
 #include "guildhall/parallel.h"
 
 namespace guildhall {
@@ -16,12 +18,12 @@ namespace guildhall {
  * a helper that is still asleep: helpers join while it is open and the driver takes whatever is left.
  *
  * Helpers spin for at most 20 µs, and only between regions inside one native call (`setInCall`); else they sleep
- * on a futex.
+ * on a futex. With core leases a helper takes part only while it holds one, and gives it back when it sleeps.
  */
 class ThreadPool final : public ParallelFor {
  public:
-  /** `threads` includes the driver, which the pool does not create. At least 1. */
-  explicit ThreadPool(int threads);
+  /** `threads` includes the driver, which the pool does not create. At least 1. `leases` may be null. */
+  explicit ThreadPool(int threads, std::shared_ptr<CoreLeases> leases = nullptr);
   ~ThreadPool() override;
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -29,35 +31,54 @@ class ThreadPool final : public ParallelFor {
   void run(int64_t n, FunctionRef<void(int64_t, int64_t, int)> body, int64_t grain = 1) override;
   int threads() const override { return static_cast<int>(helpers_.size()) + 1; }
 
-  /** While a native call runs on the driver, helpers may spin between its regions. */
-  void setInCall(bool inCall) { inCall_.store(inCall, std::memory_order_relaxed); }
+  /**
+   * Brackets a native call, on the driver: takes a core for it, waiting for at most 1 ms. Until it ends helpers may
+   * spin between its regions.
+   */
+  void setInCall(bool inCall);
+
+  /** Between two calls: regions run on the caller's thread alone, whichever that is. */
+  void setSerial(bool serial) { serial_ = serial; }
 
  private:
   struct Region {
     FunctionRef<void(int64_t, int64_t, int)>* body = nullptr;
     int64_t n = 0;
     int64_t grain = 1;
+    int64_t chunks = 0;
   };
 
   void helperLoop(int thread);
-  uint32_t awaitEpoch(uint32_t seen);
-  bool tryEnter(uint32_t epoch);
-  void leave();
-  void takeChunks(int thread);
-  void awaitHelpers();
+  bool awaitRegion(CoreClaim& claim);
+  bool available() const;
+  int64_t takeChunks(int thread);
+  void awaitChunks(int64_t chunks);
+  void announceSleep(uint32_t generation);
+  void wakeSleepers();
 
-  Region region_;
-  std::atomic<int64_t> next_{0};
-  /** Bits 63..32 the epoch, bit 31 open, bits 30..0 helpers inside. */
-  std::atomic<uint64_t> gate_{0};
-  std::atomic<uint32_t> epoch_{0};
-  std::atomic<uint32_t> sleepers_{0};
-  std::atomic<uint32_t> leaveSignal_{0};
-  std::atomic<bool> inCall_{false};
-  std::atomic<bool> stop_{false};
+  std::shared_ptr<CoreLeases> leases_;
+  CoreClaim driverClaim_;
   std::mutex errorMutex_;
   std::exception_ptr error_;
   std::vector<std::thread> helpers_;
+  bool serial_ = false;
+
+  // On one line: who takes a chunk has the region too.
+  /** Chunks that nobody has taken yet, above kNone: threads that come too late take it below that. */
+  alignas(64) std::atomic<int64_t> offered_;
+  /** Written before chunks are offered; whoever holds a chunk may read it, since the region cannot end before that. */
+  Region region_;
+  /** Chunks that helpers have done, of the open region. */
+  alignas(64) std::atomic<int64_t> done_{0};
+  std::atomic<uint32_t> driverSleeps_{0};
+  std::atomic<bool> failed_{false};
+  /** Read by helpers in their spin, seldom written. */
+  alignas(64) std::atomic<bool> inCall_{false};
+  std::atomic<bool> stop_{false};
+  /** Generation of the helpers' wake-ups: what they sleep on. */
+  alignas(64) std::atomic<uint32_t> wakeUp_{0};
+  /** Generation after the newest in which a helper went to sleep: a wake-up is due when it is the next one. */
+  std::atomic<uint32_t> sleptBefore_{0};
 };
 
 }  // namespace guildhall

@@ -16,13 +16,14 @@ namespace guildhall {
 
 /** What the blocks of one cpu backend share. Pool and arena belong to the driver thread. */
 struct CpuContext {
-  CpuContext(const BackendInfo& backendInfo, std::shared_ptr<MemoryLedger> memoryLedger)
+  CpuContext(const BackendInfo& backendInfo, std::shared_ptr<MemoryLedger> memoryLedger,
+             std::shared_ptr<CoreLeases> coreLeases)
       : info(backendInfo),
         ops(guildhall::ops(backendInfo.isa)),
         matmul(matmulKernels(backendInfo.isa)),
         rows(rowKernels(backendInfo.isa)),
         ledger(std::move(memoryLedger)),
-        pool(backendInfo.threads),
+        pool(backendInfo.threads, std::move(coreLeases)),
         arena(ledger) {}
 
   BackendInfo info;

@@ -44,8 +44,8 @@ BackendInfo chooseInfo(const RuntimeOptions& options) {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const BackendInfo& info, std::shared_ptr<MemoryLedger> ledger)
-      : cpu_(std::make_shared<CpuContext>(info, std::move(ledger))),
+  CpuBackend(const BackendInfo& info, std::shared_ptr<MemoryLedger> ledger, std::shared_ptr<CoreLeases> leases)
+      : cpu_(std::make_shared<CpuContext>(info, std::move(ledger), std::move(leases))),
         samplerScratch_(static_cast<size_t>(info.threads)) {}
 
   const BackendInfo& info() const override { return cpu_->info; }
@@ -116,6 +116,12 @@ class CpuBackend final : public Backend {
     return samples;
   }
 
+  void beginInline() override {
+    cpu_->arena.reset();
+    cpu_->pool.setSerial(true);
+  }
+  void endInline() override { cpu_->pool.setSerial(false); }
+
   void beginCall() override {
     cpu_->arena.reset();
     cpu_->pool.setInCall(true);
@@ -140,7 +146,7 @@ class CpuBackend final : public Backend {
 BackendEntry cpuBackend() {
   return {"cpu", [] { return true; },
           [](const RuntimeOptions& options, std::shared_ptr<MemoryLedger> ledger) -> std::unique_ptr<Backend> {
-            return std::make_unique<CpuBackend>(chooseInfo(options), std::move(ledger));
+            return std::make_unique<CpuBackend>(chooseInfo(options), std::move(ledger), options.coreLeases);
           }};
 }
 

@@ -1,5 +1,6 @@
 export { type Clock, FakeClock, systemClock, type Timer } from './clock.ts';
 export { type ConfigRow, type ConfigSources, describeConfig, helpText, loadConfig, redactConfig } from './config.ts';
+export { type CoreLeaseBinding, coreLeasesField, openCoreLeases } from './core-leases.ts';
 export {
   type ErrorCode,
   type ErrorInfo,

@@ -9,6 +9,7 @@ import {
   type MemberLease,
   type Metrics,
   newIncarnation,
+  openCoreLeases,
   processId,
   type Readiness,
   refuseInsecureListen,
@@ -71,7 +72,9 @@ interface Engine {
 
 function openEngine(config: ExpertConfig, logger: Logger): Engine {
   const native = loadNative();
-  const runtime = new native.Runtime({ threads: config.threads, isa: config.isa, bf16Kernels: config.bf16Kernels });
+  const { threads, isa, bf16Kernels } = config;
+  const coreLeases = openCoreLeases({ mode: config.coreLeases, native: native.CoreLeases, logger });
+  const runtime = new native.Runtime({ threads, isa, bf16Kernels, coreLeases });
   const model = loadModelConfig(config.model);
   const checkpoint = Checkpoint.open(config.model, { mapFile: (fd, length) => native.mapFile(fd, length) });
   for (const notice of checkpoint.notices) logger.info({ notice }, 'checkpoint');

@@ -1,5 +1,5 @@
 import { availableParallelism, totalmem } from 'node:os';
-import { serviceOptions } from '@guildhall/common';
+import { coreLeasesField, serviceOptions } from '@guildhall/common';
 import { WEIGHT_FORMATS } from '@guildhall/model/weights';
 import { z } from 'zod';
 
@@ -19,6 +19,7 @@ export const expertSchema = z.strictObject({
     .default('auto')
     .describe('Where quantised weights are kept for the next start: auto (beside the checkpoint), off, or a folder.'),
   threads: z.int().min(1).max(1024).default(availableParallelism()).describe('Threads that compute.'),
+  coreLeases: coreLeasesField,
   isa: z
     .enum(['auto', 'scalar', 'avx2', 'avx512'])
     .default('auto')

@@ -1,4 +1,4 @@
-import { loadConfig, serviceOptions } from '@guildhall/common';
+import { coreLeasesField, loadConfig, serviceOptions } from '@guildhall/common';
 import { WEIGHT_FORMATS } from '@guildhall/model/weights';
 import { z } from 'zod';
 
@@ -36,6 +36,7 @@ export const routerSchema = z.strictObject({
     .default('remote')
     .describe('Where the routed experts are: in expert workers, or all of them in this process.'),
   threads: positive.max(1024).nullable().default(null).describe('Native threads; by default one for each core.'),
+  coreLeases: coreLeasesField,
   isa: z.enum(['auto', 'scalar', 'avx2', 'avx512']).default('auto').describe('Instruction set of the kernels.'),
   bf16Kernels: z
     .enum(['auto', 'bf16-fma', 'bf16-dot'])

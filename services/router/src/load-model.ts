@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, join, resolve } from 'node:path';
-import { errorInfo, fail, type Logger } from '@guildhall/common';
+import { errorInfo, fail, type Logger, openCoreLeases } from '@guildhall/common';
 import {
   Checkpoint,
   loadGenerationConfig,
@@ -62,7 +62,8 @@ const PREFILL_LOGIT_ROWS = 64;
 export async function loadModel(config: RouterConfig, logger: Logger, signal: AbortSignal): Promise<LoadedModel> {
   const native = loadNative();
   const threads = config.threads ?? availableParallelism();
-  const runtime = new native.Runtime({ threads, isa: config.isa, bf16Kernels: config.bf16Kernels });
+  const coreLeases = openCoreLeases({ mode: config.coreLeases, native: native.CoreLeases, logger });
+  const runtime = new native.Runtime({ threads, isa: config.isa, bf16Kernels: config.bf16Kernels, coreLeases });
   const checkpoint = Checkpoint.open(config.model, { mapFile: (fd, length) => native.mapFile(fd, length) });
   for (const notice of checkpoint.notices) logger.info({ notice }, 'checkpoint');
   const modelConfig = loadModelConfig(config.model);

@@ -177,6 +177,7 @@ export class RouterCore {
         maxLogitRows: loaded.prefillLogitRows,
         maxPrefillSequences: MAX_PREFILL_SEQUENCES,
         stepBudgetMs: config.stepBudgetMs,
+        prefillPauses: loaded.config.numLayers,
       },
       allowance,
       makeSampler: ({ sampler, promptIds }) => new native.SamplerState(loaded.config.vocab, sampler, promptIds),

@@ -23,6 +23,7 @@ export interface UpFlags {
   listen: string | null;
   apiKey: string[];
   threads: number | null;
+  coreLeases: 'on' | 'off';
   prompt: string;
   smoke: boolean;
   json: boolean;
@@ -54,6 +55,11 @@ export function addStackOptions(command: Command): Command {
       '--threads <n>',
       'native threads of each router and worker (default: 1; with local experts one per core)',
       positiveInteger,
+    )
+    .addOption(
+      new Option('--core-leases <mode>', 'processes lease the cores from each other')
+        .choices(['on', 'off'])
+        .default('on'),
     )
     .option('--state-dir <dir>', 'where run.json and logs go (default: .guildhall)')
     .option('--timeout <seconds>', 'give up when not ready by then', positiveInteger, 600);
@@ -126,6 +132,7 @@ function stackOptions(flags: UpFlags): StackOptions {
     listen: flags.listen ?? null,
     apiKeys: flags.apiKey,
     threads: flags.threads ?? (flags.experts === 'local' ? availableParallelism() : 1),
+    coreLeases: flags.coreLeases,
   };
 }
 

@@ -22,6 +22,8 @@ export interface StackOptions {
   apiKeys: string[];
   /** Native threads of the router and of each worker. */
   threads: number;
+  /** Whether its processes lease the cores of the machine from each other. */
+  coreLeases: 'on' | 'off';
 }
 
 /** Restarts of one process within a minute before it is left dead. */
@@ -103,8 +105,9 @@ export class Stack {
   }
 
   #serviceArgs(gatewayAddress: string): Map<string, string[]> {
-    const { model, experts, weights, weightsCache, workers, threads, servedModelNames } = this.#options;
-    const packing = ['--weights', weights, '--weights-cache', weightsCache, '--threads', String(threads)];
+    const { model, experts, weights, weightsCache, workers, threads, coreLeases, servedModelNames } = this.#options;
+    const packing = ['--model', model, '--weights', weights, '--weights-cache', weightsCache];
+    const native = [...packing, '--threads', String(threads), '--core-leases', coreLeases];
     const names = servedModelNames.flatMap((name) => ['--served-model-name', name]);
     const services = new Map<string, string[]>();
     const remote = experts === 'remote';
@@ -112,11 +115,9 @@ export class Stack {
       services.set('controller', ['controller', '--id', 'controller-1', '--min-workers', String(workers)]);
     }
     for (let number = 1; remote && number <= workers; number++) {
-      const flags = ['--model', model, ...packing];
-      services.set(`expert-${number}`, ['expert', '--id', `expert-${number}`, ...flags]);
+      services.set(`expert-${number}`, ['expert', '--id', `expert-${number}`, ...native]);
     }
-    const routerFlags = ['--model', model, ...packing, ...names];
-    services.set('router-1', ['router', '--id', 'router-1', '--experts', experts, ...routerFlags]);
+    services.set('router-1', ['router', '--id', 'router-1', '--experts', experts, ...native, ...names]);
     services.set('gateway-1', ['gateway', '--id', 'gateway-1', '--model', model, ...names, '--listen', gatewayAddress]);
     return services;
   }

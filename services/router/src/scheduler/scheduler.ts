@@ -17,6 +17,8 @@ export interface SchedulerLimits {
   maxPrefillSequences: number;
   /** Predicted time that a decode step and the prefill beside it may take together. */
   stepBudgetMs: number;
+  /** Points at which a prefill step can pause for decode: the layers of the model. */
+  prefillPauses: number;
 }
 
 /** A prefill step: parts of some sequences' tokens. */
@@ -35,7 +37,7 @@ export interface DecodePlan {
   prefillSliceMs: number;
 }
 
-/** Part of the step budget that prefill gets even when decode alone uses it up. */
+/** Part of the step budget, or of the decode step where that is longer, that prefill gets in any case. */
 const LEAST_PREFILL_SHARE = 0.25;
 
 /** What happens to sequences outside of the steps; called at once. */
@@ -107,7 +109,7 @@ export class Scheduler {
         maxTokens: this.#limits.chunkTokens,
         maxLogitRows: this.#limits.maxLogitRows,
         maxSequences: this.#limits.maxPrefillSequences,
-        budgetMs: decoding ? this.#limits.stepBudgetMs : Infinity,
+        budgetMs: decoding ? this.#prefillBudgetMs() : Infinity,
       },
       this.prefillCost,
     );
@@ -123,8 +125,18 @@ export class Scheduler {
     for (const seq of seqs) seq.inFlight = true;
     const work = { tokens: seqs.length, depthTokens: seqs.reduce((sum, seq) => sum + seq.numComputed, 0) };
     const budget = this.#limits.stepBudgetMs;
-    const left = budget - this.decodeCost.predict(work);
-    return { lane: 'decode', seqs, work, prefillSliceMs: Math.max(left, budget * LEAST_PREFILL_SHARE) };
+    const decodeMs = this.decodeCost.predict(work);
+    const least = Math.max(budget, decodeMs) * LEAST_PREFILL_SHARE;
+    return { lane: 'decode', seqs, work, prefillSliceMs: Math.max(budget - decodeMs, least) };
+  }
+
+  /**
+   * A prefill step pauses between layers, so what decode waits for at a time is a layer of it: that bounds its size, not
+   * its whole time. Small steps would read all weights for few tokens.
+   */
+  #prefillBudgetMs(): number {
+    const { stepBudgetMs, prefillPauses } = this.#limits;
+    return stepBudgetMs * Math.max(1, prefillPauses * LEAST_PREFILL_SHARE);
   }
 
   /**

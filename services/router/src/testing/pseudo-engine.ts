@@ -69,6 +69,7 @@ export function pseudoEngine(options: PseudoEngineOptions = {}) {
       maxLogitRows: 64,
       maxPrefillSequences: 8,
       stepBudgetMs: 50,
+      prefillPauses: 1,
       ...options.limits,
     },
     allowance: new PrefillAllowance(clock),

@@ -1,0 +1,5 @@
+/** The streams of a worker without the rest of it, for benches. */
+export { Batcher } from '../batcher.ts';
+export type { WorkerIdentity } from '../identity.ts';
+export { heldFrame } from './frames.ts';
+export { ExpertsService } from './service.ts';
