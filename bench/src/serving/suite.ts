@@ -23,7 +23,7 @@ export const servingSuite: Suite = {
   async run(context) {
     for (const name of context.options.models) {
       const files = modelFiles(context.options, name, context.progress);
-      for (const weights of context.options.weights) {
+      for (const weights of context.options.weights ?? ['bf16', 'q8', 'q4']) {
         const group = `serving/${name}/${weights}`;
         if (context.wants(`${group}/output-${STREAMS}`)) await measureRates(context, files, weights, group);
         if (context.wants(`${group}/loop-${LOOP_STREAMS}`)) await measureLoop(context, files, weights, group);
