@@ -4,6 +4,8 @@
 #include <numeric>
 
 #include "check.h"
+#include "guildhall/e4m3.h"
+#include "guildhall/matmul.h"
 
 using namespace guildhall;
 using namespace guildhall::test;
@@ -18,20 +20,75 @@ struct Heads {
   int64_t dim;
 };
 
+/** What a pool holds and how it is multiplied. */
+struct Pages {
+  KvFormat format;
+  KvKernel kernel;
+
+  const char* name() const {
+    if (kernel == KvKernel::kDot) return format == KvFormat::kBf16 ? "bf16 dot" : "fp8 dot";
+    return format == KvFormat::kF32 ? "f32" : format == KvFormat::kBf16 ? "bf16" : "fp8";
+  }
+};
+
+constexpr Pages kF32Pages{KvFormat::kF32, KvKernel::kFma};
+
+bool dotPossible() {
+#if defined(GUILDHALL_X86)
+  return isaSupported(Isa::Avx512) && bf16DotSupported() && __builtin_cpu_supports("avx512vbmi");
+#else
+  return false;
+#endif
+}
+
+/** Kinds of pages that this processor computes with. */
+std::vector<Pages> allPages() {
+  std::vector<Pages> out = {kF32Pages, {KvFormat::kBf16, KvKernel::kFma}, {KvFormat::kFp8, KvKernel::kFma}};
+  if (dotPossible()) {
+    out.push_back({KvFormat::kBf16, KvKernel::kDot});
+    out.push_back({KvFormat::kFp8, KvKernel::kDot});
+  } else {
+    std::printf("skipped: this processor lacks avx512bf16 or avx512vbmi\n");
+  }
+  return out;
+}
+
+/** Variants that compute with a kind of pages. */
+std::vector<const OpsTable*> tables(Pages pages) {
+  if (pages.kernel == KvKernel::kDot) return {&ops(Isa::Avx512)};
+  return test::tables();
+}
+
+/** A head's numbers after a round trip through a page. */
+Doubles storedHead(KvFormat format, const float* x, int64_t dim) {
+  float top = 0.0f;
+  for (int64_t d = 0; d < dim; ++d) top = std::max(top, std::abs(x[d]));
+  Doubles out;
+  for (int64_t d = 0; d < dim; ++d) {
+    if (format == KvFormat::kF32) {
+      out.push_back(x[d]);
+    } else if (format == KvFormat::kBf16) {
+      out.push_back(roundToBf16(x[d]));
+    } else {
+      out.push_back(static_cast<double>(kE4m3Values[floatToE4m3(x[d] * (448.0f / top))]) * (top / 448.0f));
+    }
+  }
+  return out;
+}
+
 /** Sequences with all their tokens' q, k, v, and a pool of shuffled pages that starts as NaN. Two layers; layer 1 is used. */
 struct World {
   Heads heads;
-  bool bf16;
+  Pages pages;
   std::vector<int64_t> lengths;
   std::vector<Floats> q, k, v;
   std::vector<int32_t> pageTable;
   int64_t maxPages = 0;
   KvLayout layout;
-  std::vector<float> pool32;
-  std::vector<Bf16> pool16;
+  std::vector<float> pool;
 
-  World(Heads h, bool narrow, std::vector<int64_t> tokens, uint64_t seed)
-      : heads(h), bf16(narrow), lengths(std::move(tokens)) {
+  World(Heads h, Pages kind, std::vector<int64_t> tokens, uint64_t seed)
+      : heads(h), pages(kind), lengths(std::move(tokens)) {
     Random random(seed);
     for (const int64_t n : lengths) {
       q.push_back(random.normals(n * h.query * h.dim, 1.5f));
@@ -39,32 +96,23 @@ struct World {
       v.push_back(random.normals(n * h.kv * h.dim));
       maxPages = std::max(maxPages, (n + 63) / 64 + 1);
     }
-    layout = {.numLayers = 2, .numKvHeads = h.kv, .headDim = h.dim};
-    std::vector<int32_t> pages(lengths.size() * static_cast<size_t>(maxPages));
-    std::iota(pages.begin(), pages.end(), 0);
-    for (size_t i = pages.size(); i > 1; --i)
-      std::swap(pages[i - 1], pages[static_cast<size_t>(random.integer(0, static_cast<int64_t>(i) - 1))]);
-    pageTable = pages;
+    layout = {2, h.kv, h.dim, kind.format, kind.kernel};
+    std::vector<int32_t> order(lengths.size() * static_cast<size_t>(maxPages));
+    std::iota(order.begin(), order.end(), 0);
+    for (size_t i = order.size(); i > 1; --i)
+      std::swap(order[i - 1], order[static_cast<size_t>(random.integer(0, static_cast<int64_t>(i) - 1))]);
+    pageTable = order;
     clear();
   }
 
+  /** All bits set is NaN in every format. */
   void clear() {
-    const size_t n = pageTable.size() * static_cast<size_t>(layout.pageElements());
-    if (bf16) {
-      pool16.assign(n, 0x7fc0);
-    } else {
-      pool32.assign(n, kNan);
-    }
+    const size_t bytes = pageTable.size() * static_cast<size_t>(layout.pageBytes());
+    pool.assign(bytes / sizeof(float), 0.0f);
+    std::memset(pool.data(), 0xff, bytes);
   }
 
-  KvView view() {
-    return {.base = bf16 ? static_cast<void*>(pool16.data()) : static_cast<void*>(pool32.data()),
-            .bf16 = bf16,
-            .pageStride = layout.pageElements(),
-            .layerOffset = layout.layerElements(),
-            .numKvHeads = heads.kv,
-            .headDim = heads.dim};
-  }
+  KvView view() { return layout.view(pool.data(), 1); }
 };
 
 /** Rows [from, to) of some sequences, as one batch over buffers of its own with gaps between sequences. */
@@ -113,17 +161,21 @@ class Batch {
     const int64_t width = h.query * h.dim, qStride = width + 5, outStride = width + 2;
     const Floats q = gather(world_.q, width, qStride);
     Floats out(static_cast<size_t>((rows_ + 1) * outStride), -7.0f);
-    Floats scratch(static_cast<size_t>(attentionScratchFloats(h.query, h.kv, h.dim, par.threads())), kNan);
+    AttentionPlan plan;
+    plan.set(view(), {h.query, h.kv, h.dim}, par.threads());
+    Floats scratch(static_cast<size_t>(plan.scratchFloats()), kNan);
     t.attention(par, {.batch = view(),
                       .kv = world_.view(),
                       .q = q.data(),
                       .qRowStride = qStride,
                       .qHeadStride = h.dim,
+                      .gate = nullptr,
                       .out = out.data(),
                       .outRowStride = outStride,
                       .outHeadStride = h.dim,
                       .numHeads = h.query,
                       .scale = 1.0f / std::sqrt(static_cast<float>(h.dim)),
+                      .plan = &plan,
                       .scratch = scratch.data()});
     Floats result;
     for (size_t i = 0; i < pieces_.size(); ++i) {
@@ -154,47 +206,64 @@ class Batch {
   int64_t rows_ = 0;
 };
 
+/**
+ * Attention in f64 over what the pages hold. For dot pages with the query as it is rounded; the rounding of weights is
+ * left to the tolerance.
+ */
 Doubles reference(const World& w, const Piece& piece) {
   const Heads& h = w.heads;
-  const auto stored = [&](float x) { return static_cast<double>(w.bf16 ? roundToBf16(x) : x); };
-  Doubles out;
-  for (int64_t t = piece.from; t < piece.to; ++t) {
-    for (int64_t head = 0; head < h.query; ++head) {
-      const int64_t kvHead = head / (h.query / h.kv);
-      const float* q = w.q[static_cast<size_t>(piece.seq)].data() + (t * h.query + head) * h.dim;
-      const auto at = [&](const std::vector<Floats>& x, int64_t s) {
-        return x[static_cast<size_t>(piece.seq)].data() + (s * h.kv + kvHead) * h.dim;
-      };
+  const auto seq = static_cast<size_t>(piece.seq);
+  const auto stored = [&](const Floats& x, int64_t token, int64_t kvHead) {
+    return storedHead(w.pages.format, x.data() + (token * h.kv + kvHead) * h.dim, h.dim);
+  };
+  const float scale = 1.0f / std::sqrt(static_cast<float>(h.dim));
+  const auto scaled = [&](float q) {
+    if (w.pages.kernel == KvKernel::kFma) return static_cast<double>(q) / std::sqrt(static_cast<double>(h.dim));
+    return static_cast<double>(roundToBf16(q * (scale * 1.44269504088896341f))) * std::log(2.0);
+  };
+  Doubles out(static_cast<size_t>((piece.to - piece.from) * h.query * h.dim));
+  for (int64_t kvHead = 0; kvHead < h.kv; ++kvHead) {
+    std::vector<Doubles> keys, values;
+    for (int64_t s = 0; s < piece.to; ++s) {
+      keys.push_back(stored(w.k[seq], s, kvHead));
+      values.push_back(stored(w.v[seq], s, kvHead));
+    }
+    const int64_t group = h.query / h.kv;
+    for (int64_t n = 0; n < (piece.to - piece.from) * group; ++n) {
+      const int64_t t = piece.from + n / group, head = kvHead * group + n % group;
+      const float* q = w.q[seq].data() + (t * h.query + head) * h.dim;
       Doubles score(static_cast<size_t>(t + 1));
-      for (int64_t s = 0; s <= t; ++s) {
-        for (int64_t d = 0; d < h.dim; ++d)
-          score[static_cast<size_t>(s)] += static_cast<double>(q[d]) * stored(at(w.k, s)[d]);
-        score[static_cast<size_t>(s)] /= std::sqrt(static_cast<double>(h.dim));
+      for (size_t s = 0; s < score.size(); ++s) {
+        for (int64_t d = 0; d < h.dim; ++d) score[s] += scaled(q[d]) * keys[s][static_cast<size_t>(d)];
       }
       const double top = *std::max_element(score.begin(), score.end());
-      Doubles sum(static_cast<size_t>(h.dim));
       double total = 0.0;
-      for (int64_t s = 0; s <= t; ++s) {
-        const double p = std::exp(score[static_cast<size_t>(s)] - top);
+      Doubles sum(static_cast<size_t>(h.dim));
+      for (size_t s = 0; s < score.size(); ++s) {
+        const double p = std::exp(score[s] - top);
         total += p;
-        for (int64_t d = 0; d < h.dim; ++d) sum[static_cast<size_t>(d)] += p * stored(at(w.v, s)[d]);
+        for (size_t d = 0; d < sum.size(); ++d) sum[d] += p * values[s][d];
       }
-      for (const double x : sum) out.push_back(x / total);
+      double* to = out.data() + ((t - piece.from) * h.query + head) * h.dim;
+      for (size_t d = 0; d < sum.size(); ++d) to[d] = sum[d] / total;
     }
   }
   return out;
 }
 
+/** Weights rounded to bf16 have 2^-9 relative errors that do not add up in one direction. */
+double bound(Pages pages, int64_t length) { return pages.kernel == KvKernel::kDot ? 0x1.0p-8 : tolerance(length); }
+
 /** Everything written, last `rows` rows of each sequence attended: all variants agree with f64 and with each other. */
-void checkWorld(Heads heads, bool bf16, const std::vector<int64_t>& lengths, int64_t rows) {
-  World world(heads, bf16, lengths, static_cast<uint64_t>(heads.dim * 31 + heads.query));
+void checkWorld(Heads heads, Pages pages, const std::vector<int64_t>& lengths, int64_t rows) {
+  World world(heads, pages, lengths, static_cast<uint64_t>(heads.dim * 31 + heads.query));
   std::vector<Piece> all, last;
   for (size_t i = 0; i < lengths.size(); ++i) {
     all.push_back({static_cast<int64_t>(i), 0, lengths[i]});
     last.push_back({static_cast<int64_t>(i), std::max<int64_t>(0, lengths[i] - rows), lengths[i]});
   }
   Floats first;
-  for (const OpsTable* t : tables()) {
+  for (const OpsTable* t : tables(pages)) {
     for (const int threads : {1, 3}) {
       TestFor par(threads, 1);
       world.clear();
@@ -210,44 +279,56 @@ void checkWorld(Heads heads, bool bf16, const std::vector<int64_t>& lengths, int
     exact.insert(exact.end(), one.begin(), one.end());
   }
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
-  checkClose("attention", first, exact, tolerance(heads.dim + longest));
+  checkClose(pages.name(), first, exact, bound(pages, heads.dim + longest));
 }
 
-void checkPageLayout() {
-  const Heads heads{2, 2, 8};
-  for (const bool bf16 : {false, true}) {
-    World world(heads, bf16, {70}, 5);
-    TestFor par(2, 1);
-    Batch(world, {{0, 0, 40}}).write(*tables().back(), par);
-    Batch(world, {{0, 40, 70}}).write(*tables().back(), par);
-    const auto element = [&](int64_t i) {
-      return bf16 ? bf16ToFloat(world.pool16[static_cast<size_t>(i)]) : world.pool32[static_cast<size_t>(i)];
-    };
-    const auto stored = [&](float x) { return bf16 ? roundToBf16(x) : x; };
-    int64_t written = 0;
-    for (int64_t t = 0; t < 70; ++t) {
-      const int64_t page =
-          world.pageTable[static_cast<size_t>(t / 64)] * world.layout.pageElements() + world.layout.layerElements();
-      for (int64_t h = 0; h < 2; ++h) {
-        for (int64_t d = 0; d < 8; ++d) {
-          const size_t source = static_cast<size_t>((t * 2 + h) * 8 + d);
-          CHECK(element(page + (h * 8 + d) * 64 + t % 64) == stored(world.k[0][source]));
-          CHECK(element(page + 2 * 8 * 64 + (h * 64 + t % 64) * 8 + d) == stored(world.v[0][source]));
-          written += 2;
-        }
+/** Where KvLayout says that element (token, d) of K and V of a head lies, in elements from the head's K and V. */
+int64_t keyPlace(Pages pages, int64_t dim, int64_t token, int64_t d) {
+  if (pages.kernel == KvKernel::kFma) return d * 64 + token;
+  return ((token / 32 * ((dim + 1) / 2) + d / 2) * 32 + token % 32) * 2 + d % 2;
+}
+int64_t valuePlace(Pages pages, int64_t dim, int64_t token, int64_t d) {
+  if (pages.kernel == KvKernel::kFma) return token * dim + d;
+  return ((d / 32 * 32 + token / 2) * 32 + d % 32) * 2 + token % 2;
+}
+
+void checkPageLayout(Pages pages, int64_t dim) {
+  if (pages.format == KvFormat::kFp8) return;
+  World world({2, 2, dim}, pages, {70}, 5);
+  TestFor par(2, 1);
+  Batch(world, {{0, 0, 40}}).write(*tables(pages).back(), par);
+  Batch(world, {{0, 40, 70}}).write(*tables(pages).back(), par);
+  const bool f32 = pages.format == KvFormat::kF32;
+  const auto element = [&](const uint8_t* block, int64_t i) {
+    if (f32) return reinterpret_cast<const float*>(block)[i];
+    return bf16ToFloat(reinterpret_cast<const Bf16*>(block)[i]);
+  };
+  int64_t written = 0;
+  for (int64_t t = 0; t < 70; ++t) {
+    const int64_t page = world.pageTable[static_cast<size_t>(t / 64)];
+    for (int64_t h = 0; h < 2; ++h) {
+      const size_t source = static_cast<size_t>((t * 2 + h) * dim);
+      const Doubles k = storedHead(pages.format, world.k[0].data() + source, dim);
+      const Doubles v = storedHead(pages.format, world.v[0].data() + source, dim);
+      for (int64_t d = 0; d < dim; ++d) {
+        CHECK(element(world.view().keys(page, h), keyPlace(pages, dim, t % 64, d)) == k[static_cast<size_t>(d)]);
+        CHECK(element(world.view().values(page, h), valuePlace(pages, dim, t % 64, d)) == v[static_cast<size_t>(d)]);
+        written += 2;
       }
+      if (pages.kernel == KvKernel::kDot && dim % 2 != 0) ++written;  // the zero after an odd dimension
     }
-    int64_t numbers = 0;
-    for (int64_t i = 0; i < world.layout.pageElements() * static_cast<int64_t>(world.pageTable.size()); ++i)
-      numbers += std::isnan(element(i)) ? 0 : 1;
-    CHECK(numbers == written);
   }
+  int64_t numbers = 0;
+  const auto* const bytes = reinterpret_cast<const uint8_t*>(world.pool.data());
+  for (size_t i = 0; i < world.pool.size() * sizeof(float) / (f32 ? 4 : 2); ++i)
+    numbers += std::isnan(element(bytes, static_cast<int64_t>(i))) ? 0 : 1;
+  CHECK(numbers == written);
 }
 
 /** A row alone, before later tokens exist (their slots hold NaN), has the bits it has in any batch afterwards. */
-void checkBatchInvariance(Heads heads, bool bf16, int64_t length, int64_t step) {
-  const OpsTable& t = *tables().back();
-  World world(heads, bf16, {length, 150, 3}, 9);
+void checkBatchInvariance(Heads heads, Pages pages, int64_t length, int64_t step) {
+  const OpsTable& t = *tables(pages).back();
+  World world(heads, pages, {length, 150, 3}, 9);
   const int64_t width = heads.query * heads.dim;
   TestFor one(1), many(3, 1);
   Batch(world, {{1, 0, 150}, {2, 0, 3}}).write(t, one);
@@ -278,13 +359,13 @@ void checkBatchInvariance(Heads heads, bool bf16, int64_t length, int64_t step) 
 }
 
 /** A token whose K and V are not numbers spoils its own row and later ones, never an earlier row of the same block. */
-void checkPoisonedToken() {
+void checkPoisonedToken(Pages pages) {
   const Heads heads{4, 2, 16};
   const int64_t width = heads.query * heads.dim;
   for (const int64_t poisoned : {1, 40, 64, 79}) {
-    for (const OpsTable* t : tables()) {
+    for (const OpsTable* t : tables(pages)) {
       TestFor par(1);
-      World world(heads, false, {80}, 12);
+      World world(heads, pages, {80}, 12);
       Batch(world, {{0, 0, 80}}).write(*t, par);
       const Floats clean = Batch(world, {{0, 0, 80}}).attend(*t, par);
       std::fill_n(world.k[0].begin() + poisoned * heads.kv * heads.dim, heads.kv * heads.dim, kNan);
@@ -299,10 +380,10 @@ void checkPoisonedToken() {
 }
 
 /** Few rows with long contexts take the way that splits the context over threads. */
-void checkLongContext() {
+void checkLongContext(Pages pages) {
   const Heads heads{4, 1, 16};
-  World world(heads, false, {5000, 2100, 700}, 10);
-  const OpsTable& t = *tables().back();
+  World world(heads, pages, {5000, 2100, 700}, 10);
+  const OpsTable& t = *tables(pages).back();
   TestFor one(1), five(5, 1);
   Batch(world, {{0, 0, 5000}, {1, 0, 2100}, {2, 0, 700}}).write(t, five);
   const std::vector<Piece> pieces = {{0, 4995, 5000}, {1, 2099, 2100}, {2, 698, 700}};
@@ -320,17 +401,17 @@ void checkLongContext() {
     const Doubles part = reference(world, p);
     exact.insert(exact.end(), part.begin(), part.end());
   }
-  checkClose("long context", got, exact, tolerance(5000));
+  checkClose("long context", got, exact, bound(pages, 5000));
 }
 
 /** Huge scores, and a batch without rows. */
-void checkExtremes() {
+void checkExtremes(Pages pages) {
   const Heads heads{2, 1, 8};
-  World world(heads, false, {100}, 11);
+  World world(heads, pages, {100}, 11);
   for (float& x : world.q[0]) x *= 300.0f;
   TestFor par(1);
   Floats first;
-  for (const OpsTable* t : tables()) {
+  for (const OpsTable* t : tables(pages)) {
     Batch(world, {{0, 0, 100}}).write(*t, par);
     const Floats got = Batch(world, {{0, 0, 100}}).attend(*t, par);
     for (const float x : got) CHECK(std::isfinite(x));
@@ -345,25 +426,30 @@ void checkExtremes() {
 }  // namespace
 
 int main() {
-  runTest("page layout", checkPageLayout);
-  runTest("against f64", [] {
-    for (const bool bf16 : {false, true}) {
-      for (const int64_t dim : {8, 16, 20, 24, 32, 64, 128, 256}) checkWorld({4, 2, dim}, bf16, {1, 63, 64, 65, 130}, 3);
-      checkWorld({1, 1, 24}, bf16, {1, 200}, 200);
-      checkWorld({6, 2, 16}, bf16, {90, 17}, 90);
-      checkWorld({16, 1, 40}, bf16, {70}, 20);
-      checkWorld({130, 2, 8}, bf16, {66, 5}, 4);
-    }
+  const std::vector<Pages> kinds = allPages();
+  const auto each = [&](const char* name, const std::function<void(Pages)>& body) {
+    for (const Pages pages : kinds) runTest((std::string(name) + ": " + pages.name()).c_str(), [&] { body(pages); });
+  };
+  each("page layout", [](Pages pages) {
+    checkPageLayout(pages, 8);
+    checkPageLayout(pages, 64);
+    checkPageLayout(pages, 33);
   });
-  runTest("same bits in any batch", [] {
-    for (const bool bf16 : {false, true}) {
-      checkBatchInvariance({4, 2, 24}, bf16, 300, 7);
-      checkBatchInvariance({3, 1, 16}, bf16, 1300, 101);
-      checkBatchInvariance({70, 1, 8}, bf16, 140, 13);
-    }
+  each("against f64", [](Pages pages) {
+    for (const int64_t dim : {8, 16, 20, 24, 32, 33, 64, 128, 256}) checkWorld({4, 2, dim}, pages, {1, 63, 64, 65, 130}, 3);
+    checkWorld({1, 1, 24}, pages, {1, 200}, 200);
+    checkWorld({6, 2, 16}, pages, {90, 17}, 90);
+    checkWorld({16, 1, 40}, pages, {70}, 20);
+    checkWorld({130, 2, 8}, pages, {66, 5}, 4);
   });
-  runTest("a token that is not a number", checkPoisonedToken);
-  runTest("long contexts", checkLongContext);
-  runTest("extremes", checkExtremes);
+  each("same bits in any batch", [](Pages pages) {
+    checkBatchInvariance({4, 2, 24}, pages, 300, 7);
+    checkBatchInvariance({3, 1, 16}, pages, 1300, 101);
+    checkBatchInvariance({70, 1, 8}, pages, 140, 13);
+    checkBatchInvariance({16, 2, 64}, pages, 200, 9);
+  });
+  each("a token that is not a number", checkPoisonedToken);
+  each("long contexts", checkLongContext);
+  each("extremes", checkExtremes);
   return 0;
 }
