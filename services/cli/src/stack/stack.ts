@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { basename, join, resolve } from 'node:path';
 import { fail, type Clock } from '@guildhall/common';
+import type { KvDtype } from '@guildhall/model/weights';
 import type { WeightFormat } from '@guildhall/native';
 import { Child, type ChildProgress } from './child.ts';
 import { chooseGatewayAddress } from './ports.ts';
@@ -17,6 +18,7 @@ export interface StackOptions {
   weights: WeightFormat;
   /** Where quantised weights are kept: auto, off or a folder. */
   weightsCache: string;
+  kvDtype: KvDtype;
   /** HOST:PORT of the gateway, or null for the default and the next free port. */
   listen: string | null;
   apiKeys: string[];
@@ -103,8 +105,9 @@ export class Stack {
   }
 
   #serviceArgs(gatewayAddress: string): Map<string, string[]> {
-    const { model, experts, weights, weightsCache, workers, threads, servedModelNames } = this.#options;
-    const packing = ['--weights', weights, '--weights-cache', weightsCache, '--threads', String(threads)];
+    const { model, experts, weights, weightsCache, kvDtype, workers, threads, servedModelNames } = this.#options;
+    const formats = ['--weights', weights, '--weights-cache', weightsCache, '--kv-dtype', kvDtype];
+    const packing = [...formats, '--threads', String(threads)];
     const names = servedModelNames.flatMap((name) => ['--served-model-name', name]);
     const services = new Map<string, string[]>();
     const remote = experts === 'remote';
