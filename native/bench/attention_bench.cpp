@@ -1,5 +1,5 @@
 // Times paged attention at the shapes of the bench models and prints each figure beside the read bandwidth of the same run.
-//   attention_bench [bf16|fp8|f32] [fma]
+//   attention_bench [bf16|fp8|f32] [fma] [decode|prefill] [hybrid|twin] [1t|2t]
 // Built with -DGUILDHALL_BENCH=ON. Figures are medians over layers and repetitions.
 
 #include <algorithm>
@@ -36,7 +36,7 @@ double readBandwidth(ThreadPool& pool) {
     return true;
   }();
   static_cast<void>(touched);
-  static volatile uint64_t sink;
+  [[maybe_unused]] static volatile uint64_t sink;
   std::vector<double> times;
   for (int i = 0; i < 5; ++i) {
     const double start = seconds();
@@ -165,15 +165,25 @@ class Case {
   AttentionPlan plan_;
 };
 
+/** Words of the command line. */
+struct Words {
+  std::vector<std::string> all;
+
+  bool has(const std::string& word) const { return std::find(all.begin(), all.end(), word) != all.end(); }
+  /** Whether `word` was asked for, or neither it nor its opposite. */
+  bool wants(const std::string& word, const std::string& opposite) const { return has(word) || !has(opposite); }
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::string name = argc > 1 ? argv[1] : "bf16";
-  const KvFormat format = name == "f32" ? KvFormat::kF32 : name == "fp8" ? KvFormat::kFp8 : KvFormat::kBf16;
-  const bool fma = (argc > 2 && std::string(argv[2]) == "fma") || format == KvFormat::kF32 || !bf16DotSupported();
+  const Words words{{argv + 1, argv + argc}};
+  const KvFormat format = words.has("f32") ? KvFormat::kF32 : words.has("fp8") ? KvFormat::kFp8 : KvFormat::kBf16;
+  const char* const name = words.has("f32") ? "f32" : words.has("fp8") ? "fp8" : "bf16";
+  const bool fma = words.has("fma") || format == KvFormat::kF32 || !bf16DotSupported();
   const KvKernel kernel = fma ? KvKernel::kFma : KvKernel::kDot;
   const OpsTable& table = ops(bestIsa());
-  std::printf("kv %s, kernel %s\n", name.c_str(), fma ? "fma" : "dot");
+  std::printf("kv %s, kernel %s\n", name, fma ? "fma" : "dot");
   std::printf("%-7s %5s %8s %5s %7s | %9s %7s %6s | %7s | %8s\n", "model", "seqs", "context", "rows", "threads", "us/layer",
               "GB/s", "of bw", "bw", "GFLOP/s");
   struct Shape {
@@ -181,13 +191,17 @@ int main(int argc, char** argv) {
   };
   const Shape shapes[] = {{1, 8191, 1}, {16, 8191, 1}, {16, 255, 1}, {1, 0, 512}, {1, 0, 2048}, {1, 8192, 512}};
   for (const int threads : {1, 2}) {
+    if (!words.wants(threads == 1 ? "1t" : "2t", threads == 1 ? "2t" : "1t")) continue;
     ThreadPool pool(threads);
     for (const Model& model : {kHybrid, kTwin}) {
+      const bool hybrid = model.dim == kHybrid.dim;
+      if (!words.wants(hybrid ? "hybrid" : "twin", hybrid ? "twin" : "hybrid")) continue;
       for (const Shape& s : shapes) {
+        const bool decode = s.rows == 1;
+        if (!words.wants(decode ? "decode" : "prefill", decode ? "prefill" : "decode")) continue;
         Case one(model, format, kernel, s.sequences, s.context, s.rows);
         one.fill(table, pool);
         one.time(table, pool, 1);
-        const bool decode = s.rows == 1;
         const double before = decode ? readBandwidth(pool) : 0.0;
         const double t = one.time(table, pool, decode ? 5 : 3);
         const double after = decode ? readBandwidth(pool) : 0.0;

@@ -71,8 +71,8 @@ class BlockAttention {
     pages_.loadQueries();
   }
 
-  /** Softmax over the tokens of one split that each query vector sees; vectors that see none keep sum 0. */
-  void runSplit(int64_t split, const Partial& to) {
+  /** Softmax over the tokens of one split that each query vector sees; vectors that see none keep sum 0. goesOn: the next split follows. */
+  void runSplit(int64_t split, const Partial& to, bool goesOn) {
     for (int64_t m = 0; m < block_.count(); ++m) {
       to.max[m] = -__builtin_inff();
       to.sum[m] = 0.0f;
@@ -81,7 +81,8 @@ class BlockAttention {
     }
     const int64_t end = minInt((split + 1) * kSplitTokens, block_.mostVisible());
     for (int64_t token = split * kSplitTokens; token < end; token += kPageTokens) {
-      pages_.runPage(token, to, token + kPageTokens < end ? token + kPageTokens : -1);
+      const int64_t next = token + kPageTokens;
+      pages_.runPage(token, to, next < (goesOn ? block_.mostVisible() : end) ? next : -1);
     }
   }
 
@@ -131,9 +132,9 @@ class BlockAttention {
 template <typename Pages>
 void runWhole(const AttentionArgs& args, const QueryBlock& block, const Buffers& buffers) {
   BlockAttention<Pages> work(args, block, buffers);
-  work.runSplit(0, buffers.running);
+  work.runSplit(0, buffers.running, true);
   for (int64_t split = 1; split < block.splits(); ++split) {
-    work.runSplit(split, buffers.split);
+    work.runSplit(split, buffers.split, true);
     work.merge(split, buffers.running, buffers.split);
   }
   work.writeOut(buffers.running);
@@ -147,7 +148,7 @@ void runSplit(const AttentionArgs& args, const AttentionPlan::Task& task, const 
   const int64_t stride = block.count() * (args.plan->paddedDim() + 2);
   const auto partialAt = [&](int64_t split) { return Partial(partials + split * stride, block.count()); };
   BlockAttention<Pages> work(args, block, buffers);
-  if (task.split < block.splits()) work.runSplit(task.split, partialAt(task.split));
+  if (task.split < block.splits()) work.runSplit(task.split, partialAt(task.split), false);
   auto* const counter = reinterpret_cast<int32_t*>(args.scratch + args.plan->countersStart()) + task.counter;
   if (__atomic_add_fetch(counter, 1, __ATOMIC_ACQ_REL) != task.tasks) return;
   for (int64_t split = 1; split < block.splits(); ++split) work.merge(split, partialAt(0), partialAt(split));

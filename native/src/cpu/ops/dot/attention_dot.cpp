@@ -64,15 +64,27 @@ class DotPages {
   void runPage(int64_t token, const Partial& to, int64_t nextToken) {
     const int64_t first = firstSeeing(block_, token);
     const PageView page = locate(token);
-    // A block of few vectors waits for memory: the values come while scores are computed, the next keys after them.
+    // A block of few vectors waits for memory: most of the values come while scores are computed, the rest during the
+    // softmax, the next keys while the values are multiplied.
     const bool fetch = block_.count() - first <= 2 * kDotRows;
     const uint8_t* const nextKeys = fetch && nextToken >= 0 ? locate(nextToken).keys : nullptr;
     scorePage(token, first, page, fetch ? page.values : nullptr);
-    for (int64_t m = first; m < block_.count(); ++m) softmaxRow(m, token, to, page);
+    const uint8_t* rest = page.values + 2 * fetchedPairs() * Units::kBytes;
+    const int64_t restBytes = paddedDim_ / kKvUnitLanes * kPanelBytes - 2 * fetchedPairs() * Units::kBytes;
+    const int64_t slice = fetch ? restBytes / (block_.count() - first) : 0;
+    for (int64_t m = first; m < block_.count(); ++m, rest += slice) {
+      for (int64_t i = 0; i < slice; i += 64) prefetch(rest + i);
+      softmaxRow(m, token, to, page);
+    }
     weighPage(token, first, page, to, nextKeys);
   }
 
  private:
+  static constexpr int64_t kPanelBytes = kPageTokens / 2 * Units::kBytes;
+
+  /** Units of values that each half of a page's scores fetches. */
+  int64_t fetchedPairs() const { return pairs_ * 3 / 4; }
+
   PageView locate(int64_t token) const {
     const KvView& kv = args_.kv;
     const int64_t page = args_.batch.pageTable[block_.seq * args_.batch.maxPages + token / kPageTokens];
@@ -91,8 +103,10 @@ class DotPages {
       eachTile(block_.count() - first, [&](int64_t row, auto rows) {
         constexpr int kRows = decltype(rows)::value;
         const int64_t m = first + row;
-        const DotColumn<Units> column{units_, query_ + m * 2 * pairs_, 2 * pairs_, page.keys + half * halfBytes,
-                                      ahead == nullptr || row > 0 ? nullptr : ahead + half * halfBytes};
+        const uint8_t* const fetch =
+            ahead == nullptr || row > 0 ? nullptr : ahead + half * fetchedPairs() * Units::kBytes;
+        const DotColumn<Units> column{units_, query_ + m * 2 * pairs_, 2 * pairs_, page.keys + half * halfBytes, fetch,
+                                      fetchedPairs()};
         __m512 acc[kRows][2];
         for (int i = 0; i < kRows; ++i) acc[i][0] = acc[i][1] = _mm512_setzero_ps();
         accumulate<kRows>(acc, column, pairs_);
@@ -102,15 +116,6 @@ class DotPages {
           store(s + kLanes, scaled({acc[i][1]}, scales[1]));
         }
       });
-    }
-  }
-
-  template <int MR>
-  static GH_INLINE void accumulate(__m512 (&acc)[MR][2], const DotColumn<Units>& column, int64_t pairs) {
-    if (column.ahead != nullptr) {
-      accumulateAhead<MR>(acc, column, pairs);
-    } else {
-      accumulatePairs<MR>(acc, column, pairs);
     }
   }
 
@@ -163,13 +168,13 @@ class DotPages {
 
   /** acc[m] = acc[m] * correction + weights . V, a panel of 32 dimensions after the other. */
   void weighPage(int64_t token, int64_t first, const PageView& page, const Partial& to, const uint8_t* ahead) {
-    constexpr int64_t kPanelBytes = kPageTokens / 2 * Units::kBytes;
     for (int64_t panel = 0; panel * kKvUnitLanes < dim_; ++panel) {
       eachTile(block_.count() - first, [&](int64_t row, auto rows) {
         constexpr int kRows = decltype(rows)::value;
         const int64_t m = first + row;
         const DotColumn<Units> column{units_, weights(m), 2 * kPageTokens, page.values + panel * kPanelBytes,
-                                      ahead == nullptr || row > 0 ? nullptr : ahead + panel * kPanelBytes};
+                                      ahead == nullptr || row > 0 ? nullptr : ahead + panel * kPanelBytes,
+                                      kPageTokens / 2};
         weighTile<kRows>(m, token, column, to.acc + m * paddedDim_ + panel * kKvUnitLanes);
       });
     }
@@ -184,15 +189,18 @@ class DotPages {
     }
     const int64_t common = minInt(kPageTokens, block_.visible(m) - token) / 2;
     accumulate<MR>(acc, column, common);
+    if (common == kPageTokens / 2) {
+      for (int i = 0; i < MR; ++i) {
+        for (int v = 0; v < 2; ++v) store(out + i * paddedDim_ + v * kLanes, F32x16{acc[i][v]});
+      }
+      return;
+    }
     for (int i = 0; i < MR; ++i) {
       __m512 one[1][2] = {{acc[i][0], acc[i][1]}};
       const int64_t visible = minInt(kPageTokens, block_.visible(m + i) - token);
       DotColumn<Units> rest = column;
       rest.a += i * column.aStride;
-      for (int64_t pair = common; pair < visible / 2; ++pair) {
-        const DotColumn<Units> at{units_, rest.a + 2 * pair, 0, rest.b + pair * Units::kBytes, nullptr};
-        accumulatePairs<1>(one, at, 1);
-      }
+      accumulatePairs<1, false>(one, rest, common, visible / 2);
       if (visible % 2 != 0) accumulateHalfPair(one, rest, visible / 2);
       for (int v = 0; v < 2; ++v) store(out + i * paddedDim_ + v * kLanes, F32x16{one[0][v]});
     }

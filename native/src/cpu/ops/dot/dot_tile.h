@@ -76,23 +76,30 @@ struct Fp8Units {
   }
 };
 
-/** MR rows of pairs, `aStride` elements apart, times a column of units. */
+static GH_INLINE void prefetch(const uint8_t* p) { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T1); }
+
+/** Rows of pairs, `aStride` elements apart, times a column of units. */
 template <typename Units>
 struct DotColumn {
   const Units& units;
   const Bf16* a;
   int64_t aStride;
   const uint8_t* b;
-  /** Null, or bytes to fetch meanwhile, as many as b has. */
+  /** Null, or units to fetch meanwhile, one for each of the first `aheadUnits` pairs. */
   const uint8_t* ahead;
+  int64_t aheadUnits;
 };
 
-template <int MR, typename Units>
-static GH_INLINE void accumulatePairs(__m512 (&acc)[MR][2], const DotColumn<Units>& c, int64_t pairs) {
-  const uint8_t* b = c.b;
-  for (int64_t k = 0; k < pairs; ++k, b += Units::kBytes) {
+/** Pairs [begin, end) onto acc. Fetching must not slow arithmetic that has no memory to wait for, so it is a choice. */
+template <int MR, bool Fetch, typename Units>
+static GH_INLINE void accumulatePairs(__m512 (&acc)[MR][2], const DotColumn<Units>& c, int64_t begin, int64_t end) {
+  const uint8_t* b = c.b + begin * Units::kBytes;
+  for (int64_t k = begin; k < end; ++k, b += Units::kBytes) {
     __m512bh v[2];
     c.units.load(b, v);
+    if constexpr (Fetch) {
+      for (int64_t i = 0; i < Units::kBytes; i += 64) prefetch(c.ahead + k * Units::kBytes + i);
+    }
 #pragma GCC unroll 8
     for (int m = 0; m < MR; ++m) {
       const __m512bh pair = splatPair(c.a + m * c.aStride + 2 * k);
@@ -102,22 +109,12 @@ static GH_INLINE void accumulatePairs(__m512 (&acc)[MR][2], const DotColumn<Unit
   }
 }
 
-/** accumulatePairs that fetches memory to come, which must not compete with arithmetic that has nothing to wait for. */
+/** All of `pairs`, fetching what the column asks for. */
 template <int MR, typename Units>
-static GH_INLINE void accumulateAhead(__m512 (&acc)[MR][2], const DotColumn<Units>& c, int64_t pairs) {
-  const uint8_t* b = c.b;
-  const uint8_t* ahead = c.ahead;
-  for (int64_t k = 0; k < pairs; ++k, b += Units::kBytes, ahead += Units::kBytes) {
-    __m512bh v[2];
-    c.units.load(b, v);
-    for (int64_t i = 0; i < Units::kBytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(ahead + i), _MM_HINT_T1);
-#pragma GCC unroll 8
-    for (int m = 0; m < MR; ++m) {
-      const __m512bh pair = splatPair(c.a + m * c.aStride + 2 * k);
-      acc[m][0] = _mm512_dpbf16_ps(acc[m][0], v[0], pair);
-      acc[m][1] = _mm512_dpbf16_ps(acc[m][1], v[1], pair);
-    }
-  }
+static GH_INLINE void accumulate(__m512 (&acc)[MR][2], const DotColumn<Units>& c, int64_t pairs) {
+  const int64_t fetching = c.ahead == nullptr ? 0 : minInt(pairs, c.aheadUnits);
+  accumulatePairs<MR, true>(acc, c, 0, fetching);
+  accumulatePairs<MR, false>(acc, c, fetching, pairs);
 }
 
 /** One more pair of which only the first counts: the second's operands are zero, whatever the page holds. */
