@@ -1,210 +1,11 @@
 // Paged attention and KV writes: against f64, and bit for bit whatever instruction set, batch, block, split or thread.
 
-#include <algorithm>
-#include <numeric>
-
-#include "check.h"
-#include "guildhall/e4m3.h"
-#include "guildhall/matmul.h"
+#include "attention_world.h"
 
 using namespace guildhall;
 using namespace guildhall::test;
 
 namespace {
-
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-
-struct Heads {
-  int64_t query;
-  int64_t kv;
-  int64_t dim;
-};
-
-/** What a pool holds and how it is multiplied. */
-struct Pages {
-  KvFormat format;
-  KvKernel kernel;
-
-  const char* name() const {
-    if (kernel == KvKernel::kDot) return format == KvFormat::kBf16 ? "bf16 dot" : "fp8 dot";
-    return format == KvFormat::kF32 ? "f32" : format == KvFormat::kBf16 ? "bf16" : "fp8";
-  }
-};
-
-constexpr Pages kF32Pages{KvFormat::kF32, KvKernel::kFma};
-
-bool dotPossible() {
-#if defined(GUILDHALL_X86)
-  return isaSupported(Isa::Avx512) && bf16DotSupported() && __builtin_cpu_supports("avx512vbmi");
-#else
-  return false;
-#endif
-}
-
-/** Kinds of pages that this processor computes with. */
-std::vector<Pages> allPages() {
-  std::vector<Pages> out = {kF32Pages, {KvFormat::kBf16, KvKernel::kFma}, {KvFormat::kFp8, KvKernel::kFma}};
-  if (dotPossible()) {
-    out.push_back({KvFormat::kBf16, KvKernel::kDot});
-    out.push_back({KvFormat::kFp8, KvKernel::kDot});
-  } else {
-    std::printf("skipped: this processor lacks avx512bf16 or avx512vbmi\n");
-  }
-  return out;
-}
-
-/** Variants that compute with a kind of pages. */
-std::vector<const OpsTable*> tables(Pages pages) {
-  if (pages.kernel == KvKernel::kDot) return {&ops(Isa::Avx512)};
-  return test::tables();
-}
-
-/** A head's numbers after a round trip through a page. */
-Doubles storedHead(KvFormat format, const float* x, int64_t dim) {
-  float top = 0.0f;
-  for (int64_t d = 0; d < dim; ++d) top = std::max(top, std::abs(x[d]));
-  Doubles out;
-  for (int64_t d = 0; d < dim; ++d) {
-    if (format == KvFormat::kF32) {
-      out.push_back(x[d]);
-    } else if (format == KvFormat::kBf16) {
-      out.push_back(roundToBf16(x[d]));
-    } else {
-      out.push_back(static_cast<double>(kE4m3Values[floatToE4m3(x[d] * (448.0f / top))]) * (top / 448.0f));
-    }
-  }
-  return out;
-}
-
-/** Sequences with all their tokens' q, k, v, and a pool of shuffled pages that starts as NaN. Two layers; layer 1 is used. */
-struct World {
-  Heads heads;
-  Pages pages;
-  std::vector<int64_t> lengths;
-  std::vector<Floats> q, k, v;
-  std::vector<int32_t> pageTable;
-  int64_t maxPages = 0;
-  KvLayout layout;
-  std::vector<float> pool;
-
-  World(Heads h, Pages kind, std::vector<int64_t> tokens, uint64_t seed)
-      : heads(h), pages(kind), lengths(std::move(tokens)) {
-    Random random(seed);
-    for (const int64_t n : lengths) {
-      q.push_back(random.normals(n * h.query * h.dim, 1.5f));
-      k.push_back(random.normals(n * h.kv * h.dim));
-      v.push_back(random.normals(n * h.kv * h.dim));
-      maxPages = std::max(maxPages, (n + 63) / 64 + 1);
-    }
-    layout = {2, h.kv, h.dim, kind.format, kind.kernel};
-    std::vector<int32_t> order(lengths.size() * static_cast<size_t>(maxPages));
-    std::iota(order.begin(), order.end(), 0);
-    for (size_t i = order.size(); i > 1; --i)
-      std::swap(order[i - 1], order[static_cast<size_t>(random.integer(0, static_cast<int64_t>(i) - 1))]);
-    pageTable = order;
-    clear();
-  }
-
-  /** All bits set is NaN in every format. */
-  void clear() {
-    const size_t bytes = pageTable.size() * static_cast<size_t>(layout.pageBytes());
-    pool.assign(bytes / sizeof(float), 0.0f);
-    std::memset(pool.data(), 0xff, bytes);
-  }
-
-  KvView view() { return layout.view(pool.data(), 1); }
-};
-
-/** Rows [from, to) of some sequences, as one batch over buffers of its own with gaps between sequences. */
-struct Piece {
-  int64_t seq;
-  int64_t from;
-  int64_t to;
-};
-
-class Batch {
- public:
-  Batch(World& world, std::vector<Piece> pieces) : world_(world), pieces_(std::move(pieces)) {
-    for (const Piece& p : pieces_) {
-      rowStart_.push_back(static_cast<int32_t>(rows_ + 1));
-      rowCount_.push_back(static_cast<int32_t>(p.to - p.from));
-      context_.push_back(static_cast<int32_t>(p.from));
-      const auto* table = world.pageTable.data() + p.seq * world.maxPages;
-      pages_.insert(pages_.end(), table, table + world.maxPages);
-      rows_ += p.to - p.from + 2;
-    }
-  }
-
-  BatchView view() const {
-    return {.numSeqs = static_cast<int32_t>(pieces_.size()),
-            .rowStart = rowStart_.data(),
-            .rowCount = rowCount_.data(),
-            .contextLen = context_.data(),
-            .pageTable = pages_.data(),
-            .maxPages = world_.maxPages};
-  }
-
-  void write(const OpsTable& t, ParallelFor& par) const {
-    const int64_t width = world_.heads.kv * world_.heads.dim;
-    const Floats k = gather(world_.k, width, width + 3), v = gather(world_.v, width, width + 1);
-    t.kvWrite(par, {.batch = view(),
-                    .kv = world_.view(),
-                    .k = k.data(),
-                    .kRowStride = width + 3,
-                    .v = v.data(),
-                    .vRowStride = width + 1});
-  }
-
-  /** Attention output of each piece's rows, one after the other. */
-  Floats attend(const OpsTable& t, ParallelFor& par) const {
-    const Heads& h = world_.heads;
-    const int64_t width = h.query * h.dim, qStride = width + 5, outStride = width + 2;
-    const Floats q = gather(world_.q, width, qStride);
-    Floats out(static_cast<size_t>((rows_ + 1) * outStride), -7.0f);
-    AttentionPlan plan;
-    plan.set(view(), {h.query, h.kv, h.dim}, par.threads());
-    Floats scratch(static_cast<size_t>(plan.scratchFloats()), kNan);
-    t.attention(par, {.batch = view(),
-                      .kv = world_.view(),
-                      .q = q.data(),
-                      .qRowStride = qStride,
-                      .qHeadStride = h.dim,
-                      .gate = nullptr,
-                      .out = out.data(),
-                      .outRowStride = outStride,
-                      .outHeadStride = h.dim,
-                      .numHeads = h.query,
-                      .scale = 1.0f / std::sqrt(static_cast<float>(h.dim)),
-                      .plan = &plan,
-                      .scratch = scratch.data()});
-    Floats result;
-    for (size_t i = 0; i < pieces_.size(); ++i) {
-      for (int64_t r = 0; r < rowCount_[i]; ++r) {
-        const float* row = out.data() + (rowStart_[i] + r) * outStride;
-        result.insert(result.end(), row, row + width);
-        CHECK(row[width] == -7.0f);
-      }
-    }
-    return result;
-  }
-
- private:
-  Floats gather(const std::vector<Floats>& from, int64_t width, int64_t stride) const {
-    Floats rows(static_cast<size_t>((rows_ + 1) * stride), kNan);
-    for (size_t i = 0; i < pieces_.size(); ++i) {
-      const Floats& source = from[static_cast<size_t>(pieces_[i].seq)];
-      for (int64_t r = 0; r < rowCount_[i]; ++r) {
-        std::copy_n(source.begin() + (pieces_[i].from + r) * width, width, rows.begin() + (rowStart_[i] + r) * stride);
-      }
-    }
-    return rows;
-  }
-
-  World& world_;
-  std::vector<Piece> pieces_;
-  std::vector<int32_t> rowStart_, rowCount_, context_, pages_;
-  int64_t rows_ = 0;
-};
 
 /**
  * Attention in f64 over what the pages hold. For dot pages with the query as it is rounded; the rounding of weights is
@@ -423,6 +224,104 @@ void checkExtremes(Pages pages) {
   }
 }
 
+/** prepareHeads gives the bits of norm, rotation and kvWrite one after the other. */
+void checkPrepareHeads(Pages pages) {
+  const Heads heads{6, 2, 40};
+  const int64_t half = 12, tokens = 150, width = (heads.query + heads.kv) * heads.dim + heads.kv * heads.dim;
+  Random random(77);
+  const Floats projected = random.normals((tokens + 1) * width), cos = random.normals((tokens + 1) * half),
+               sin = random.normals((tokens + 1) * half), qNorm = random.normals(heads.dim), kNorm = random.normals(heads.dim);
+  for (const OpsTable* t : tables(pages)) {
+    TestFor par(3, 16);
+    World apart(heads, pages, {tokens}, 3), together(heads, pages, {tokens}, 3);
+    const int32_t start = 1, count = static_cast<int32_t>(tokens), context = 0;
+    const auto batch = [&](World& w) {
+      return BatchView{.numSeqs = 1,
+                       .rowStart = &start,
+                       .rowCount = &count,
+                       .contextLen = &context,
+                       .pageTable = w.pageTable.data(),
+                       .maxPages = w.maxPages};
+    };
+    Floats a = projected, b = projected;
+    const int64_t kAt = heads.query * heads.dim, vAt = kAt + heads.kv * heads.dim;
+    const auto separate = [&](float* x, int64_t n, const Floats& weight) {
+      t->rmsNorm(par, {.x = x,
+                       .xRowStride = width,
+                       .xHeadStride = heads.dim,
+                       .weight = weight.data(),
+                       .eps = 1e-5f,
+                       .zeroCentered = true,
+                       .out = x,
+                       .outRowStride = width,
+                       .outHeadStride = heads.dim,
+                       .rows = tokens,
+                       .heads = n,
+                       .dim = heads.dim});
+      t->rope(par, {.x = x,
+                    .rowStride = width,
+                    .headStride = heads.dim,
+                    .rows = tokens,
+                    .heads = n,
+                    .half = half,
+                    .cos = cos.data() + half,
+                    .sin = sin.data() + half});
+    };
+    const auto writeOf = [&](World& w, Floats& x) {
+      return KvWriteArgs{.batch = batch(w),
+                         .kv = w.view(),
+                         .k = x.data() + kAt,
+                         .kRowStride = width,
+                         .v = x.data() + vAt,
+                         .vRowStride = width};
+    };
+    separate(a.data() + width, heads.query, qNorm);
+    separate(a.data() + width + kAt, heads.kv, kNorm);
+    t->kvWrite(par, writeOf(apart, a));
+    t->prepareHeads(par, {.write = writeOf(together, b),
+                          .q = b.data(),
+                          .qRowStride = width,
+                          .qHeadStride = heads.dim,
+                          .numHeads = heads.query,
+                          .qNorm = qNorm.data(),
+                          .kNorm = kNorm.data(),
+                          .eps = 1e-5f,
+                          .zeroCentered = true,
+                          .half = half,
+                          .cos = cos.data(),
+                          .sin = sin.data(),
+                          .k = b.data() + kAt});
+    CHECK_SAME_BITS(b, a, "heads");
+    CHECK(b != projected);
+    CHECK(std::memcmp(together.pool.data(), apart.pool.data(), apart.pool.size() * sizeof(float)) == 0);
+  }
+}
+
+/** A gate gives the bits of gateMul over the result without one. */
+void checkGate(Pages pages) {
+  const Heads heads{4, 2, 24};
+  World world(heads, pages, {90}, 21);
+  TestFor par(2);
+  const OpsTable& t = *tables(pages).back();
+  const Batch batch(world, {{0, 0, 90}});
+  batch.write(t, par);
+  const Floats gate = Random(5).normals(92 * (heads.query * heads.dim + 5));
+  Floats expected = batch.attend(t, par);
+  t.gateMul(par, {.x = expected.data(),
+                  .xRowStride = heads.query * heads.dim,
+                  .xHeadStride = heads.dim,
+                  .gate = gate.data() + heads.query * heads.dim + 5,
+                  .gateRowStride = heads.query * heads.dim + 5,
+                  .gateHeadStride = heads.dim,
+                  .rows = 80,
+                  .heads = heads.query,
+                  .dim = heads.dim});
+  // Rows of the batch start at 1 and are strided by five more floats.
+  const Floats got = batch.attend(t, par, gate.data());
+  CHECK_SAME_BITS(Floats(got.begin(), got.begin() + 80 * heads.query * heads.dim),
+                  Floats(expected.begin(), expected.begin() + 80 * heads.query * heads.dim), "gate");
+}
+
 }  // namespace
 
 int main() {
@@ -448,6 +347,8 @@ int main() {
     checkBatchInvariance({70, 1, 8}, pages, 140, 13);
     checkBatchInvariance({16, 2, 64}, pages, 200, 9);
   });
+  each("heads prepared at once", checkPrepareHeads);
+  each("output gate", checkGate);
   each("a token that is not a number", checkPoisonedToken);
   each("long contexts", checkLongContext);
   each("extremes", checkExtremes);

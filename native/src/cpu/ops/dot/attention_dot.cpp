@@ -146,7 +146,7 @@ class DotPages {
   static GH_INLINE float storeRounded(const F32x16 (&x)[4], Bf16* out) {
     F32x16 sums[2];
     for (int v = 0; v < 2; ++v) {
-      const __m512i packed = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(x[2 * v + 1].v, x[2 * v].v));
+      const __m512i packed = packed32(x[2 * v], x[2 * v + 1]);
       _mm512_storeu_si512(out + v * 2 * kLanes, packed);
       const __m512i evens = _mm512_slli_epi32(packed, 16);
       const __m512i odds = _mm512_and_si512(packed, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u)));
@@ -158,12 +158,15 @@ class DotPages {
   /** Weights times the factors of V, rounded to bf16; returns the sum of the weights themselves. */
   static GH_INLINE float storeScaled(const F32x16 (&x)[4], const PageView& page, int64_t visible, Bf16* out) {
     const float* factors = page.scales + kPageTokens;
-    for (int v = 0; v < 4; ++v) {
-      const Mask16 seen = firstLanes(visible - v * kLanes);
-      const F32x16 factor = load(factors + v * kLanes, seen);
-      storeBf16(out + v * kLanes, mul(x[v], factor), 0xffffu);
-    }
+    F32x16 y[4];
+    for (int v = 0; v < 4; ++v) y[v] = mul(x[v], load(factors + v * kLanes, firstLanes(visible - v * kLanes)));
+    for (int v = 0; v < 2; ++v) _mm512_storeu_si512(out + v * 2 * kLanes, packed32(y[2 * v], y[2 * v + 1]));
     return sum(add(add(x[0], x[1]), add(x[2], x[3])));
+  }
+
+  /** 32 bf16, rounded to nearest even. */
+  static GH_INLINE __m512i packed32(F32x16 low, F32x16 high) {
+    return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high.v, low.v));
   }
 
   /** acc[m] = acc[m] * correction + weights . V, a panel of 32 dimensions after the other. */
