@@ -7,7 +7,15 @@ import { readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { ChatTemplate, Checkpoint, LocalExperts, TextModel, Tokenizer, type ChatMessage, type KvDtype } from '@guildhall/model';
+import {
+  ChatTemplate,
+  Checkpoint,
+  LocalExperts,
+  TextModel,
+  Tokenizer,
+  type ChatMessage,
+  type KvDtype,
+} from '@guildhall/model';
 import { loadNative, type KvPool, type Runtime, type StatePool, type StepBuffers } from '@guildhall/native';
 
 const ROOT = resolve(fileURLToPath(new URL('../..', import.meta.url)));
@@ -75,7 +83,11 @@ class Answerer {
     const lane = mode === 0 ? 'prefill' : 'decode';
     const ctx = { step: this.#length, microBatch: 0, lane, signal: null, deadlineMs: null, traceparent: null } as const;
     const pools = { kv: this.#kv, states: this.#states };
-    await this.#model.forward(this.#step, pools, this.#experts, { lane, logitRows: Int32Array.of(ids.length - 1), ctx });
+    await this.#model.forward(this.#step, pools, this.#experts, {
+      lane,
+      logitRows: Int32Array.of(ids.length - 1),
+      ctx,
+    });
     this.#length += ids.length;
     return this.#step.logits.slice(0, this.#model.vocabularySize);
   }
@@ -120,7 +132,9 @@ async function prompts(model: string, most: number): Promise<number[][]> {
   const template = ChatTemplate.load(model);
   const tokenizer = Tokenizer.load(model);
   const texts = ['chat', 'recall'].flatMap((name) => {
-    const lines = readFileSync(join(ROOT, 'models/tiny/eval', `${name}.jsonl`), 'utf8').trim().split('\n');
+    const lines = readFileSync(join(ROOT, 'models/tiny/eval', `${name}.jsonl`), 'utf8')
+      .trim()
+      .split('\n');
     return lines.slice(0, most).map((line) => {
       const { messages, tools = null, enable_thinking } = JSON.parse(line) as EvalRow;
       return template.render({ messages, tools, addGenerationPrompt: true, enable_thinking });
@@ -171,6 +185,8 @@ if (values.json) {
   for (const row of rows) {
     const { format, positions, meanKl, largestKl, agreement } = row;
     const kl = `mean KL ${meanKl.toExponential(2)}, largest ${largestKl.toExponential(2)}`;
-    process.stdout.write(`${format.padEnd(5)} ${positions} positions, ${kl}, same choice ${(agreement * 100).toFixed(2)} %\n`);
+    process.stdout.write(
+      `${format.padEnd(5)} ${positions} positions, ${kl}, same choice ${(agreement * 100).toFixed(2)} %\n`,
+    );
   }
 }
