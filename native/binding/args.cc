@@ -141,6 +141,8 @@ WeightFormat Arg::weightFormat() const {
 
 RowFormat Arg::rowFormat() const { return choice({"f32", "bf16"}) == 0 ? RowFormat::kF32 : RowFormat::kBf16; }
 
+KvFormat Arg::kvFormat() const { return static_cast<KvFormat>(choice({"f32", "bf16", "fp8"})); }
+
 CombineMode Arg::combineMode() const {
   return choice({"exact", "partial"}) == 0 ? CombineMode::kExact : CombineMode::kPartial;
 }

@@ -7,6 +7,7 @@
 
 #include <napi.h>
 
+#include "guildhall/ops/kv_layout.h"
 #include "guildhall/frames.h"
 #include "guildhall/packed_linear.h"
 #include "guildhall/step_buffers.h"
@@ -48,6 +49,7 @@ class Arg {
 
   WeightFormat weightFormat() const;
   RowFormat rowFormat() const;
+  KvFormat kvFormat() const;
   CombineMode combineMode() const;
   TensorSource tensor() const;
   /** Adds the arrays that a tensor borrows. */

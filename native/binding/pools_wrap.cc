@@ -14,7 +14,7 @@ KvPoolOptions readKvOptions(const Arg& arg) {
   options.numLayers = arg.field("numLayers").size();
   options.numKvHeads = arg.field("numKvHeads").size();
   options.headDim = arg.field("headDim").size();
-  options.format = arg.field("format").rowFormat();
+  options.format = arg.field("format").kvFormat();
   return options;
 }
 

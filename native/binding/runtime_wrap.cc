@@ -62,7 +62,7 @@ class RuntimeWrap final : public Handle<RuntimeWrap, Runtime> {
     return DefineClass(
         env, "Runtime",
         {InstanceAccessor<&RuntimeWrap::info>("info"), InstanceMethod<&RuntimeWrap::kernelFamily>("kernelFamily"),
-         InstanceMethod<&RuntimeWrap::memory>("memory")});
+         InstanceMethod<&RuntimeWrap::kvKernel>("kvKernel"), InstanceMethod<&RuntimeWrap::memory>("memory")});
   }
 
  private:
@@ -72,6 +72,13 @@ class RuntimeWrap final : public Handle<RuntimeWrap, Runtime> {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const WeightFormat format = Arg(info, 0, "format").weightFormat();
       return Napi::String::New(info.Env(), familyName(state_->backend().kernelFamily(format)));
+    });
+  }
+
+  Napi::Value kvKernel(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      const KvKernel kernel = state_->backend().kvKernel(Arg(info, 0, "format").kvFormat());
+      return Napi::String::New(info.Env(), kernel == KvKernel::kDot ? "dot" : "fma");
     });
   }
 

@@ -12,21 +12,16 @@ KvPool::KvPool(const KvPoolOptions& options, std::shared_ptr<MemoryLedger> ledge
   checkRange("options.numLayers", options.numLayers, 1, kMaxCount);
   checkRange("options.numKvHeads", options.numKvHeads, 1, kMaxCount);
   checkRange("options.headDim", options.headDim, 1, kMaxCount);
-  layout_ = {options.numLayers, options.numKvHeads, options.headDim};
-  const int64_t bytes = checkedProduct("options", {options.numPages, options.numLayers, options.numKvHeads,
-                                                   options.headDim, 2 * kPageTokens, rowFormatBytes(options.format)});
+  if (options.kernel == KvKernel::kDot && options.format == KvFormat::kF32) {
+    failRange("options.format", "f32 pages have no dot kernel");
+  }
+  // Bounds every product below: dimensions are padded to units, and no element takes more than 8 bytes.
+  const int64_t dims = (options.headDim + kKvUnitLanes - 1) / kKvUnitLanes * kKvUnitLanes;
+  checkedProduct("options",
+                 {options.numPages, options.numLayers, options.numKvHeads, dims, 2 * kPageTokens * int64_t{8}});
+  layout_ = {options.numLayers, options.numKvHeads, options.headDim, options.format, options.kernel};
+  const int64_t bytes = checkedProduct("options", {options.numPages, layout_.pageBytes()});
   data_ = Buffer(bytes, MemoryKind::kKv, std::move(ledger));
-}
-
-KvView KvPool::view(int64_t layer) const {
-  KvView view;
-  view.base = data_.as<void>();
-  view.bf16 = options_.format == RowFormat::kBf16;
-  view.pageStride = layout_.pageElements();
-  view.layerOffset = layer * layout_.layerElements();
-  view.numKvHeads = options_.numKvHeads;
-  view.headDim = options_.headDim;
-  return view;
 }
 
 void KvPool::copyPage(int64_t from, int64_t to) {

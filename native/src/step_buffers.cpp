@@ -35,7 +35,8 @@ ForwardFrame sized(const ForwardFrame& header, const DispatchRows& rows, int64_t
 
 }  // namespace
 
-StepBuffers::StepBuffers(const StepBuffersOptions& options, std::shared_ptr<MemoryLedger> ledger) : options_(options) {
+StepBuffers::StepBuffers(const StepBuffersOptions& options, std::shared_ptr<MemoryLedger> ledger)
+    : options_(options), ledger_(std::move(ledger)) {
   checkRange("options.maxTokens", options.maxTokens, 1, kMaxCount);
   checkRange("options.hidden", options.hidden, 1, kMaxCount);
   checkRange("options.numExperts", options.numExperts, 1, kMaxExperts);
@@ -44,7 +45,7 @@ StepBuffers::StepBuffers(const StepBuffersOptions& options, std::shared_ptr<Memo
   checkRange("options.vocab", options.vocab, 1, int64_t{1} << 30);
   const int64_t f32Rows = checkedProduct("options", {options.maxTokens, options.hidden, 4});
   const int64_t slots = checkedProduct("options", {options.maxTokens, options.topK});
-  const auto make = [&](int64_t bytes) { return Buffer(bytes, MemoryKind::kBuffers, ledger); };
+  const auto make = [&](int64_t bytes) { return Buffer(bytes, MemoryKind::kBuffers, ledger_); };
   hidden_ = make(f32Rows);
   normed_ = make(f32Rows);
   shared_ = make(f32Rows);
@@ -58,6 +59,7 @@ StepBuffers::StepBuffers(const StepBuffersOptions& options, std::shared_ptr<Memo
 
 void StepBuffers::setBatch(const BatchSpec& spec) {
   batch_.set(spec, options_);
+  ropeTable_.current = false;
   gated_ = false;
   sharedPresent_ = false;
   missing_ = 0;

@@ -1,13 +1,13 @@
 #include "guildhall/tensor.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "guildhall/bf16.h"
 #include "guildhall/check.h"
+#include "guildhall/e4m3.h"
 
 namespace guildhall {
 
@@ -29,25 +29,6 @@ float loadFloat(const uint8_t* p) {
   return v;
 }
 
-/** A dense table of the 256 E4M3 values. */
-std::array<float, 256> makeF8Table() {
-  std::array<float, 256> table{};
-  for (int bits = 0; bits < 256; ++bits) {
-    const int exponent = (bits >> 3) & 15;
-    const int mantissa = bits & 7;
-    float value = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
-                                : std::ldexp(1.0f + static_cast<float>(mantissa) / 8.0f, exponent - 7);
-    if (exponent == 15 && mantissa == 7) value = std::numeric_limits<float>::quiet_NaN();
-    table[static_cast<size_t>(bits)] = (bits & 128) != 0 ? -value : value;
-  }
-  return table;
-}
-
-const std::array<float, 256>& f8Table() {
-  static const std::array<float, 256> table = makeF8Table();
-  return table;
-}
-
 void widenRow(Dtype dtype, const uint8_t* in, int64_t n, float* out) {
   switch (dtype) {
     case Dtype::kF32:
@@ -59,11 +40,9 @@ void widenRow(Dtype dtype, const uint8_t* in, int64_t n, float* out) {
     case Dtype::kF16:
       for (int64_t i = 0; i < n; ++i) out[i] = halfToFloat(load16(in + 2 * i));
       return;
-    case Dtype::kF8E4m3: {
-      const auto& table = f8Table();
-      for (int64_t i = 0; i < n; ++i) out[i] = table[in[i]];
+    case Dtype::kF8E4m3:
+      for (int64_t i = 0; i < n; ++i) out[i] = kE4m3Values[in[i]];
       return;
-    }
     case Dtype::kQ8:
       for (int64_t i = 0; i < n; ++i) out[i] = static_cast<int8_t>(in[i]);
       return;
@@ -131,19 +110,9 @@ uint16_t floatToHalf(float value) {
   return static_cast<uint16_t>(sign | (rounded - 0x38000000u) >> 13);
 }
 
-uint8_t floatToF8e4m3(float value) {
-  const auto sign = static_cast<uint8_t>(bitsOf(value) >> 24 & 0x80u);
-  const float magnitude = std::fabs(value);
-  if (std::isnan(value)) return sign | 0x7f;
-  if (magnitude >= 448.0f) return sign | 0x7e;
-  // Below 2^-6 values are multiples of 2^-9.
-  if (magnitude < 0x1p-6f) return static_cast<uint8_t>(sign | static_cast<int>(std::nearbyint(magnitude * 512.0f)));
-  const uint32_t bits = bitsOf(magnitude);
-  const uint32_t rounded = bits + 0x7ffffu + (bits >> 20 & 1u);
-  return static_cast<uint8_t>(sign | ((rounded >> 20) - ((127u - 7u) << 3)));
-}
+uint8_t floatToF8e4m3(float value) { return floatToE4m3(value); }
 
-float f8e4m3ToFloat(uint8_t bits) { return f8Table()[bits]; }
+float f8e4m3ToFloat(uint8_t bits) { return kE4m3Values[bits]; }
 
 void TensorSource::check(const std::string& path) const {
   constexpr int64_t kMaxSide = int64_t{1} << 31;

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 
 import { EXPORT_NAMES, isNativeError } from '../ts/index.ts';
-import type { NativeBinding } from '../ts/index.ts';
+import type { KvFormat, NativeBinding } from '../ts/index.ts';
 import { header } from './model.ts';
 import {
   Random,
@@ -117,6 +117,7 @@ test('Runtime checks its options', () => {
   refuses(() => new native.Runtime({ ...options, bf16Kernels: 'f32' as Anything }), 'options.bf16Kernels');
   refuses(() => new native.Runtime({ ...options, isa: 'scalar', bf16Kernels: 'bf16-dot' }), 'options.bf16Kernels');
   refuses(() => runtime.kernelFamily('f16' as Anything), 'format');
+  refuses(() => runtime.kvKernel('q8' as Anything), 'format');
 });
 
 test('mapFile checks descriptor and length', () => {
@@ -141,6 +142,17 @@ test('KvPool checks options, pages and data', () => {
   refuses(() => pool.exportPage(4), 'page');
   refuses(() => pool.importPage(0, new Uint8Array(pool.pageBytes - 1)), 'data');
   refuses(() => pool.importPage(0, new Float32Array(pool.pageBytes / 4) as Anything), 'data');
+});
+
+test('pages of fp8 hold a byte for each number and two factors for each token and head', () => {
+  const { isa, bf16Kernels } = runtime.info;
+  assert.equal(runtime.kvKernel('f32'), 'fma');
+  if (isa !== 'avx512' || bf16Kernels !== 'bf16-dot') assert.equal(runtime.kvKernel('bf16'), 'fma');
+  const options = { numPages: 2, numLayers: 3, numKvHeads: 2, headDim: 32 };
+  const bytes = (format: KvFormat) => new native.KvPool(runtime, { ...options, format }).pageBytes;
+  const elements = 3 * 2 * 2 * 32 * 64;
+  assert.deepEqual([bytes('f32'), bytes('bf16')], [4 * elements, 2 * elements]);
+  assert.equal(bytes('fp8'), elements + 3 * 2 * 2 * 64 * 4);
 });
 
 test('pages and slots travel whole', () => {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import type { RuntimeOptions, WeightFormat } from '../ts/index.ts';
+import type { KvFormat, RuntimeOptions, WeightFormat } from '../ts/index.ts';
 import { LittleModel } from './model.ts';
 import { assertSameBits, makeRuntime, sizes, supportedIsas } from './support.ts';
 import type { SequenceSpec } from './support.ts';
@@ -22,22 +22,27 @@ function reset(model: LittleModel): void {
   for (let slot = 0; slot < model.states.numSlots; slot++) model.states.reset(slot);
 }
 
-const formats: [WeightFormat, RuntimeOptions['bf16Kernels']][] = [
-  ['f32', 'auto'],
-  ['bf16', 'bf16-fma'],
-  ['fp8', 'bf16-fma'],
-  ['q8', 'bf16-fma'],
-  ['q4', 'bf16-fma'],
+/** Weights, kernels of bf16 products, KV pages. */
+type Formats = [WeightFormat, RuntimeOptions['bf16Kernels'], KvFormat];
+
+const formats: Formats[] = [
+  ['f32', 'auto', 'f32'],
+  ['f32', 'bf16-fma', 'fp8'],
+  ['bf16', 'bf16-fma', 'bf16'],
+  ['fp8', 'bf16-fma', 'bf16'],
+  ['q8', 'bf16-fma', 'bf16'],
+  ['q4', 'bf16-fma', 'bf16'],
 ];
 if (makeRuntime().info.bf16Kernels === 'bf16-dot') {
-  for (const format of ['bf16', 'fp8', 'q8', 'q4'] as const) formats.push([format, 'bf16-dot']);
+  for (const format of ['bf16', 'fp8', 'q8', 'q4'] as const) formats.push([format, 'bf16-dot', 'bf16']);
+  formats.push(['bf16', 'bf16-dot', 'fp8']);
 }
 
-for (const [format, bf16Kernels] of formats) {
-  const name = `${format}, ${bf16Kernels}`;
+for (const [format, bf16Kernels, kv] of formats) {
+  const name = `${format}, ${bf16Kernels}, kv ${kv}`;
 
   test(`${name}: a sequence alone has the bits that it has in a batch`, async () => {
-    const model = await LittleModel.create(makeRuntime({ threads: 2, bf16Kernels }), format);
+    const model = await LittleModel.create(makeRuntime({ threads: 2, bf16Kernels }), format, kv);
     reset(model);
     const together = await model.forward(sequences);
     let row = 0;
@@ -56,7 +61,7 @@ for (const [format, bf16Kernels] of formats) {
     for (const isa of supportedIsas()) {
       if (bf16Kernels === 'bf16-dot' && isa !== 'avx512') continue;
       for (const threads of [1, 2, 5]) {
-        const model = await LittleModel.create(makeRuntime({ threads, isa, bf16Kernels }), format);
+        const model = await LittleModel.create(makeRuntime({ threads, isa, bf16Kernels }), format, kv);
         const { hidden } = await model.forward(sequences, threads === 2 ? 'decode' : 'prefill');
         expected ??= hidden;
         assertSameBits(hidden, expected, `${isa} on ${threads} threads`);
@@ -65,7 +70,7 @@ for (const [format, bf16Kernels] of formats) {
   });
 
   test(`${name}: a prompt in pieces, and generated tokens replayed at once`, async () => {
-    const model = await LittleModel.create(makeRuntime({ bf16Kernels }), format);
+    const model = await LittleModel.create(makeRuntime({ bf16Kernels }), format, kv);
     const pages = [9, 2, 11, 1];
     const prompt = tokens(140, 5);
     const whole = await model.forward([{ tokens: prompt, slot: 0, pages }]);
@@ -86,8 +91,8 @@ for (const [format, bf16Kernels] of formats) {
   });
 
   test(`${name}: a page and a state moved to another runtime continue with the same bits`, async () => {
-    const from = await LittleModel.create(makeRuntime({ bf16Kernels }), format);
-    const to = await LittleModel.create(makeRuntime({ threads: 2, bf16Kernels }), format);
+    const from = await LittleModel.create(makeRuntime({ bf16Kernels }), format, kv);
+    const to = await LittleModel.create(makeRuntime({ threads: 2, bf16Kernels }), format, kv);
     await from.forward([{ tokens: tokens(100, 8), slot: 2, pages: [4, 6] }]);
     to.kv.importPage(10, from.kv.exportPage(4));
     to.kv.importPage(11, from.kv.exportPage(6));

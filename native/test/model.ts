@@ -9,6 +9,7 @@ import type {
   ForwardHeader,
   GatedAttention,
   GatedDeltaNet,
+  KvFormat,
   KvPool,
   Lane,
   LmHead,
@@ -119,14 +120,14 @@ export class LittleModel {
   readonly #shared: SharedExpert;
   readonly #head: LmHead;
 
-  private constructor(runtime: Runtime, format: WeightFormat) {
+  private constructor(runtime: Runtime, format: WeightFormat, kvFormat: KvFormat) {
     const random = new Random(99);
     const dtype = format === 'f32' ? 'F32' : 'BF16';
     const rowFormat: RowFormat = format === 'f32' ? 'f32' : 'bf16';
     const { hidden, vocab, numExperts, intermediate } = sizes;
     this.runtime = runtime;
     this.states = makeStates(runtime);
-    this.kv = makeKv(runtime, rowFormat);
+    this.kv = makeKv(runtime, kvFormat);
     this.#step = makeStep(runtime, rowFormat);
     this.#embedding = new native.Embedding(
       runtime,
@@ -141,8 +142,12 @@ export class LittleModel {
     this.shard = new native.ExpertShard(runtime, { numLayers: 1, numExperts, hidden, intermediate, format, rowFormat });
   }
 
-  static async create(runtime: Runtime, format: WeightFormat): Promise<LittleModel> {
-    const model = new LittleModel(runtime, format);
+  static async create(
+    runtime: Runtime,
+    format: WeightFormat,
+    kvFormat: KvFormat = format === 'f32' ? 'f32' : 'bf16',
+  ): Promise<LittleModel> {
+    const model = new LittleModel(runtime, format, kvFormat);
     const experts = LittleModel.experts(format);
     await Promise.all(experts.map((e, i) => model.shard.load(0, i, e.gate, e.up, e.down)));
     return model;

@@ -11,6 +11,7 @@ import type {
   GatedDeltaNetSpec,
   GatedDeltaNetWeights,
   IsaPath,
+  KvFormat,
   KvPool,
   RowFormat,
   Runtime,
@@ -228,7 +229,7 @@ export function attentionWeights(random: Random, dtype: Dtype = 'F32'): GatedAtt
   };
 }
 
-export function makeKv(runtime: Runtime, format: RowFormat = 'f32'): KvPool {
+export function makeKv(runtime: Runtime, format: KvFormat = 'f32'): KvPool {
   const { numKvHeads, headDim } = attentionSpec('f32');
   return new native.KvPool(runtime, { numPages: 24, numLayers: 2, numKvHeads, headDim, format });
 }

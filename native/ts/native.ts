@@ -17,6 +17,10 @@ export type Dtype = 'F32' | 'BF16' | 'F16' | 'F8_E4M3' | 'Q8' | 'Q4';
 export type WeightFormat = 'f32' | 'bf16' | 'fp8' | 'q8' | 'q4';
 export type QuantisedFormat = Exclude<WeightFormat, 'f32' | 'bf16'>;
 export type RowFormat = 'f32' | 'bf16';
+/** Format of KV pages; fp8 is E4M3 with a factor for each token and head, of K and of V. */
+export type KvFormat = 'f32' | 'bf16' | 'fp8';
+/** Arithmetic of attention: f32 multiply-adds on every instruction set, or pairwise bf16 dots (AVX-512 BF16 and VBMI). */
+export type KvKernel = 'fma' | 'dot';
 export type CombineMode = 'exact' | 'partial';
 export type IsaPath = 'scalar' | 'avx2' | 'avx512';
 /**
@@ -102,6 +106,8 @@ export interface Runtime {
   readonly info: RuntimeInfo;
   /** Family used for a weight format. */
   kernelFamily(format: WeightFormat): KernelFamily;
+  /** Kernel of attention over pools of a format. */
+  kvKernel(format: KvFormat): KvKernel;
   /** Bytes held by each kind of native object. */
   memory(): { weights: number; kv: number; states: number; buffers: number };
 }
@@ -112,10 +118,10 @@ export interface KvPoolOptions {
   numLayers: number;
   numKvHeads: number;
   headDim: number;
-  format: RowFormat;
+  format: KvFormat;
 }
 
-/** Pages of 64 tokens; page p of layer l holds K (dimension-major) and V (token-major) of its tokens. */
+/** Pages of 64 tokens of K and V over all full-attention layers; format and kernel arrange them. */
 export interface KvPool {
   readonly numPages: number;
   readonly pageBytes: number;

@@ -41,6 +41,23 @@ struct Batch {
   }
 };
 
+/** Numbers into page 0, and page 0 into all others. */
+void fillPages(const Setup& setup, KvPool& pool) {
+  const KvPoolOptions& o = pool.options();
+  const int64_t width = o.numKvHeads * o.headDim;
+  const std::vector<float> values = randomValues(kPageTokens * width, 1.0f, 5);
+  const Batch batch(1, kPageTokens, 0, kModeChunked);
+  for (int64_t layer = 0; layer < o.numLayers; ++layer) {
+    KvWriteArgs write;
+    write.batch = batch.view();
+    write.kv = pool.view(layer);
+    write.k = write.v = values.data();
+    write.kRowStride = write.vRowStride = width;
+    setup.cpu->ops.kvWrite(setup.cpu->pool, write);
+  }
+  for (int64_t page = 1; page < o.numPages; ++page) pool.copyPage(0, page);
+}
+
 }  // namespace
 
 /** Attention of `rows` new tokens of each of `sequences` over `context` tokens in BF16 pages, one layer a call. */
@@ -53,36 +70,36 @@ Kernel attentionKernel(const Arguments& arguments, const Setup& setup) {
   const int64_t context = arguments.number("context", 8192, 0);
   struct Data {
     Batch batch;
-    KvLayout layout;
-    Buffer pages;
+    KvPool pool;
+    AttentionPlan plan;
     std::vector<float> q, out, scratch;
   };
-  KvLayout layout{1, kvHeads, dim};
   Batch batch(sequences, rows, context, kModeRecurrent);
-  const auto poolPages = static_cast<int64_t>(batch.pageTable.size());
-  const int64_t layerBytes = poolPages * layout.layerElements() * 2;
-  layout.numLayers = copiesBeyondCaches(layerBytes);
-  const auto data = std::make_shared<Data>(Data{std::move(batch), layout, Buffer(layerBytes * layout.numLayers, MemoryKind::kKv, setup.cpu->ledger), {}, {}, {}});
-  const std::vector<float> values = randomValues(layout.pageElements(), 1.0f, 5);
-  for (int64_t page = 0; page < poolPages; ++page) {
-    setup.cpu->ops.roundToBf16(setup.cpu->pool, values.data(), data->pages.as<Bf16>() + page * layout.pageElements(), layout.pageElements());
-  }
+  KvPoolOptions options;
+  options.numPages = static_cast<int64_t>(batch.pageTable.size());
+  options.numKvHeads = kvHeads;
+  options.headDim = dim;
+  options.format = KvFormat::kBf16;
+  options.kernel = setup.cpu->info.bf16Dot ? KvKernel::kDot : KvKernel::kFma;
+  options.numLayers = copiesBeyondCaches(options.numPages * kPageTokens * 2 * kvHeads * dim * 2);
+  const auto data = std::make_shared<Data>(Data{std::move(batch), KvPool(options, setup.cpu->ledger), {}, {}, {}, {}});
+  fillPages(setup, data->pool);
   data->q = randomValues(sequences * rows * heads * dim, 1.0f, 6);
   data->out.resize(data->q.size());
-  data->scratch.resize(static_cast<size_t>(attentionScratchFloats(heads, kvHeads, dim, setup.cpu->pool.threads())));
   Kernel kernel;
   kernel.run = [data, setup, heads, kvHeads, dim](int64_t call) {
     AttentionArgs args;
     args.batch = data->batch.view();
-    args.kv = {data->pages.as<Bf16>(), true, data->layout.pageElements(), call % data->layout.numLayers * data->layout.layerElements(), kvHeads, dim};
+    args.kv = data->pool.view(call % data->pool.options().numLayers);
     args.q = data->q.data();
-    args.qRowStride = heads * dim;
-    args.qHeadStride = dim;
+    args.qRowStride = args.outRowStride = heads * dim;
+    args.qHeadStride = args.outHeadStride = dim;
     args.out = data->out.data();
-    args.outRowStride = heads * dim;
-    args.outHeadStride = dim;
     args.numHeads = heads;
     args.scale = 1.0f / std::sqrt(static_cast<float>(dim));
+    data->plan.set(args.batch, {heads, kvHeads, dim}, setup.cpu->pool.threads());
+    data->scratch.resize(std::max(data->scratch.size(), static_cast<size_t>(data->plan.scratchFloats())));
+    args.plan = &data->plan;
     args.scratch = data->scratch.data();
     setup.cpu->ops.attention(setup.cpu->pool, args);
   };

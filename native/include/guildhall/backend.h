@@ -52,6 +52,8 @@ class Backend {
 
   virtual const BackendInfo& info() const = 0;
   virtual KernelFamily kernelFamily(WeightFormat format) const = 0;
+  /** Arithmetic of attention over pools of a format. */
+  virtual KvKernel kvKernel(KvFormat format) const = 0;
 
   virtual std::shared_ptr<KvPool> createKvPool(const KvPoolOptions& options) = 0;
   virtual std::shared_ptr<StatePool> createStatePool(const StatePoolOptions& options) = 0;

@@ -4,8 +4,7 @@
 #include <memory>
 
 #include "guildhall/memory.h"
-#include "guildhall/ops/attention.h"
-#include "guildhall/tensor.h"
+#include "guildhall/ops/kv_layout.h"
 
 namespace guildhall {
 
@@ -14,7 +13,9 @@ struct KvPoolOptions {
   int64_t numLayers = 0;
   int64_t numKvHeads = 0;
   int64_t headDim = 0;
-  RowFormat format = RowFormat::kF32;
+  KvFormat format = KvFormat::kF32;
+  /** Chosen by the backend; arranges the pages. */
+  KvKernel kernel = KvKernel::kFma;
 };
 
 /** Pages of K and V over all full-attention layers, in host memory. Layout: KvLayout. */
@@ -24,9 +25,9 @@ class KvPool {
   KvPool(const KvPoolOptions& options, std::shared_ptr<MemoryLedger> ledger);
 
   const KvPoolOptions& options() const { return options_; }
-  int64_t pageBytes() const { return layout_.pageElements() * rowFormatBytes(options_.format); }
+  int64_t pageBytes() const { return layout_.pageBytes(); }
   /** `layer` is in range. */
-  KvView view(int64_t layer) const;
+  KvView view(int64_t layer) const { return layout_.view(data_.as<void>(), layer); }
   /** Pages are in range. */
   void copyPage(int64_t from, int64_t to);
   uint8_t* page(int64_t index) const { return data_.as<uint8_t>() + index * pageBytes(); }

@@ -89,6 +89,21 @@ class StepBuffers {
   float* logits() const { return logits_.as<float>(); }
   float* shared() const { return shared_.as<float>(); }
 
+  /**
+   * Cosines and sines [tokens][half] each of the batch's positions; the layers of a step that share the frequencies fill
+   * them once.
+   */
+  struct RopeTable {
+    std::vector<float> invFreq;
+    std::vector<int32_t> freqAxis;
+    float scale = 0.0f;
+    Buffer values;
+    /** Whether it is of the batch that is set. */
+    bool current = false;
+  };
+  RopeTable& ropeTable() { return ropeTable_; }
+  const std::shared_ptr<MemoryLedger>& ledger() const { return ledger_; }
+
   /** Whether `shared` belongs to the last gate. */
   bool sharedPresent() const { return sharedPresent_; }
   void setSharedPresent(bool present) { sharedPresent_ = present; }
@@ -118,7 +133,9 @@ class StepBuffers {
   void checkReplySlots(IntView slots) const;
 
   StepBuffersOptions options_;
+  std::shared_ptr<MemoryLedger> ledger_;
   Batch batch_;
+  RopeTable ropeTable_;
   Buffer hidden_, normed_, rows_, topkIds_, topkWeights_, logits_, shared_, expertRows_;
   std::vector<SlotState> slotState_;
   int64_t missing_ = 0;

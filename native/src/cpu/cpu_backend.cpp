@@ -20,6 +20,7 @@ std::vector<std::string> cpuFeatures() {
   add(__builtin_cpu_supports("avx512vl"), "avx512vl");
   add(__builtin_cpu_supports("avx512vnni"), "avx512vnni");
   add(__builtin_cpu_supports("avx512bf16"), "avx512bf16");
+  add(__builtin_cpu_supports("avx512vbmi"), "avx512vbmi");
 #elif defined(__aarch64__)
   features.emplace_back("neon");
 #endif
@@ -42,6 +43,15 @@ BackendInfo chooseInfo(const RuntimeOptions& options) {
   return info;
 }
 
+/** Whether the dot kernel of attention runs: AVX-512 VBMI beside BF16. */
+bool dotPagesPossible() {
+#if defined(GUILDHALL_X86)
+  return __builtin_cpu_supports("avx512vbmi") != 0;
+#else
+  return false;
+#endif
+}
+
 class CpuBackend final : public Backend {
  public:
   CpuBackend(const BackendInfo& info, std::shared_ptr<MemoryLedger> ledger, std::shared_ptr<CoreLeases> leases)
@@ -50,9 +60,15 @@ class CpuBackend final : public Backend {
 
   const BackendInfo& info() const override { return cpu_->info; }
   KernelFamily kernelFamily(WeightFormat format) const override { return cpu_->family(format); }
+  KvKernel kvKernel(KvFormat format) const override {
+    const bool dot = cpu_->info.bf16Dot && dotPagesPossible() && format != KvFormat::kF32;
+    return dot ? KvKernel::kDot : KvKernel::kFma;
+  }
 
   std::shared_ptr<KvPool> createKvPool(const KvPoolOptions& o) override {
-    return std::make_shared<KvPool>(o, cpu_->ledger);
+    KvPoolOptions options = o;
+    options.kernel = kvKernel(o.format);
+    return std::make_shared<KvPool>(options, cpu_->ledger);
   }
   std::shared_ptr<StatePool> createStatePool(const StatePoolOptions& o) override {
     return std::make_shared<StatePool>(o, cpu_->ledger);

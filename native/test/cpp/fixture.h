@@ -140,7 +140,8 @@ class Model {
     step = backend->createStepBuffers(stepOptions(rows));
     states = backend->createStatePool(
         {6, 1, gdn.numValueHeads, gdn.keyHeadDim, gdn.valueHeadDim, gdn.convDim(), gdn.convKernel});
-    kv = backend->createKvPool({24, 1, att.numKvHeads, att.headDim, rows});
+    const KvFormat pages = rows == RowFormat::kF32 ? KvFormat::kF32 : KvFormat::kBf16;
+    kv = backend->createKvPool({24, 1, att.numKvHeads, att.headDim, pages});
     embedding = backend->createEmbedding(w.matrix(kVocab, kHidden), format);
     deltaNet = backend->createGatedDeltaNet(
         gdn, {w.vector(kHidden, 0), w.matrix(gdn.convDim(), kHidden), w.matrix(gdn.valueDim(), kHidden),

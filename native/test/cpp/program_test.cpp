@@ -37,7 +37,8 @@ class ProgramModel {
     step = backend_->createStepBuffers({kMaxTokens, shape.hidden, shape.experts, shape.topK, rows, 8, kVocab});
     states_ = backend_->createStatePool(
         {6, 2, gdn.numValueHeads, gdn.keyHeadDim, gdn.valueHeadDim, gdn.convDim(), gdn.convKernel});
-    kv_ = backend_->createKvPool({24, 1, att.numKvHeads, att.headDim, rows});
+    const KvFormat pages = rows == RowFormat::kF32 ? KvFormat::kF32 : KvFormat::kBf16;
+    kv_ = backend_->createKvPool({24, 1, att.numKvHeads, att.headDim, pages});
     Weights& w = weights_;
     embedding_ = backend_->createEmbedding(w.matrix(kVocab, shape.hidden), format);
     head_ = backend_->createLmHead({shape.hidden, kVocab, 70, {1e-6f, true}, format},

@@ -72,7 +72,7 @@ void testPools() {
   CHECK_STARTS(invalidMessage([&] { model.deltaNet->check(*model.step, *model.states); }), "step.stateSlot: -1");
   CHECK_STARTS(invalidMessage([&] { model.attention->check(*model.step, *model.kv); }),
                "step.pageTable: the batch has no pages");
-  const KvPool otherKv({4, 1, 2, 16, RowFormat::kF32}, nullptr);
+  const KvPool otherKv({4, 1, 2, 16, KvFormat::kF32}, nullptr);
   CHECK_STARTS(invalidMessage([&] { model.attention->check(*model.step, otherKv); }), "kv: shaped");
   const StatePool otherStates({4, 1, 4, 12, 20, 99, 4}, nullptr);
   CHECK_STARTS(invalidMessage([&] { model.deltaNet->check(*model.step, otherStates); }), "states: shaped");
@@ -80,7 +80,7 @@ void testPools() {
   CHECK_STARTS(invalidMessage([&] { model.step->beginCombine(); }), "step: no gate");
   const std::vector<int32_t> rows = {1};
   CHECK_STARTS(invalidMessage([&] { model.head->check(*model.step, {rows.data(), 1}); }), "rowIndex[0]: 1");
-  CHECK_STARTS(invalidMessage([&] { KvPool({int64_t{1} << 31, 1 << 20, 1 << 20, 1 << 20, RowFormat::kF32}, nullptr); }),
+  CHECK_STARTS(invalidMessage([&] { KvPool({int64_t{1} << 31, 1 << 20, 1 << 20, 1 << 20, KvFormat::kF32}, nullptr); }),
                "options: too large");
 }
 

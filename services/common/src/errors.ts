@@ -159,7 +159,7 @@ export const ERRORS = {
   numerics_mismatch: {
     ...MISMATCH,
     summary: 'Two processes compute in different numerics classes.',
-    hint: 'Start them with the same --weights, kernels, row format and combine mode.',
+    hint: 'Start them with the same --weights, --kv-dtype, kernels and combine mode.',
   },
   fingerprint_mismatch: {
     ...MISMATCH,

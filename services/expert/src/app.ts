@@ -88,6 +88,7 @@ function openEngine(config: ExpertConfig, logger: Logger): Engine {
     onWarning: (message) => logger.warn({ message }, 'weights cache'),
   });
   const rowFormat = rowFormatOf(config.weights);
+  const kvFormat = kvFormatOf(config.weights, config.kvDtype);
   const { hidden, numLayers } = model;
   const { numExperts, topK, intermediate } = model.moe;
   const shard = new native.ExpertShard(runtime, {
@@ -106,7 +107,8 @@ function openEngine(config: ExpertConfig, logger: Logger): Engine {
       kernelFamily: runtime.kernelFamily(config.weights),
       weights: config.weights,
       rowFormat,
-      kvFormat: kvFormatOf(config.weights),
+      kvFormat,
+      kvKernel: runtime.kvKernel(kvFormat),
       combine: config.combine,
     }),
     rowFormat,

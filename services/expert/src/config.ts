@@ -1,6 +1,6 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { coreLeasesField, serviceOptions } from '@guildhall/common';
-import { WEIGHT_FORMATS } from '@guildhall/model/weights';
+import { KV_DTYPES, WEIGHT_FORMATS } from '@guildhall/model/weights';
 import { z } from 'zod';
 
 const MIB = 1 << 20;
@@ -28,6 +28,10 @@ export const expertSchema = z.strictObject({
     .enum(['auto', 'bf16-fma', 'bf16-dot'])
     .default('auto')
     .describe('Kernel family for bf16 weights; auto takes bf16-dot where the CPU has it. All processes must agree.'),
+  kvDtype: z
+    .enum(KV_DTYPES)
+    .default('auto')
+    .describe('Format of the routers’ KV pages, which the numerics class names; must be the same there.'),
   combine: z
     .enum(['exact', 'partial'])
     .default('exact')

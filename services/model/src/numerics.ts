@@ -1,4 +1,4 @@
-import type { CombineMode, KernelFamily, RowFormat, WeightFormat } from '@guildhall/native';
+import type { CombineMode, KernelFamily, KvFormat, KvKernel, RowFormat, WeightFormat } from '@guildhall/native';
 
 /**
  * Version of the arithmetic of each kernel family. It goes up with every change that can change a bit of any output;
@@ -28,12 +28,20 @@ const ACTIVATIONS: Record<KernelFamily, string> = {
 /** Formats that weights can be kept and multiplied in. */
 export const WEIGHT_FORMATS = ['f32', 'bf16', 'fp8', 'q8', 'q4'] as const satisfies readonly WeightFormat[];
 
+/** Version of the arithmetic of each kernel of attention. */
+export const KV_KERNEL_VERSIONS: Record<KvKernel, number> = { fma: 1, dot: 1 };
+
+/** What `--kv-dtype` may say; auto follows the weights. */
+export const KV_DTYPES = ['auto', 'f32', 'bf16', 'fp8'] as const satisfies readonly ('auto' | KvFormat)[];
+export type KvDtype = (typeof KV_DTYPES)[number];
+
 /** What a numerics class consists of. */
 export interface NumericsClass {
   kernelFamily: KernelFamily;
   weights: WeightFormat;
   rowFormat: RowFormat;
-  kvFormat: RowFormat;
+  kvFormat: KvFormat;
+  kvKernel: KvKernel;
   combine: CombineMode;
 }
 
@@ -42,18 +50,20 @@ export function rowFormatOf(weights: WeightFormat): RowFormat {
   return weights === 'f32' ? 'f32' : 'bf16';
 }
 
-/** Format of KV pages under a weight format. */
-export function kvFormatOf(weights: WeightFormat): RowFormat {
+/** Format of KV pages: what is asked for, by default f32 under f32 weights and bf16 under all others. */
+export function kvFormatOf(weights: WeightFormat, kvDtype: KvDtype): KvFormat {
+  if (kvDtype !== 'auto') return kvDtype;
   return weights === 'f32' ? 'f32' : 'bf16';
 }
 
 /**
  * Name of the class within which the same tokens give the same bits, for instance
- * `bf16-dot-v1/bf16/act-bf16/row-bf16/kv-bf16/exact`. The instruction set is not part of it: every path of a family
+ * `bf16-dot-v1/bf16/act-bf16/row-bf16/kv-bf16-dot-v1/exact`. The instruction set is not part of it: every path of a family
  * gives the same bits.
  */
 export function numericsId(numerics: NumericsClass): string {
-  const { kernelFamily, weights, rowFormat, kvFormat, combine } = numerics;
+  const { kernelFamily, weights, rowFormat, kvFormat, kvKernel, combine } = numerics;
   const family = `${kernelFamily}-v${KERNEL_VERSIONS[kernelFamily]}`;
-  return `${family}/${weights}/act-${ACTIVATIONS[kernelFamily]}/row-${rowFormat}/kv-${kvFormat}/${combine}`;
+  const kv = `${kvFormat}-${kvKernel}-v${KV_KERNEL_VERSIONS[kvKernel]}`;
+  return `${family}/${weights}/act-${ACTIVATIONS[kernelFamily]}/row-${rowFormat}/kv-${kv}/${combine}`;
 }

@@ -1,5 +1,5 @@
 import { coreLeasesField, loadConfig, serviceOptions } from '@guildhall/common';
-import { WEIGHT_FORMATS } from '@guildhall/model/weights';
+import { KV_DTYPES, WEIGHT_FORMATS } from '@guildhall/model/weights';
 import { z } from 'zod';
 
 const UNITS: Record<string, number> = { '': 1, K: 1 << 10, M: 1 << 20, G: 1 << 30, T: 2 ** 40 };
@@ -42,6 +42,10 @@ export const routerSchema = z.strictObject({
     .enum(['auto', 'bf16-fma', 'bf16-dot'])
     .default('auto')
     .describe('Kernel family for BF16 weights; part of the numerics class.'),
+  kvDtype: z
+    .enum(KV_DTYPES)
+    .default('auto')
+    .describe('Format of KV pages; auto is f32 under f32 weights, else bf16. Part of the numerics class.'),
   combine: z
     .enum(['exact', 'partial'])
     .default('exact')

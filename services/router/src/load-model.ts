@@ -119,7 +119,7 @@ async function loadWeights(o: LoadingWeights): Promise<{ model: TextModel; shard
   const weights = { runtime, checkpoint, config: o.modelConfig, weights: config.weights, reader };
   // Side by side: dense weights are packed on this thread, experts on native ones.
   const [model, experts] = await bothLoaded(
-    TextModel.load({ ...weights, onProgress: progress('loading dense weights') }),
+    TextModel.load({ ...weights, kvDtype: config.kvDtype, onProgress: progress('loading dense weights') }),
     config.experts === 'local' ? LocalExperts.load({ ...weights, onProgress: progress('loading experts') }) : null,
   );
   await reader.flush();

@@ -71,20 +71,9 @@ class CpuGatedAttention final : public GatedAttention {
     runNorm(*cpu_, spec_.inputNorm, inputNorm_, step.hidden(), normed, tokens);
     float* const q = arena.take<float>(tokens * inProj_.n());
     runLinear(*cpu_, inProj_, normed, spec_.hidden, tokens, q, inProj_.n());
-    float* const k = q + spec_.numHeads * qHeadDim();
-    headNorm(q, spec_.numHeads, qHeadDim(), qNorm_, tokens);
-    headNorm(k, spec_.numKvHeads, spec_.headDim, kNorm_, tokens);
-    rotate(step, q, k);
-
-    KvWriteArgs write;
-    write.batch = step.batch().view();
-    write.kv = kv.view(spec_.kvLayer);
-    write.k = k;
-    write.v = k + kvDim();
-    write.kRowStride = write.vRowStride = inProj_.n();
-    cpu_->ops.kvWrite(cpu_->pool, write);
-
-    float* const out = attend(step, write.kv, q);
+    const KvView pages = kv.view(spec_.kvLayer);
+    prepareHeads(step, pages, q);
+    float* const out = attend(step, pages, q);
     runLinear(*cpu_, outProj_, out, outProj_.k(), tokens, normed, spec_.hidden);
     addToHidden(*cpu_, step, normed);
   }
@@ -94,80 +83,75 @@ class CpuGatedAttention final : public GatedAttention {
   int64_t qHeadDim() const { return spec_.headDim * (spec_.outputGate ? 2 : 1); }
   int64_t kvDim() const { return spec_.numKvHeads * spec_.headDim; }
 
-  /** Norm in place over heads of the projection. */
-  void headNorm(float* x, int64_t heads, int64_t headStride, const std::vector<float>& weight, int64_t tokens) {
-    RmsNormArgs args;
-    args.x = args.out = x;
-    args.xRowStride = args.outRowStride = inProj_.n();
-    args.xHeadStride = args.outHeadStride = headStride;
-    args.weight = weight.data();
+  /** Norms and rotations of the projected heads where they lie, and K and V into their pages. */
+  void prepareHeads(StepBuffers& step, const KvView& pages, float* q) {
+    const StepBuffers::RopeTable& rope = rotations(step);
+    HeadPrepArgs args;
+    args.k = q + spec_.numHeads * qHeadDim();
+    args.write.batch = step.batch().view();
+    args.write.kv = pages;
+    args.write.k = args.k;
+    args.write.v = args.k + kvDim();
+    args.write.kRowStride = args.write.vRowStride = args.qRowStride = inProj_.n();
+    args.q = q;
+    args.qHeadStride = qHeadDim();
+    args.numHeads = spec_.numHeads;
+    args.qNorm = qNorm_.data();
+    args.kNorm = kNorm_.data();
     args.eps = spec_.qkNorm.eps;
     args.zeroCentered = spec_.qkNorm.zeroCentered;
-    args.rows = tokens;
-    args.heads = heads;
-    args.dim = spec_.headDim;
-    cpu_->ops.rmsNorm(cpu_->pool, args);
+    args.half = spec_.rotaryDim / 2;
+    args.cos = rope.values.as<float>();
+    args.sin = args.cos + step.numTokens() * args.half;
+    cpu_->ops.prepareHeads(cpu_->pool, args);
   }
 
-  void rotate(StepBuffers& step, float* q, float* k) {
+  /** The step's table, computed unless a layer with the same frequencies has done so. */
+  const StepBuffers::RopeTable& rotations(StepBuffers& step) const {
+    StepBuffers::RopeTable& table = step.ropeTable();
+    const bool same =
+        table.invFreq == spec_.invFreq && table.freqAxis == spec_.freqAxis && table.scale == spec_.ropeScale;
     const int64_t half = spec_.rotaryDim / 2;
-    if (half == 0) return;
-    RopeTableArgs table;
-    table.positions = step.batch().positions();
-    table.axisStride = table.rows = step.numTokens();
-    table.invFreq = spec_.invFreq.data();
-    table.freqAxis = spec_.freqAxis.data();
-    table.half = half;
-    table.scale = spec_.ropeScale;
-    table.cos = cpu_->arena.take<float>(table.rows * half);
-    table.sin = cpu_->arena.take<float>(table.rows * half);
-    ropeTable(cpu_->pool, table);
-
-    RopeArgs rope;
-    rope.x = q;
-    rope.rowStride = inProj_.n();
-    rope.headStride = qHeadDim();
-    rope.rows = table.rows;
-    rope.heads = spec_.numHeads;
-    rope.half = half;
-    rope.cos = table.cos;
-    rope.sin = table.sin;
-    cpu_->ops.rope(cpu_->pool, rope);
-    rope.x = k;
-    rope.headStride = spec_.headDim;
-    rope.heads = spec_.numKvHeads;
-    cpu_->ops.rope(cpu_->pool, rope);
+    if ((table.current && same) || half == 0) return table;
+    if (!same) {
+      table.invFreq = spec_.invFreq;
+      table.freqAxis = spec_.freqAxis;
+      table.scale = spec_.ropeScale;
+      table.values = Buffer(step.options().maxTokens * half * 2 * static_cast<int64_t>(sizeof(float)),
+                            MemoryKind::kBuffers, step.ledger());
+    }
+    RopeTableArgs args;
+    args.positions = step.batch().positions();
+    args.axisStride = args.rows = step.numTokens();
+    args.invFreq = spec_.invFreq.data();
+    args.freqAxis = spec_.freqAxis.data();
+    args.half = half;
+    args.scale = spec_.ropeScale;
+    args.cos = table.values.as<float>();
+    args.sin = args.cos + args.rows * half;
+    ropeTable(cpu_->pool, args);
+    table.current = true;
+    return table;
   }
 
   /** Attention with the output gate applied: [T][numHeads * headDim]. */
   float* attend(StepBuffers& step, const KvView& kv, const float* q) {
+    plan_.set(step.batch().view(), {spec_.numHeads, spec_.numKvHeads, spec_.headDim}, cpu_->pool.threads());
     AttentionArgs args;
     args.batch = step.batch().view();
     args.kv = kv;
     args.q = q;
     args.qRowStride = inProj_.n();
     args.qHeadStride = qHeadDim();
+    args.gate = spec_.outputGate ? q + spec_.headDim : nullptr;
     args.out = cpu_->arena.take<float>(step.numTokens() * outProj_.k());
     args.outRowStride = outProj_.k();
     args.outHeadStride = spec_.headDim;
     args.numHeads = spec_.numHeads;
     args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec_.headDim)));
-    args.scratch = cpu_->arena.take<float>(
-        attentionScratchFloats(spec_.numHeads, spec_.numKvHeads, spec_.headDim, cpu_->pool.threads()));
+    args.plan = &plan_;
+    args.scratch = cpu_->arena.take<float>(plan_.scratchFloats());
     cpu_->ops.attention(cpu_->pool, args);
-    if (spec_.outputGate) {
-      GateMulArgs gate;
-      gate.x = args.out;
-      gate.xRowStride = args.outRowStride;
-      gate.xHeadStride = spec_.headDim;
-      gate.gate = q + spec_.headDim;
-      gate.gateRowStride = inProj_.n();
-      gate.gateHeadStride = qHeadDim();
-      gate.rows = step.numTokens();
-      gate.heads = spec_.numHeads;
-      gate.dim = spec_.headDim;
-      cpu_->ops.gateMul(cpu_->pool, gate);
-    }
     return args.out;
   }
 
@@ -177,6 +161,7 @@ class CpuGatedAttention final : public GatedAttention {
   /** Rows [q (and gate) per head | k | v]. */
   PackedLinear inProj_;
   PackedLinear outProj_;
+  AttentionPlan plan_;
 };
 
 }  // namespace

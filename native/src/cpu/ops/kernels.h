@@ -22,6 +22,7 @@ void gateMul(ParallelFor& par, const GateMulArgs& args);
 void rmsNorm(ParallelFor& par, const RmsNormArgs& args);
 void rope(ParallelFor& par, const RopeArgs& args);
 void kvWrite(ParallelFor& par, const KvWriteArgs& args);
+void prepareHeads(ParallelFor& par, const HeadPrepArgs& args);
 void attention(ParallelFor& par, const AttentionArgs& args);
 void deltaNet(ParallelFor& par, const DeltaNetArgs& args);
 void softmaxTopk(ParallelFor& par, const SoftmaxTopkArgs& args);

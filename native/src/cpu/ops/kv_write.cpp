@@ -1,60 +1,58 @@
-// New keys and values into their pages.
+// New keys and values into their pages, alone or with the norms and rotations that come before.
 
 #include "kernels.h"
-#include "vec_math.h"
+#include "kv_store.h"
+#include "row_math.h"
 
 namespace guildhall::GUILDHALL_ISA {
 
 namespace {
 
-/** One token's K of all heads into column `slot` of the dimension-major blocks, and its V into row `slot`. */
-template <typename Element, typename Round>
-void writeToken(const KvView& kv, Element* layer, int64_t slot, const float* k, const float* v, Round round) {
-  const int64_t dim = kv.headDim;
-  const int64_t head = dim * kPageTokens;
-  Element* values = layer + kv.numKvHeads * head;
-  for (int64_t h = 0; h < kv.numKvHeads; ++h) {
-    Element* keyColumn = layer + h * head + slot;
-    Element* valueRow = values + h * head + slot * dim;
-    for (int64_t d = 0; d < dim; ++d) keyColumn[d * kPageTokens] = round(k[h * dim + d]);
-    for (int64_t d = 0; d < dim; ++d) valueRow[d] = round(v[h * dim + d]);
-  }
-}
-
-/** Sequence that owns flat row index r when rows are counted sequence after sequence. */
-struct RowCursor {
-  int64_t seq;
-  int64_t row;
-};
-
-}  // namespace
-
-void kvWrite(ParallelFor& par, const KvWriteArgs& args) {
-  const BatchView& b = args.batch;
+/**
+ * f(row of the buffers, page, slot in it) for each row of the batch. A task has the tokens of half a page, whose K may
+ * share cache lines.
+ */
+template <typename F>
+void eachToken(ParallelFor& par, const BatchView& b, F f) {
   int64_t total = 0;
   for (int64_t i = 0; i < b.numSeqs; ++i) total += b.rowCount[i];
   par.run(
       total,
       [&](int64_t begin, int64_t end, int) {
-        RowCursor at{0, begin};
-        while (at.row >= b.rowCount[at.seq]) at.row -= b.rowCount[at.seq++];
-        for (int64_t n = begin; n < end; ++n, ++at.row) {
-          while (at.row >= b.rowCount[at.seq]) at = {at.seq + 1, 0};
-          const int64_t token = b.contextLen[at.seq] + at.row;
-          const int64_t page = b.pageTable[at.seq * b.maxPages + token / kPageTokens];
-          const int64_t offset = page * args.kv.pageStride + args.kv.layerOffset;
-          const int64_t slot = token % kPageTokens;
-          const float* k = args.k + (b.rowStart[at.seq] + at.row) * args.kRowStride;
-          const float* v = args.v + (b.rowStart[at.seq] + at.row) * args.vRowStride;
-          if (args.kv.bf16) {
-            writeToken(args.kv, static_cast<Bf16*>(args.kv.base) + offset, slot, k, v,
-                       [](float x) { return floatToBf16(x); });
-          } else {
-            writeToken(args.kv, static_cast<float*>(args.kv.base) + offset, slot, k, v, [](float x) { return x; });
-          }
+        int64_t seq = 0, row = begin;
+        while (row >= b.rowCount[seq]) row -= b.rowCount[seq++];
+        for (int64_t n = begin; n < end; ++n, ++row) {
+          for (; row >= b.rowCount[seq]; ++seq) row = 0;
+          const int64_t token = b.contextLen[seq] + row;
+          f(b.rowStart[seq] + row, b.pageTable[seq * b.maxPages + token / kPageTokens], token % kPageTokens);
         }
       },
-      8);
+      total >= 128 ? 32 : 8);
+}
+
+GH_INLINE void prepareHead(const HeadPrepArgs& args, float* x, const float* weight, int64_t row) {
+  normHead(x, x, weight, args.write.kv.headDim, args.eps, args.zeroCentered);
+  rotateHead(x, args.cos + row * args.half, args.sin + row * args.half, args.half);
+}
+
+}  // namespace
+
+void kvWrite(ParallelFor& par, const KvWriteArgs& args) {
+  eachToken(par, args.batch, [&](int64_t row, int64_t page, int64_t slot) {
+    storeToken(args.kv, page, slot, args.k + row * args.kRowStride, args.v + row * args.vRowStride);
+  });
+}
+
+void prepareHeads(ParallelFor& par, const HeadPrepArgs& args) {
+  const KvWriteArgs& w = args.write;
+  eachToken(par, w.batch, [&](int64_t row, int64_t page, int64_t slot) {
+    float* const k = args.k + row * w.kRowStride;
+    for (int64_t h = 0; h < args.numHeads; ++h) {
+      prepareHead(args, args.q + row * args.qRowStride + h * args.qHeadStride, args.qNorm, row);
+    }
+    for (int64_t h = 0; h < w.kv.numKvHeads; ++h) prepareHead(args, k + h * w.kv.headDim, args.kNorm, row);
+    storeToken(w.kv, page, slot, k, w.v + row * w.vRowStride);
+  });
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

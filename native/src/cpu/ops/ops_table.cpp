@@ -27,6 +27,7 @@ static constexpr OpsTable kTable = {
     .rmsNorm = rmsNorm,
     .rope = rope,
     .kvWrite = kvWrite,
+    .prepareHeads = prepareHeads,
     .attention = attention,
     .deltaNet = deltaNet,
     .softmaxTopk = softmaxTopk,

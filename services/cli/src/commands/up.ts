@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
 import { fail, systemClock, type Clock } from '@guildhall/common';
-import { WEIGHT_FORMATS } from '@guildhall/model/weights';
+import { KV_DTYPES, type KvDtype, WEIGHT_FORMATS } from '@guildhall/model/weights';
 import type { WeightFormat } from '@guildhall/native';
 import { ModelStore } from '../hub/model-store.ts';
 import { ClusterView, loadedShare } from '../stack/cluster-view.ts';
@@ -20,6 +20,7 @@ export interface UpFlags {
   experts: 'remote' | 'local';
   weights: WeightFormat;
   weightsCache: string;
+  kvDtype: KvDtype;
   listen: string | null;
   apiKey: string[];
   threads: number | null;
@@ -49,6 +50,7 @@ export function addStackOptions(command: Command): Command {
     )
     .addOption(new Option('--weights <format>', 'weight format').choices(WEIGHT_FORMATS).default('bf16'))
     .option('--weights-cache <where>', 'keep quantised weights: auto (beside the model), off, or a folder', 'auto')
+    .addOption(new Option('--kv-dtype <format>', 'format of KV pages').choices(KV_DTYPES).default('auto'))
     .option('--listen <host:port>', 'address of the gateway (default: 127.0.0.1:8000 or the next free port)')
     .option('--api-key <key>', 'require this key; repeat for more', collect, [])
     .option(
@@ -129,6 +131,7 @@ function stackOptions(flags: UpFlags): StackOptions {
     experts: flags.experts,
     weights: flags.weights,
     weightsCache: flags.weightsCache,
+    kvDtype: flags.kvDtype,
     listen: flags.listen ?? null,
     apiKeys: flags.apiKey,
     threads: flags.threads ?? (flags.experts === 'local' ? availableParallelism() : 1),

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { basename, join, resolve } from 'node:path';
 import { fail, type Clock } from '@guildhall/common';
+import type { KvDtype } from '@guildhall/model/weights';
 import type { WeightFormat } from '@guildhall/native';
 import { Child, type ChildProgress } from './child.ts';
 import { chooseGatewayAddress } from './ports.ts';
@@ -17,6 +18,7 @@ export interface StackOptions {
   weights: WeightFormat;
   /** Where quantised weights are kept: auto, off or a folder. */
   weightsCache: string;
+  kvDtype: KvDtype;
   /** HOST:PORT of the gateway, or null for the default and the next free port. */
   listen: string | null;
   apiKeys: string[];
@@ -105,9 +107,10 @@ export class Stack {
   }
 
   #serviceArgs(gatewayAddress: string): Map<string, string[]> {
-    const { model, experts, weights, weightsCache, workers, threads, coreLeases, servedModelNames } = this.#options;
-    const packing = ['--model', model, '--weights', weights, '--weights-cache', weightsCache];
-    const native = [...packing, '--threads', String(threads), '--core-leases', coreLeases];
+    const { model, experts, weights, weightsCache, kvDtype, workers, threads, coreLeases, servedModelNames } =
+      this.#options;
+    const formats = ['--weights', weights, '--weights-cache', weightsCache, '--kv-dtype', kvDtype];
+    const native = ['--model', model, ...formats, '--threads', String(threads), '--core-leases', coreLeases];
     const names = servedModelNames.flatMap((name) => ['--served-model-name', name]);
     const services = new Map<string, string[]>();
     const remote = experts === 'remote';

@@ -6,6 +6,7 @@ import type {
   Embedding,
   ExpertShard,
   ForwardProgram,
+  KvFormat,
   KvPool,
   Lane,
   LmHead,
@@ -20,7 +21,7 @@ import type { BuildContext } from '../layers/build-context.ts';
 import { buildEmbedding } from '../layers/embedding.ts';
 import { buildLmHead } from '../layers/lm-head.ts';
 import type { ExpertDispatch, StepContext } from '../moe/expert-dispatch.ts';
-import { kvFormatOf, numericsId, rowFormatOf } from '../numerics.ts';
+import { type KvDtype, kvFormatOf, numericsId, rowFormatOf } from '../numerics.ts';
 import type { Checkpoint } from '../weights/checkpoint.ts';
 import { WeightReader } from '../weights/reader.ts';
 import type { DecoderLayer, ModelPools } from './definition.ts';
@@ -34,6 +35,8 @@ export interface LoadOptions {
   weights: WeightFormat;
   /** Where matrices come from under a quantised format; by default the checkpoint itself. */
   reader?: WeightReader | null;
+  /** Format of KV pages; auto without it. */
+  kvDtype?: KvDtype;
   /** Told after the embedding, each layer and the head. */
   onProgress?: ((done: number, total: number) => void) | null;
 }
@@ -55,7 +58,7 @@ export class TextModel {
   readonly config: ModelConfig;
   readonly weights: WeightFormat;
   readonly rowFormat: RowFormat;
-  readonly kvFormat: RowFormat;
+  readonly kvFormat: KvFormat;
   /** Ids from here on are padding: their logits are -inf. */
   readonly vocabularySize: number;
   readonly #context: BuildContext;
@@ -65,11 +68,16 @@ export class TextModel {
   /** Programs over the experts of this process that were used so far. */
   readonly #programs = new WeakMap<ExpertShard, ForwardProgram>();
 
-  private constructor(context: BuildContext, embedding: Embedding, layers: readonly DecoderLayer[]) {
+  private constructor(
+    context: BuildContext,
+    kvFormat: KvFormat,
+    embedding: Embedding,
+    layers: readonly DecoderLayer[],
+  ) {
     this.config = context.config;
     this.weights = context.format;
     this.rowFormat = rowFormatOf(context.format);
-    this.kvFormat = kvFormatOf(context.format);
+    this.kvFormat = kvFormat;
     this.vocabularySize = sampledVocabulary(context.weights.checkpoint.dir, context.config);
     this.#context = context;
     this.#embedding = embedding;
@@ -82,7 +90,7 @@ export class TextModel {
    * @throws checkpoint_invalid, native errors.
    */
   static async load(options: LoadOptions): Promise<TextModel> {
-    const { runtime, checkpoint, config, onProgress } = options;
+    const { runtime, checkpoint, config, kvDtype = 'auto', onProgress } = options;
     const weights = options.reader ?? WeightReader.plain(checkpoint);
     const context: BuildContext = { native: loadNative(), runtime, weights, config, format: options.weights };
     const definition = definitionOf(config.family);
@@ -98,15 +106,17 @@ export class TextModel {
     }
     await setImmediate();
     await weights.prepareHead();
-    const model = new TextModel(context, embedding, layers);
+    const model = new TextModel(context, kvFormatOf(options.weights, kvDtype), embedding, layers);
     onProgress?.(total, total);
     return model;
   }
 
   /** Numerics class of this model with a combine mode. */
   numericsId(combine: CombineMode): string {
-    const kernelFamily = this.#context.runtime.kernelFamily(this.weights);
-    return numericsId({ kernelFamily, weights: this.weights, rowFormat: this.rowFormat, kvFormat: this.kvFormat, combine });
+    const { weights, rowFormat, kvFormat } = this;
+    const kernelFamily = this.#context.runtime.kernelFamily(weights);
+    const kvKernel = this.#context.runtime.kvKernel(kvFormat);
+    return numericsId({ kernelFamily, weights, rowFormat, kvFormat, kvKernel, combine });
   }
 
   /** Pages of 64 tokens for the full-attention layers. */

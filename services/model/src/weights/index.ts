@@ -16,10 +16,13 @@ export {
 } from '../config.ts';
 export {
   KERNEL_VERSIONS,
+  KV_DTYPES,
+  KV_KERNEL_VERSIONS,
   kvFormatOf,
   numericsId,
   rowFormatOf,
   WEIGHT_FORMATS,
+  type KvDtype,
   type NumericsClass,
 } from '../numerics.ts';
 export { Checkpoint, type CheckpointOptions, type ReadRecord, type TensorInfo } from './checkpoint.ts';
