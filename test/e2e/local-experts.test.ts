@@ -92,15 +92,9 @@ test('`serve --experts local` starts redis, gateway and router, and `status` say
   const status = cli(['status', '--json', '--state-dir', state]);
   await until('status to end', () => status.child.exitCode !== null);
   const { members } = JSON.parse(status.output()) as { members: { id: string; ready: boolean; expertsHeld: number }[] };
-  assert.deepEqual(
-    members
-      .map(({ id, ready, expertsHeld }) => [id, ready, expertsHeld > 0])
-      .sort(([a], [b]) => String(a).localeCompare(String(b))),
-    [
-      ['gateway-1', true, false],
-      ['router-1', true, true],
-    ],
-  );
+  assert.deepEqual(new Set(members.map(({ id }) => id)), new Set(['gateway-1', 'router-1']));
+  const router = members.find(({ id }) => id === 'router-1');
+  assert.ok(router !== undefined && router.ready && router.expertsHeld > 0);
   const text = cli(['status', '--state-dir', state]);
   await until('status to end', () => text.child.exitCode !== null);
   assert.match(text.output(), /all experts in the process of router-1/);
