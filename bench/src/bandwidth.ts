@@ -1,5 +1,6 @@
 import { loadNative, type NativeBinding, type ProbeKind } from '@guildhall/native';
 
+/** Far more than any cache. */
 const READ_BYTES = 2 ** 30;
 const READ_MILLISECONDS = 120;
 const PEAK_MILLISECONDS = 250;
@@ -11,8 +12,7 @@ export class Bandwidth {
 
   /** Read bandwidth of `threads` threads right now, in GB/s (10^9). */
   read(threads: number): number {
-    // One GiB, far more than any cache; filled so that no two pages are the same physical one.
-    this.#data ??= new Uint8Array(READ_BYTES).fill(1);
+    this.#data ??= new Uint8Array(this.#native.probeMemory(READ_BYTES));
     return this.#native.probe('read', threads, READ_MILLISECONDS, this.#data) / 1e9;
   }
 

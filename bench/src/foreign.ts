@@ -45,9 +45,9 @@ export class ForeignLoad {
 function busyTicks(): number {
   try {
     const [first = ''] = readFileSync('/proc/stat', 'utf8').split('\n');
-    // cpu user nice system idle iowait irq softirq steal ...
+    // cpu user nice system idle iowait irq softirq steal: what the host gave to other machines counts too.
     const fields = first.trim().split(/\s+/).slice(1).map(Number);
-    return [0, 1, 2, 5, 6].reduce((sum, i) => sum + (fields[i] ?? 0), 0);
+    return [0, 1, 2, 5, 6, 7].reduce((sum, i) => sum + (fields[i] ?? 0), 0);
   } catch {
     return 0;
   }

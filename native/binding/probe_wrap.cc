@@ -1,6 +1,10 @@
 // The machine's ceilings, for the bench.
 
+#include <cstring>
+#include <memory>
+
 #include "errors.h"
+#include "guildhall/memory.h"
 #include "guildhall/probe.h"
 #include "handles.h"
 
@@ -24,10 +28,26 @@ Napi::Value probeValue(const Napi::CallbackInfo& info) {
   });
 }
 
+/** Memory as the backends hold weights in it (huge pages), every page of it touched. */
+Napi::Value probeMemory(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return guarded(env, [&]() -> Napi::Value {
+    const int64_t size = Arg(info, 0, "size").integer(1, int64_t{1} << 40);
+    auto memory = std::make_unique<Buffer>(size, MemoryKind::kBuffers, std::make_shared<MemoryLedger>());
+    std::memset(memory->as<uint8_t>(), 1, static_cast<size_t>(size));
+    Buffer* const held = memory.get();
+    const auto free = [held](Napi::BasicEnv, void*) { delete held; };
+    const auto buffer = Napi::ArrayBuffer::New(env, held->as<uint8_t>(), static_cast<size_t>(size), free);
+    static_cast<void>(memory.release());
+    return buffer;
+  });
+}
+
 }  // namespace
 
 void exportProbe(Napi::Env env, Napi::Object exports) {
   exports.Set("probe", Napi::Function::New<probeValue>(env, "probe"));
+  exports.Set("probeMemory", Napi::Function::New<probeMemory>(env, "probeMemory"));
 }
 
 }  // namespace guildhall::binding

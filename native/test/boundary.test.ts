@@ -430,4 +430,7 @@ test('probe checks its arguments', () => {
   refuses(() => native.probe('read', 1, 1, new Uint8Array(8)), 'data');
   for (const wrong of wrongKinds) refuses(() => native.probe('read', 1, 1, wrong), 'data');
   assert.ok(native.probe('read', 1, 1, data) > 0);
+  for (const wrong of [...wrongKinds, 0, -1, 1.5]) refuses(() => native.probeMemory(wrong), 'size');
+  const memory = new Uint8Array(native.probeMemory(5000));
+  assert.ok(memory.length === 5000 && memory.every((byte) => byte === 1));
 });

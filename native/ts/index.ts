@@ -16,6 +16,7 @@ export const EXPORT_NAMES = [
   'Runtime',
   'mapFile',
   'probe',
+  'probeMemory',
   'KvPool',
   'StatePool',
   'StepBuffers',

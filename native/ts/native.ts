@@ -511,6 +511,8 @@ export interface NativeBinding {
    * Throws naming `kind` where the CPU lacks the instructions.
    */
   probe(kind: ProbeKind, threads: number, milliseconds: number, data: Uint8Array | null): number;
+  /** `size` bytes for `probe` to read, in huge pages where the system has them, as weights are; every page is touched. */
+  probeMemory(size: number): ArrayBuffer;
   KvPool: new (runtime: Runtime, options: KvPoolOptions) => KvPool;
   StatePool: new (runtime: Runtime, options: StatePoolOptions) => StatePool;
   StepBuffers: new (runtime: Runtime, options: StepBuffersOptions) => StepBuffers;

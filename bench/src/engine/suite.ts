@@ -3,7 +3,7 @@ import { CONTEST_WEIGHTS, modelFiles, peerFile, type ModelFiles } from '../model
 import { missingRow } from '../report.ts';
 import type { BenchContext, Suite } from '../suite.ts';
 import { LlamaBench } from '../subjects/llama-bench.ts';
-import { ensurePeer } from '../subjects/peer-install.ts';
+import { ensurePeer, ensurePinning } from '../subjects/peer-install.ts';
 import type { SubjectSpec } from '../subjects/protocol.ts';
 import { Subject } from '../subjects/subject.ts';
 import { addCeilings } from './ceilings.ts';
@@ -73,12 +73,13 @@ async function startPeer(
   const file = peerFile(files, weights, progress);
   if (file === null) return null;
   if (options.llamaBench !== null) return new LlamaBench(options.llamaBench, file, options.threads);
-  const home = ensurePeer(
-    join(options.root, 'bench', 'peer'),
-    join(options.root, '.guildhall', 'bench-peer'),
-    progress,
-  );
-  return Subject.start('./llama-cpp.ts', subjectSpec(context, files, weights, file), { GUILDHALL_BENCH_PEER: home });
+  const source = join(options.root, 'bench', 'peer');
+  const home = ensurePeer(source, join(options.root, '.guildhall', 'bench-peer'), progress);
+  const pinning = ensurePinning(source, home, progress);
+  return Subject.start('./llama-cpp.ts', subjectSpec(context, files, weights, file), {
+    GUILDHALL_BENCH_PEER: home,
+    ...(pinning === null ? {} : { LD_PRELOAD: pinning }),
+  });
 }
 
 function addMissing(context: BenchContext, group: string, cell: Cell, weights: string, error: unknown): void {

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Progress } from '../progress.ts';
@@ -27,4 +28,24 @@ export function ensurePeer(source: string, home: string, progress: Progress): st
   }
   progress.done('installed the peer');
   return home;
+}
+
+/**
+ * Compiles the shim that pins the peer's threads, beside the peer. Without a compiler the peer runs unpinned, which makes
+ * its decoding slower on small machines.
+ * @returns the shim's path, or null.
+ */
+export function ensurePinning(source: string, home: string, progress: Progress): string | null {
+  const code = readFileSync(join(source, 'pin-threads.c'));
+  const name = `pin-threads-${createHash('sha256').update(code).digest('hex').slice(0, 12)}.so`;
+  const path = join(home, name);
+  if (existsSync(path)) return path;
+  const args = ['-O2', '-shared', '-fPIC', '-x', 'c', '-o', path, join(source, 'pin-threads.c'), '-ldl', '-pthread'];
+  try {
+    execFileSync('g++', args, { stdio: ['ignore', 'ignore', 2] });
+    return path;
+  } catch {
+    progress.done('the peer runs without pinned threads: its shim cannot be compiled (g++)');
+    return null;
+  }
 }
