@@ -63,7 +63,7 @@ export class DispatchRig {
   readonly #echoes: Echo[] = [];
   #steps = 0;
 
-  private constructor(children: ChildProcess[], addresses: readonly string[]) {
+  private constructor(children: ChildProcess[], addresses: readonly string[], threads: number) {
     const native = loadNative();
     const logger = createLogger({ service: 'bench', id: null, level: 'silent' });
     const clock = systemClock;
@@ -98,7 +98,7 @@ export class DispatchRig {
       replyLimitMs: { decode: 20_000, prefill: 20_000 },
       expertWaitMs: 20_000,
     });
-    const runtime = new native.Runtime({ threads: 1, isa: 'auto', bf16Kernels: 'auto' });
+    const runtime = new native.Runtime({ threads, isa: 'auto', bf16Kernels: 'auto' });
     const sizes = { maxTokens: MAX_TOKENS, hidden, numExperts, topK, maxLogitRows: 1, vocab: 16 };
     this.#step = new native.StepBuffers(runtime, { ...sizes, rowFormat: 'bf16' });
     this.#gate = makeGate(runtime);
@@ -106,8 +106,8 @@ export class DispatchRig {
     this.#announce(addresses);
   }
 
-  /** Starts the workers and connects to them. */
-  static async start(): Promise<DispatchRig> {
+  /** Starts the workers and connects to them; `threads` are the router's. */
+  static async start(threads: number): Promise<DispatchRig> {
     const main = fileURLToPath(new URL('worker.ts', import.meta.url));
     const children = Array.from({ length: WORKERS }, (_, expert) =>
       spawn(process.execPath, [main, String(expert)], {
@@ -121,7 +121,7 @@ export class DispatchRig {
         return line.toString().trim();
       }),
     );
-    const rig = new DispatchRig(children, addresses);
+    const rig = new DispatchRig(children, addresses, threads);
     while (!rig.#topology.views.covered) await systemClock.sleep(10);
     return rig;
   }

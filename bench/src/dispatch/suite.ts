@@ -28,7 +28,7 @@ export const dispatchSuite: Suite = {
       ({ kib }) => context.wants(`dispatch/${kib}KiB`) || context.wants(`dispatch/${kib}KiB-echo`),
     );
     if (cells.length === 0) return;
-    const rig = await DispatchRig.start();
+    const rig = await DispatchRig.start(context.options.threads);
     try {
       await rig.layers(4, 1000);
       await rig.echoes(8 << 10, 1000);

@@ -41,6 +41,8 @@ export class Batcher {
   readonly #queues: Record<Lane, Queued[]> = { decode: [], prefill: [] };
   readonly #inFlight: Record<Lane, boolean> = { decode: false, prefill: false };
   readonly #perOwner = new Map<object, number>();
+  /** Depths that the gauges show. */
+  readonly #shown: Record<Lane, number> = { decode: -1, prefill: -1 };
   #overtaken = 0;
   #idle: (() => void)[] = [];
 
@@ -127,6 +129,9 @@ export class Batcher {
   }
 
   #gauge(lane: Lane): void {
-    this.#options.metrics.gauge('guildhall_expert_queue_depth', this.#queues[lane].length, { lane });
+    const depth = this.#queues[lane].length;
+    if (depth === this.#shown[lane]) return;
+    this.#shown[lane] = depth;
+    this.#options.metrics.gauge('guildhall_expert_queue_depth', depth, { lane });
   }
 }

@@ -180,6 +180,8 @@ export class RouterCore {
         prefillPauses: loaded.config.numLayers,
       },
       allowance,
+      // With experts of this process a forward is one native call.
+      lanesAlternate: config.experts === 'local',
       makeSampler: ({ sampler, promptIds }) => new native.SamplerState(loaded.config.vocab, sampler, promptIds),
       makeDetokenizer: () => this.#makeDetokenizer(),
       observer: engineObserver(metrics, loaded.servedModels[0] ?? ''),

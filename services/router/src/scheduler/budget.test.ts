@@ -110,3 +110,30 @@ test('a slice that one prefill step left over serves the next', async () => {
   await clock.advance(1);
   assert.notEqual(allowance.checkpoint(), null);
 });
+
+test('lanes that alternate: a turn of prefill ends with its time or with its step, and nobody waits for an idle lane', async () => {
+  const clock = new FakeClock();
+  const allowance = new PrefillAllowance(clock);
+  assert.equal(allowance.turn(30), null);
+  allowance.grant(0);
+  allowance.begin();
+  const waiting = allowance.checkpoint();
+  assert.notEqual(waiting, null);
+  let over = 0;
+  const turn = (): void => void allowance.turn(30)?.then(() => (over += 1));
+  turn();
+  await waiting;
+  await clock.advance(20);
+  assert.equal(allowance.checkpoint(), null);
+  assert.equal(over, 0);
+  await clock.advance(15);
+  const again = allowance.checkpoint();
+  await clock.advance(0);
+  assert.equal(over, 1);
+  turn();
+  await again;
+  await clock.advance(5);
+  assert.equal(allowance.end(), 20 + 15 + 5);
+  await clock.advance(0);
+  assert.equal(over, 2);
+});

@@ -111,6 +111,7 @@ export class PrefillAllowance {
   #workingSince: number | null = null;
   #active = 0;
   #wake: (() => void) | null = null;
+  #turnOver: (() => void) | null = null;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -140,18 +141,36 @@ export class PrefillAllowance {
   /** The prefill step ended; returns the milliseconds that it was at work, without the waits. */
   end(): number {
     this.#settle();
-    this.#workingSince = null;
+    this.#rest();
     return this.#active;
+  }
+
+  /**
+   * For decode steps that leave prefill no time beside them: grants `ms` between two of them. Null when there is nobody
+   * to wait for, else resolves when prefill has used its time or ended.
+   */
+  turn(ms: number): Promise<void> | null {
+    this.grant(ms);
+    if (this.#workingSince === null) return null;
+    return new Promise((resolve) => {
+      this.#turnOver = resolve;
+    });
   }
 
   /** Between two layers: null to go on, or a promise of the moment to go on. */
   checkpoint(): Promise<void> | null {
     this.#settle();
     if (this.#used < this.#slice) return null;
-    this.#workingSince = null;
+    this.#rest();
     return new Promise((resolve) => {
       this.#wake = resolve;
     });
+  }
+
+  #rest(): void {
+    this.#workingSince = null;
+    this.#turnOver?.();
+    this.#turnOver = null;
   }
 
   #settle(): void {

@@ -38,7 +38,7 @@ export interface DecodePlan {
 }
 
 /** Part of the step budget, or of the decode step where that is longer, that prefill gets in any case. */
-const LEAST_PREFILL_SHARE = 0.25;
+const LEAST_PREFILL_SHARE = 0.5;
 
 /** What happens to sequences outside of the steps; called at once. */
 export interface SchedulerHooks {

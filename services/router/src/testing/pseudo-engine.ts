@@ -73,6 +73,7 @@ export function pseudoEngine(options: PseudoEngineOptions = {}) {
       ...options.limits,
     },
     allowance: new PrefillAllowance(clock),
+    lanesAlternate: false,
     makeSampler: () => new CountingSampler(),
     makeDetokenizer: () => ({ push: options.text ?? ((id) => String(id)) }),
     observer: {
