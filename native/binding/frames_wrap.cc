@@ -69,6 +69,7 @@ Napi::Value parseForwardHeader(const Napi::CallbackInfo& info) {
     object.Set("numRows", forward.numRows);
     object.Set("numEntries", static_cast<double>(forward.experts.size / 2));
     object.Set("epoch", forward.epoch);
+    object.Set("combineMode", static_cast<int32_t>(forward.combineMode));
     object.Set("traceparent", traceparentValue(env, forward.traceparent));
     return object;
   });

@@ -89,8 +89,9 @@ test('the generated decoder reads packForward', async () => {
     const rowBytes = step.rows().length / 5;
     const expected = Buffer.concat([...e.rowIndex].map((r) => step.rows().subarray(r * rowBytes, (r + 1) * rowBytes)));
     assert.ok(f.rows.equals(expected));
-    const { traceparent, ...rest } = native.parseForwardHeader(bytes);
+    const { traceparent, combineMode, ...rest } = native.parseForwardHeader(bytes);
     assert.equal(traceparent, full.traceparent);
+    assert.equal(combineMode, wire.CombineMode.COMBINE_MODE_PARTIAL);
     const { combineMode: _, traceparent: __, ...key } = full;
     assert.deepEqual(rest, { ...key, numRows: e.rowIndex.length, numEntries: e.experts.length });
     // Fields in order and nothing padded: the generated encoder gives the same bytes.

@@ -546,6 +546,8 @@ export interface NativeBinding {
     attempt: number;
     part: number;
     epoch: number;
+    /** Value of CombineMode in experts.proto. */
+    combineMode: number;
     traceparent: string | null;
   };
   /** A reply without rows: BUSY, FAILED or INVALID, for the request with this header. */

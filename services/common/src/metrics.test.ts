@@ -29,8 +29,14 @@ test('a service has its own metrics and no others', async () => {
   assert.match(body, /guildhall_dispatch_seconds_count\{lane="decode"\} 1/);
   assert.throws(() => metrics.count('guildhall_http_requests_total'), { code: 'internal' });
   assert.throws(() => metrics.gauge('guildhall_expert_rows_total', 1), { code: 'internal' });
+  metrics.count('guildhall_expert_rows_total', { worker: 'expert-1' }, 2);
+  metrics.count('guildhall_expert_rows_total', { worker: 'expert-1' }, 3);
+  assert.match((await metrics.render()).body, /guildhall_expert_rows_total\{worker="expert-1"\} 12/);
+  metrics.count('guildhall_expert_rows_total', { worker: 'expert-1' }, 4);
   metrics.remove('guildhall_expert_rows_total', { worker: 'expert-1' });
   assert.doesNotMatch((await metrics.render()).body, /expert-1/);
+  metrics.count('guildhall_expert_rows_total', { worker: 'expert-1' }, 5);
+  assert.match((await metrics.render()).body, /guildhall_expert_rows_total\{worker="expert-1"\} 5/);
 });
 
 test('the admin server tells alive from ready', async () => {

@@ -29,6 +29,40 @@ function makeInstrument(registry: Registry, name: string, info: MetricInfo): Ins
   return new Histogram({ ...common, buckets: [...(info.buckets ?? [])] });
 }
 
+/** Additions to one series that the registry has not seen yet. */
+interface Pending {
+  counter: Counter;
+  labels: Labels;
+  value: number;
+}
+
+/**
+ * Counters count on every message and are looked at now and then: additions are gathered here, at a fraction of what the
+ * registry takes for one.
+ */
+class PendingCounts {
+  readonly #series = new Map<string, Pending>();
+
+  add(counter: Counter, name: string, labels: Labels, by: number): void {
+    let key = name;
+    for (const label in labels) key += `\0${label}\0${labels[label]}`;
+    const known = this.#series.get(key);
+    if (known !== undefined) {
+      known.value += by;
+      return;
+    }
+    // The first addition goes to the registry at once, which checks the labels.
+    counter.inc(labels, by);
+    this.#series.set(key, { counter, labels: { ...labels }, value: 0 });
+  }
+
+  /** Brings the registry up to date. Series are checked in anew afterwards, so that removed ones do not come back. */
+  flush(): void {
+    for (const { counter, labels, value } of this.#series.values()) if (value !== 0) counter.inc(labels, value);
+    this.#series.clear();
+  }
+}
+
 /** Registers the metrics of a service, and those of the Node process. */
 export function createMetrics(service: Exclude<MetricService, 'all'>): Metrics {
   const registry = new Registry();
@@ -43,14 +77,19 @@ export function createMetrics(service: Exclude<MetricService, 'all'>): Metrics {
     if (!(instrument instanceof kind)) throw fail('internal', `metric ${name} is not a ${kind.name} of ${service}`);
     return instrument;
   };
+  const counts = new PendingCounts();
   return {
     registry,
-    count: (name, labels = {}, by = 1) => find(name, Counter).inc(labels, by),
+    count: (name, labels = {}, by = 1) => counts.add(find(name, Counter), name, labels, by),
     gauge: (name, value, labels = {}) => find(name, Gauge).set(labels, value),
     observe: (name, value, labels = {}) => find(name, Histogram).observe(labels, value),
     remove(name, labels) {
+      counts.flush();
       instruments.get(name)?.remove(labels);
     },
-    render: async () => ({ contentType: registry.contentType, body: await registry.metrics() }),
+    async render() {
+      counts.flush();
+      return { contentType: registry.contentType, body: await registry.metrics() };
+    },
   };
 }

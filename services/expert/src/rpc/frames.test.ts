@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { experts } from '@guildhall/proto';
 import fc from 'fast-check';
 import { clientFrame, forwardFrame, helloFor } from '../testing/test-router.ts';
-import { combineModeOf, forEachExpert, heldFrame, readClientFrame } from './frames.ts';
+import { forEachExpert, heldFrame, readClientFrame } from './frames.ts';
 
 function expertsOf(frame: Buffer): number[] {
   const seen: number[] = [];
@@ -46,7 +46,6 @@ test('the experts of a forward are found whatever stands before them', () => {
           { traceparent: Buffer.from(trace) },
         );
         assert.deepEqual(expertsOf(frame), entries.flat());
-        assert.equal(combineModeOf(frame), experts.CombineMode.COMBINE_MODE_EXACT);
       },
     ),
   );
@@ -64,7 +63,6 @@ test('no bytes make counting or reading fail otherwise than by refusal', () => {
       ),
       (bytes) => {
         expertsOf(Buffer.from(bytes));
-        combineModeOf(Buffer.from(bytes));
         try {
           readClientFrame(Buffer.from(bytes));
         } catch (err) {

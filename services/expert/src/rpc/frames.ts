@@ -41,7 +41,6 @@ const WIRE_VARINT = 0;
 const WIRE_FIXED64 = 1;
 const WIRE_BYTES = 2;
 const WIRE_FIXED32 = 5;
-const COMBINE_MODE_FIELD = 9;
 const EXPERTS_FIELD = 12;
 
 interface Cursor {
@@ -60,41 +59,37 @@ function varint(cursor: Cursor): number {
   return Number.NaN;
 }
 
-/** Steps over a field's value: bytes, a varint, or 0 for a fixed number. Null where the bytes make no sense. */
-function fieldValue(cursor: Cursor, wire: number): Buffer | number | null {
-  if (wire === WIRE_VARINT) {
-    const value = varint(cursor);
-    return Number.isNaN(value) ? null : value;
-  }
-  const sizes: Record<number, number> = { [WIRE_FIXED64]: 8, [WIRE_FIXED32]: 4 };
-  const length = wire === WIRE_BYTES ? varint(cursor) : (sizes[wire] ?? Number.NaN);
+/** Length of a field's value in front of the cursor; NaN where the bytes make no sense. */
+function valueLength(cursor: Cursor, wire: number): number {
+  if (wire === WIRE_BYTES) return varint(cursor);
+  if (wire === WIRE_FIXED64) return 8;
+  if (wire === WIRE_FIXED32) return 4;
+  if (wire !== WIRE_VARINT) return Number.NaN;
   const begin = cursor.at;
-  cursor.at += length;
-  if (!(cursor.at <= cursor.bytes.length)) return null;
-  return wire === WIRE_BYTES ? cursor.bytes.subarray(begin, cursor.at) : 0;
+  const value = varint(cursor);
+  const length = cursor.at - begin;
+  cursor.at = begin;
+  return Number.isNaN(value) ? Number.NaN : length;
 }
 
-function findField(bytes: Buffer, wanted: number): Buffer | number | null {
+/** Bytes of the first length-delimited field with this number; null without one. */
+function findBytes(bytes: Buffer, wanted: number): Buffer | null {
   const cursor: Cursor = { bytes, at: 0 };
   while (cursor.at < bytes.length) {
     const tag = varint(cursor);
-    if (Number.isNaN(tag)) return null;
-    const value = fieldValue(cursor, tag % 8);
-    if (value === null) return null;
-    if (Math.floor(tag / 8) === wanted) return value;
+    const wire = tag % 8;
+    const length = valueLength(cursor, wire);
+    const end = cursor.at + length;
+    if (!(end <= bytes.length)) return null;
+    if (wire === WIRE_BYTES && Math.floor(tag / 8) === wanted) return bytes.subarray(cursor.at, end);
+    cursor.at = end;
   }
   return null;
 }
 
-function forwardField(frame: Buffer, wanted: number): Buffer | number | null {
-  const forward = findField(frame, FORWARD_TAG >> 3);
-  return forward instanceof Buffer ? findField(forward, wanted) : null;
-}
-
-/** Combine mode of a ClientFrame{Forward}; unspecified where it cannot be read. */
-export function combineModeOf(frame: Buffer): experts.CombineMode {
-  const mode = forwardField(frame, COMBINE_MODE_FIELD);
-  return typeof mode === 'number' ? (mode as experts.CombineMode) : experts.CombineMode.COMBINE_MODE_UNSPECIFIED;
+function forwardBytes(frame: Buffer, wanted: number): Buffer | null {
+  const forward = findBytes(frame, FORWARD_TAG >> 3);
+  return forward === null ? null : findBytes(forward, wanted);
 }
 
 /**
@@ -102,7 +97,7 @@ export function combineModeOf(frame: Buffer): experts.CombineMode {
  * not one are passed over: native code has told the peer about them.
  */
 export function forEachExpert(frame: Buffer, visit: (expert: number) => void): void {
-  const entries = forwardField(frame, EXPERTS_FIELD);
-  if (!(entries instanceof Buffer)) return;
+  const entries = forwardBytes(frame, EXPERTS_FIELD);
+  if (entries === null) return;
   for (let i = 0; i + 1 < entries.length; i += 2) visit(entries.readUInt16LE(i));
 }

@@ -4,7 +4,7 @@ import { experts } from '@guildhall/proto';
 import type { Metadata } from '@grpc/grpc-js';
 import type { Batcher } from '../batcher.ts';
 import { rowBytes, type WorkerIdentity } from '../identity.ts';
-import { combineModeOf, forEachExpert, readClientFrame } from './frames.ts';
+import { forEachExpert, readClientFrame } from './frames.ts';
 import { acceptHello, COMBINE_MODES, helloReply, type Session } from './hello.ts';
 
 /** The part of a grpc-js server stream that is used. */
@@ -30,6 +30,12 @@ export interface StreamContext {
   metrics: Metrics;
   clock: Clock;
 }
+
+/** What is looked at in the header of a Forward. */
+type ForwardFacts = Pick<
+  ReturnType<NativeBinding['parseForwardHeader']>,
+  'layer' | 'numRows' | 'numEntries' | 'combineMode'
+>;
 
 /** Time within which the hello must come. */
 const HELLO_LIMIT_MS = 10_000;
@@ -104,15 +110,15 @@ export class ExpertStream {
   #forward(bytes: Buffer, session: Session): void {
     const header = this.#headerOf(bytes);
     if (header === null) return this.#compute(bytes, session, null);
-    const wrong = this.#disagreement(bytes, session, header);
+    const wrong = this.#disagreement(session, header);
     if (wrong !== null) return this.#answer(bytes, REPLY_STATUS_INVALID, wrong);
     this.#compute(bytes, session, header.layer);
   }
 
   /** What a well-formed Forward has against the hello, if anything. */
-  #disagreement(bytes: Buffer, session: Session, header: { numRows: number; numEntries: number }): string | null {
+  #disagreement(session: Session, header: ForwardFacts): string | null {
     const { identity } = this.#ctx;
-    if (combineModeOf(bytes) !== COMBINE_MODES[identity.combine])
+    if (header.combineMode !== COMBINE_MODES[identity.combine])
       return `combine_mode is not the ${identity.combine} of the hello`;
     const rows = identity.combine === 'exact' ? header.numEntries : header.numRows;
     const replyBytes = rows * rowBytes(identity) + REPLY_OVERHEAD_BYTES;
@@ -121,7 +127,7 @@ export class ExpertStream {
   }
 
   /** Null for bytes that are not a Forward: native code answers those. */
-  #headerOf(bytes: Buffer): { layer: number; numRows: number; numEntries: number } | null {
+  #headerOf(bytes: Buffer): ForwardFacts | null {
     try {
       return this.#ctx.codec.parseForwardHeader(bytes);
     } catch {
