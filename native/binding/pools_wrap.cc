@@ -89,7 +89,9 @@ class KvPoolWrap final : public Handle<KvPoolWrap, Owned<KvPool>> {
   Napi::Value exportPage(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const int64_t page = pageOf(Arg(info, 0, "page"));
-      return Napi::Buffer<uint8_t>::Copy(info.Env(), pool().page(page), static_cast<size_t>(pool().pageBytes()));
+      auto out = Napi::Buffer<uint8_t>::New(info.Env(), static_cast<size_t>(pool().pageBytes()));
+      pool().readPage(page, out.Data());
+      return out;
     });
   }
 
@@ -97,7 +99,7 @@ class KvPoolWrap final : public Handle<KvPoolWrap, Owned<KvPool>> {
     guarded(info.Env(), [&] {
       const int64_t page = pageOf(Arg(info, 0, "page"));
       const ByteView data = exactBytes(Arg(info, 1, "data"), pool().pageBytes());
-      std::memcpy(pool().page(page), data.data, static_cast<size_t>(data.size));
+      pool().writePage(page, data.data);
     });
   }
 };
@@ -145,15 +147,17 @@ class StatePoolWrap final : public Handle<StatePoolWrap, Owned<StatePool>> {
   }
   Napi::Value exportSlot(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
-      const auto* const data = reinterpret_cast<const uint8_t*>(pool().slot(slotOf(Arg(info, 0, "slot"))));
-      return Napi::Buffer<uint8_t>::Copy(info.Env(), data, static_cast<size_t>(pool().slotBytes()));
+      const int64_t slot = slotOf(Arg(info, 0, "slot"));
+      auto out = Napi::Buffer<uint8_t>::New(info.Env(), static_cast<size_t>(pool().slotBytes()));
+      pool().readSlot(slot, out.Data());
+      return out;
     });
   }
   void importSlot(const Napi::CallbackInfo& info) {
     guarded(info.Env(), [&] {
       const int64_t slot = slotOf(Arg(info, 0, "slot"));
       const ByteView data = exactBytes(Arg(info, 1, "data"), pool().slotBytes());
-      std::memcpy(pool().slot(slot), data.data, static_cast<size_t>(data.size));
+      pool().writeSlot(slot, data.data);
     });
   }
 };

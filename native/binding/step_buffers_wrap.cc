@@ -135,7 +135,7 @@ class StepBuffersWrap final : public Handle<StepBuffersWrap, StepState> {
       state_->checkIdle("step");
       const int64_t count = step().numTokens() * step().options().hidden;
       auto copy = Napi::Float32Array::New(info.Env(), static_cast<size_t>(count));
-      if (count > 0) std::memcpy(copy.Data(), step().hidden(), static_cast<size_t>(count) * sizeof(float));
+      if (count > 0) step().readHidden(copy.Data());
       return copy;
     });
   }
@@ -146,7 +146,7 @@ class StepBuffersWrap final : public Handle<StepBuffersWrap, StepState> {
       const auto [rows, size] = Arg(info, 0, "rows").floats();
       const int64_t expected = step().numTokens() * step().options().hidden;
       if (size != expected) failRange("rows", std::to_string(size) + " entries, expected " + std::to_string(expected));
-      if (size > 0) std::memcpy(step().hidden(), rows, static_cast<size_t>(size) * sizeof(float));
+      if (size > 0) step().writeHidden(rows);
     });
   }
 

@@ -28,6 +28,14 @@ void KvPool::copyPage(int64_t from, int64_t to) {
   if (from != to) std::memcpy(page(to), page(from), static_cast<size_t>(pageBytes()));
 }
 
+void KvPool::readPage(int64_t index, uint8_t* out) const {
+  std::memcpy(out, page(index), static_cast<size_t>(pageBytes()));
+}
+
+void KvPool::writePage(int64_t index, const uint8_t* data) {
+  std::memcpy(page(index), data, static_cast<size_t>(pageBytes()));
+}
+
 StatePool::StatePool(const StatePoolOptions& options, std::shared_ptr<MemoryLedger> ledger) : options_(options) {
   checkRange("options.numSlots", options.numSlots, 1, int64_t{1} << 31);
   checkRange("options.numLayers", options.numLayers, 1, kMaxCount);
@@ -47,6 +55,14 @@ void StatePool::reset(int64_t index) { std::memset(slot(index), 0, static_cast<s
 
 void StatePool::copy(int64_t from, int64_t to) {
   if (from != to) std::memcpy(slot(to), slot(from), static_cast<size_t>(slotBytes()));
+}
+
+void StatePool::readSlot(int64_t index, uint8_t* out) const {
+  std::memcpy(out, slot(index), static_cast<size_t>(slotBytes()));
+}
+
+void StatePool::writeSlot(int64_t index, const uint8_t* data) {
+  std::memcpy(slot(index), data, static_cast<size_t>(slotBytes()));
 }
 
 }  // namespace guildhall

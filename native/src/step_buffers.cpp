@@ -115,6 +115,14 @@ void StepBuffers::packForward(const ForwardFrame& header, const DispatchRows& ro
   }
 }
 
+void StepBuffers::readHidden(float* out) const {
+  std::copy_n(hidden(), numTokens() * options_.hidden, out);
+}
+
+void StepBuffers::writeHidden(const float* rows) {
+  std::copy_n(rows, numTokens() * options_.hidden, hidden());
+}
+
 void StepBuffers::beginCombine() {
   if (!gated_) failRange("step", "no gate has run on this batch");
   missing_ = numTokens() * options_.topK;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <numeric>
 
 #include "bench.h"
@@ -70,7 +71,7 @@ Kernel attentionKernel(const Arguments& arguments, const Setup& setup) {
   const int64_t context = arguments.number("context", 8192, 0);
   struct Data {
     Batch batch;
-    KvPool pool;
+    std::unique_ptr<KvPool> pool;
     AttentionPlan plan;
     std::vector<float> q, out, scratch;
   };
@@ -82,15 +83,15 @@ Kernel attentionKernel(const Arguments& arguments, const Setup& setup) {
   options.format = KvFormat::kBf16;
   options.kernel = setup.cpu->info.bf16Dot ? KvKernel::kDot : KvKernel::kFma;
   options.numLayers = copiesBeyondCaches(options.numPages * kPageTokens * 2 * kvHeads * dim * 2);
-  const auto data = std::make_shared<Data>(Data{std::move(batch), KvPool(options, setup.cpu->ledger), {}, {}, {}, {}});
-  fillPages(setup, data->pool);
+  const auto data = std::make_shared<Data>(Data{std::move(batch), std::make_unique<KvPool>(options, setup.cpu->ledger), {}, {}, {}, {}});
+  fillPages(setup, *data->pool);
   data->q = randomValues(sequences * rows * heads * dim, 1.0f, 6);
   data->out.resize(data->q.size());
   Kernel kernel;
   kernel.run = [data, setup, heads, kvHeads, dim](int64_t call) {
     AttentionArgs args;
     args.batch = data->batch.view();
-    args.kv = data->pool.view(call % data->pool.options().numLayers);
+    args.kv = data->pool->view(call % data->pool->options().numLayers);
     args.q = data->q.data();
     args.qRowStride = args.outRowStride = heads * dim;
     args.qHeadStride = args.outHeadStride = dim;

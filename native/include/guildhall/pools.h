@@ -18,18 +18,25 @@ struct KvPoolOptions {
   KvKernel kernel = KvKernel::kFma;
 };
 
-/** Pages of K and V over all full-attention layers, in host memory. Layout: KvLayout. */
+/**
+ * Pages of K and V over all full-attention layers. This class holds them in host memory (layout: KvLayout), which `view`
+ * and `page` show to the blocks of the cpu; a device derives from it and replaces what moves pages.
+ */
 class KvPool {
  public:
   /** Throws InvalidArgument naming `options.…`. */
   KvPool(const KvPoolOptions& options, std::shared_ptr<MemoryLedger> ledger);
+  virtual ~KvPool() = default;
 
   const KvPoolOptions& options() const { return options_; }
   int64_t pageBytes() const { return layout_.pageBytes(); }
   /** `layer` is in range. */
   KvView view(int64_t layer) const { return layout_.view(data_.as<void>(), layer); }
   /** Pages are in range. */
-  void copyPage(int64_t from, int64_t to);
+  virtual void copyPage(int64_t from, int64_t to);
+  /** pageBytes() bytes out of and into a page in range, in a layout that only the same numerics class reads. */
+  virtual void readPage(int64_t index, uint8_t* out) const;
+  virtual void writePage(int64_t index, const uint8_t* data);
   uint8_t* page(int64_t index) const { return data_.as<uint8_t>() + index * pageBytes(); }
 
  private:
@@ -48,11 +55,15 @@ struct StatePoolOptions {
   int64_t convKernel = 0;
 };
 
-/** Per slot and DeltaNet layer: S [Hv][Dk][Dv], then the last kernel-1 raw rows of the convolution, all f32. */
+/**
+ * Per slot and DeltaNet layer: S [Hv][Dk][Dv], then the last kernel-1 raw rows of the convolution, all f32. In host memory,
+ * as KvPool is.
+ */
 class StatePool {
  public:
   /** Throws InvalidArgument naming `options.…`. */
   StatePool(const StatePoolOptions& options, std::shared_ptr<MemoryLedger> ledger);
+  virtual ~StatePool() = default;
 
   const StatePoolOptions& options() const { return options_; }
   int64_t slotFloats() const { return options_.numLayers * layerFloats(); }
@@ -62,8 +73,12 @@ class StatePool {
   float* deltaState(int64_t layer) const { return data_.as<float>() + layer * layerFloats(); }
   float* convState(int64_t layer) const { return deltaState(layer) + deltaFloats(); }
 
-  void reset(int64_t slot);
-  void copy(int64_t from, int64_t to);
+  /** Slots are in range. */
+  virtual void reset(int64_t slot);
+  virtual void copy(int64_t from, int64_t to);
+  /** slotBytes() bytes out of and into a slot. */
+  virtual void readSlot(int64_t slot, uint8_t* out) const;
+  virtual void writeSlot(int64_t slot, const uint8_t* data);
 
  private:
   int64_t deltaFloats() const { return options_.numValueHeads * options_.keyHeadDim * options_.valueHeadDim; }

@@ -66,7 +66,12 @@ struct DispatchRows {
   int64_t numWeights = 0;
 };
 
-/** Activations of one micro-batch in host memory. Not synchronised: one native call or the owner at a time. */
+/**
+ * Activations of one micro-batch. This class holds them in host memory. On a device these arrays are the host's side: what
+ * the gate and the head leave for the host (top-k, logits, rows to dispatch) has to be in them when their forward ends, and
+ * what `unpackReply` and `writeHidden` bring has to reach the device; the rest may stay there. Not synchronised: one native
+ * call or the owner at a time.
+ */
 class StepBuffers {
  public:
   /** Throws InvalidArgument naming `options.…`. */
@@ -79,6 +84,9 @@ class StepBuffers {
   void setBatch(const BatchSpec& spec);
 
   float* hidden() const { return hidden_.as<float>(); }
+  /** The hidden rows of the batch, [T][H], for tests and tools. */
+  virtual void readHidden(float* out) const;
+  virtual void writeHidden(const float* rows);
   /** f32 rows of the last gate's norm. */
   float* normed() const { return normed_.as<float>(); }
   /** The same rows in the row format: what is dispatched. */
@@ -120,7 +128,7 @@ class StepBuffers {
 
   void beginCombine();
   /** See native.ts. Takes all rows of the reply or, when it throws InvalidArgument, none. */
-  void unpackReply(ByteView frame, IntView slots, IntView entryCount, CombineMode mode);
+  virtual void unpackReply(ByteView frame, IntView slots, IntView entryCount, CombineMode mode);
   int64_t missing() const { return missing_; }
 
   /** What to add for slot t*K+k: nothing, the row times its gate weight, or the row as it is (partial sums). */

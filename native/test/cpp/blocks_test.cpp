@@ -144,7 +144,7 @@ void testLedger() {
 int main() {
   std::vector<std::pair<WeightFormat, Bf16Kernels>> classes = {{WeightFormat::kF32, Bf16Kernels::kAuto},
                                                                {WeightFormat::kBf16, Bf16Kernels::kFma}};
-  const bool dot = cpuBackend().create({1, std::nullopt, Bf16Kernels::kAuto}, nullptr)->info().bf16Dot;
+  const bool dot = testedBackend().create({1, std::nullopt, Bf16Kernels::kAuto}, nullptr)->info().bf16Dot;
   if (dot) classes.emplace_back(WeightFormat::kBf16, Bf16Kernels::kDot);
   for (const WeightFormat format : {WeightFormat::kFp8, WeightFormat::kQ8, WeightFormat::kQ4}) {
     classes.emplace_back(format, Bf16Kernels::kFma);

@@ -3,6 +3,7 @@
 // A small hybrid model over the backend interface: one DeltaNet layer, one attention layer, one expert layer.
 
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
@@ -127,11 +128,20 @@ inline GatedAttentionSpec attentionSpec(WeightFormat format) {
   return spec;
 }
 
+/** The backend that GUILDHALL_TEST_BACKEND names, by default the first available one: the tests know blocks only. */
+inline const BackendEntry& testedBackend() {
+  const char* const name = std::getenv("GUILDHALL_TEST_BACKEND");
+  for (const BackendEntry& entry : backends()) {
+    if (name == nullptr ? entry.available() : std::string(name) == entry.name) return entry;
+  }
+  failAt(__FILE__, __LINE__, "no such backend");
+}
+
 class Model {
  public:
   Model(const RuntimeOptions& options, WeightFormat format)
       : ledger(std::make_shared<MemoryLedger>()),
-        backend(cpuBackend().create(options, ledger)),
+        backend(testedBackend().create(options, ledger)),
         weights_(17, format == WeightFormat::kF32 ? Dtype::kF32 : Dtype::kBf16) {
     const RowFormat rows = format == WeightFormat::kF32 ? RowFormat::kF32 : RowFormat::kBf16;
     const GatedDeltaNetSpec gdn = deltaNetSpec(format);

@@ -28,7 +28,7 @@ class ProgramModel {
  public:
   ProgramModel(const RuntimeOptions& options, WeightFormat format, const Shape& shape)
       : shape_(shape),
-        backend_(cpuBackend().create(options, std::make_shared<MemoryLedger>())),
+        backend_(testedBackend().create(options, std::make_shared<MemoryLedger>())),
         weights_(23, format == WeightFormat::kF32 ? Dtype::kF32 : Dtype::kBf16) {
     const RowFormat rows = format == WeightFormat::kF32 ? RowFormat::kF32 : RowFormat::kBf16;
     GatedDeltaNetSpec gdn = deltaNetSpec(format);
