@@ -143,7 +143,7 @@ int main(int argc, char** argv) {
     ThreadPool pool(count);
     for (const Format& format : kFormats) {
       if (only != "all" && only != format.name) continue;
-      if (what != "large") stream(format, pool, {1, 2, 4, 6, 8, 12, 16, 32});
+      if (what != "large") stream(format, pool, {1, 2, 4, 6, 8, 12, 16, 32, 64});
       if (what == "stream") continue;
       for (const auto& shape : std::vector<std::vector<int64_t>>{{512, 4096, 1024}, {512, 1024, 2048}, {64, 1024, 1024}, {16, 4096, 1024}, {32, 4096, 1024}})
         large(format, pool, shape[0], shape[1], shape[2]);

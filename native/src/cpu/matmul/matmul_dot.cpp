@@ -24,7 +24,7 @@ void dotTile(const Tile& t) {
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
       weights[p] = _mm512_loadu_si512(w + p * t.panelBytes);
-      if constexpr (Fetch) _mm_prefetch(reinterpret_cast<const char*>(w + p * t.panelBytes + t.ahead), _MM_HINT_T0);
+      if constexpr (Fetch) _mm_prefetch(reinterpret_cast<const char*>(w + p * t.panelBytes + t.ahead), P > 1 ? _MM_HINT_T1 : _MM_HINT_T0);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -56,7 +56,7 @@ struct DotShape {
 }  // namespace
 
 void matmulBf16Dot(const MatmulBlock& block) {
-  TileRunner<DotShape>(block, packedPanelBytes(block.k, KernelFamily::kBf16Dot)).run();
+  TileRunner<DotShape>(block, KernelFamily::kBf16Dot).run();
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

@@ -140,15 +140,15 @@ struct Shape {
 }  // namespace
 
 void matmulF32(const MatmulBlock& block) {
-  TileRunner<Shape<F32Tile>>(block, packedPanelBytes(block.k, KernelFamily::kF32Fma)).run();
+  TileRunner<Shape<F32Tile>>(block, KernelFamily::kF32Fma).run();
 }
 
 void matmulBf16Fma(const MatmulBlock& block) {
-  TileRunner<Shape<Bf16Tile>>(block, packedPanelBytes(block.k, KernelFamily::kBf16Fma)).run();
+  TileRunner<Shape<Bf16Tile>>(block, KernelFamily::kBf16Fma).run();
 }
 
 void matmulFp8Fma(const MatmulBlock& block) {
-  TileRunner<Shape<Fp8Tile>>(block, packedPanelBytes(block.k, KernelFamily::kFp8Fma)).run();
+  TileRunner<Shape<Fp8Tile>>(block, KernelFamily::kFp8Fma).run();
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

@@ -72,7 +72,7 @@ void fp8Tile(const Tile& t) {
     for (int64_t at = 2 * k; at < 2 * (k + kBlockInputs); at += 8, w += 64) {
 #pragma GCC unroll 8
       for (int p = 0; p < P; ++p) {
-        if constexpr (Fetch) _mm_prefetch(reinterpret_cast<const char*>(w + p * t.panelBytes + t.ahead), _MM_HINT_T0);
+        if constexpr (Fetch) _mm_prefetch(reinterpret_cast<const char*>(w + p * t.panelBytes + t.ahead), P > 1 ? _MM_HINT_T1 : _MM_HINT_T0);
         __m512i first, second;
         widener.widen(_mm512_loadu_si512(w + p * t.panelBytes), first, second);
 #pragma GCC unroll 8
@@ -112,7 +112,7 @@ struct Fp8Shape {
 }  // namespace
 
 void matmulFp8Dot(const MatmulBlock& block) {
-  TileRunner<Fp8Shape>(block, packedPanelBytes(block.k, KernelFamily::kFp8Dot)).run();
+  TileRunner<Fp8Shape>(block, KernelFamily::kFp8Dot).run();
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

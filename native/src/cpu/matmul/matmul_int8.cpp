@@ -114,11 +114,11 @@ struct Shape {
 }  // namespace
 
 void matmulQ8(const MatmulBlock& block) {
-  TileRunner<Shape<Q8Tile>>(block, packedPanelBytes(block.k, KernelFamily::kQ8Dot)).run();
+  TileRunner<Shape<Q8Tile>>(block, KernelFamily::kQ8Dot).run();
 }
 
 void matmulQ4(const MatmulBlock& block) {
-  TileRunner<Shape<Q4Tile>>(block, packedPanelBytes(block.k, KernelFamily::kQ4Dot)).run();
+  TileRunner<Shape<Q4Tile>>(block, KernelFamily::kQ4Dot).run();
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

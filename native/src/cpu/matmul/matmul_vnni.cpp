@@ -9,9 +9,9 @@ namespace guildhall::GUILDHALL_ISA {
 
 namespace {
 
-template <bool Fetch>
+template <int P, bool Fetch>
 GH_DOT_INLINE __m512i loadWeights(const uint8_t* p, int64_t ahead) {
-  if constexpr (Fetch) _mm_prefetch(reinterpret_cast<const char*>(p + ahead), _MM_HINT_T0);
+  if constexpr (Fetch) _mm_prefetch(reinterpret_cast<const char*>(p + ahead), P > 1 ? _MM_HINT_T1 : _MM_HINT_T0);
   return _mm512_loadu_si512(p);
 }
 
@@ -91,7 +91,7 @@ void q8Tile(const Tile& t) {
       for (int64_t at = group * kQ8Group; at < (group + 1) * kQ8Group; at += 4, w += 64) {
         __m512i weights[P];
 #pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) weights[p] = loadWeights<Fetch>(w + p * t.panelBytes, t.ahead);
+        for (int p = 0; p < P; ++p) weights[p] = loadWeights<P, Fetch>(w + p * t.panelBytes, t.ahead);
         sums.add(t, at, weights);
       }
       sums.finish(t, block + 32 * g, scales + 4 * group, acc);
@@ -118,7 +118,7 @@ void q4Tile(const Tile& t) {
         __m512i even[P], odd[P];
 #pragma GCC unroll 8
         for (int p = 0; p < P; ++p) {
-          const __m512i both = loadWeights<Fetch>(w + p * t.panelBytes, t.ahead);
+          const __m512i both = loadWeights<P, Fetch>(w + p * t.panelBytes, t.ahead);
           even[p] = _mm512_and_si512(both, low);
           odd[p] = _mm512_and_si512(_mm512_srli_epi16(both, 4), low);
         }
@@ -160,11 +160,11 @@ struct Q4Shape {
 }  // namespace
 
 void matmulQ8Vnni(const MatmulBlock& block) {
-  TileRunner<Q8Shape>(block, packedPanelBytes(block.k, KernelFamily::kQ8Dot)).run();
+  TileRunner<Q8Shape>(block, KernelFamily::kQ8Dot).run();
 }
 
 void matmulQ4Vnni(const MatmulBlock& block) {
-  TileRunner<Q4Shape>(block, packedPanelBytes(block.k, KernelFamily::kQ4Dot)).run();
+  TileRunner<Q4Shape>(block, KernelFamily::kQ4Dot).run();
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

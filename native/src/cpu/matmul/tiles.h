@@ -63,7 +63,10 @@ constexpr std::array<TileFn, sizeof...(R)> tileColumn(std::integer_sequence<int,
 template <typename Shape>
 class TileRunner {
  public:
-  explicit TileRunner(const MatmulBlock& block, int64_t panelBytes) : b_(block), panelBytes_(panelBytes) {}
+  TileRunner(const MatmulBlock& block, KernelFamily family)
+      : b_(block),
+        panelBytes_(packedPanelBytes(block.k, family)),
+        sliceBytes_(packedPanelBytes(Shape::kSlice, family)) {}
 
   void run() const {
     if (b_.rows <= 0) return;
@@ -128,23 +131,51 @@ class TileRunner {
     const bool wide = b_.numPanels - panel >= kPanels;
     const int64_t panels = wide ? kPanels : 1;
     const int64_t groups = (b_.rows + kRows - 1) / kRows;
+    const uint8_t* const next = nextSlice(kBegin, kEnd, panel + panels);
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t begin = b_.rows * g / groups;
       const int64_t rows = b_.rows * (g + 1) / groups - begin;
       Tile t = tileAt(begin, rows, panel);
       t.kBegin = kBegin;
       t.kEnd = kEnd;
-      // The first rows bring the weights in, and fetch those of the next panels.
-      t.ahead = g == 0 ? panels * panelBytes_ : 0;
+      if (groups <= kFewGroups) {
+        t.ahead = g == 0 ? next - (t.panels + kBegin / Shape::kSlice * sliceBytes_) : 0;
+      } else {
+        fetchShare(next, g, groups);
+      }
       (wide ? tileFor<kPanels>(rows) : tileFor<1>(rows))(t);
     }
     return panels;
   }
 
+  /** Where the weights lie that come after those of the panels up to `panel` in this slice. */
+  const uint8_t* nextSlice(int64_t kBegin, int64_t kEnd, int64_t panel) const {
+    const int64_t slice = kBegin / Shape::kSlice;
+    if (panel < b_.numPanels || kEnd == b_.k) return b_.panels + panel * panelBytes_ + slice * sliceBytes_;
+    return b_.panels + (slice + 1) * sliceBytes_;
+  }
+
+  /**
+   * Every group of rows fetches its share of the next weights into the L2 cache: all at once would wait for memory, and the
+   * L1 cache holds those in use.
+   */
+  void fetchShare(const uint8_t* next, int64_t group, int64_t groups) const {
+    const int64_t lines = sliceBytes_ / 64;
+    for (int64_t p = 0; p < kPanels; ++p) {
+      const uint8_t* const base = next + p * panelBytes_;
+      for (int64_t line = lines * group / groups; line < lines * (group + 1) / groups; ++line)
+        __builtin_prefetch(base + 64 * line, 0, 2);
+    }
+  }
+
   static constexpr int64_t kStreamAhead = 4096;
+  /** Groups of rows up to which the first one fetches all of the next weights, between its own loads. */
+  static constexpr int64_t kFewGroups = 4;
 
   const MatmulBlock& b_;
   int64_t panelBytes_;
+  /** Of one panel. */
+  int64_t sliceBytes_;
 };
 
 }  // namespace guildhall::GUILDHALL_ISA
