@@ -45,7 +45,7 @@ struct DotShape {
   static constexpr int kPanels = 4;
   static constexpr int kStreamRows = 8;
   static constexpr int kStreamPanels = 1;
-  static constexpr int64_t kSlice = 256;
+  static constexpr int64_t kSlice = 1024;
 
   template <int R, int P>
   struct Kernel {
