@@ -130,27 +130,35 @@ async function measureLoop(context: BenchContext, files: ModelFiles, weights: st
     const offsetMs = Number(process.hrtime.bigint()) / 1e6 - performance.now();
     const { from, to } = windowOf(await httpRound(stack, LOOP_STREAMS, vocab, LOOP_TOKENS));
     await stack.stop();
-    for (const [name, process] of [
-      [`loop-${LOOP_STREAMS}`, 'router-1'],
-      [`loop-${LOOP_STREAMS}-gateway`, 'gateway-1'],
-    ] as const) {
+    const uses = ['router-1', 'gateway-1'].flatMap((process) => {
       const profile = stack.profileOf(pids.get(process) ?? -1);
-      if (profile === null) continue;
-      const { share, top } = loopUse(profile, { fromMs: from + offsetMs, toMs: to + offsetMs });
-      context.add(
-        makeRow({
-          name: `${group}/${name}`,
-          unit: '% of the time',
-          values: [share * 100],
-          better: 'less',
-          peer: { name: 'limit', values: [LOOP_LIMIT * 100] },
-          target: process === 'router-1' ? 1 : null,
-          note: `${process}'s main thread in ${((to - from) / 1000).toFixed(1)} s while ${LOOP_STREAMS} streams decode; ${top.join('; ')}`,
-        }),
-      );
-    }
+      if (profile === null) return [];
+      return [{ process, ...loopUse(profile, { fromMs: from + offsetMs, toMs: to + offsetMs }) }];
+    });
+    addLoop(context, `${group}/loop-${LOOP_STREAMS}`, uses, (to - from) / 1000);
   } finally {
     await stack.stop();
     stack.dispose();
+  }
+}
+
+/** What the main threads took, each and together: detokenising and SSE are the gateway's. */
+function addLoop(
+  context: BenchContext,
+  name: string,
+  uses: { process: string; share: number; top: string[] }[],
+  seconds: number,
+): void {
+  const about = `in ${seconds.toFixed(1)} s while ${LOOP_STREAMS} streams decode`;
+  const row = (rowName: string, share: number, target: number | null, note: string): void => {
+    const peer = { name: 'limit', values: [LOOP_LIMIT * 100] };
+    context.add(
+      makeRow({ name: rowName, unit: '% of the time', values: [share * 100], better: 'less', peer, target, note }),
+    );
+  };
+  const total = uses.reduce((sum, { share }) => sum + share, 0);
+  row(name, total, 1, `main threads of ${uses.map(({ process }) => process).join(' and ')} ${about}`);
+  for (const { process, share, top } of uses) {
+    row(`${name}-${process.replace(/-1$/, '')}`, share, null, `main thread ${about}; ${top.join('; ')}`);
   }
 }
