@@ -74,7 +74,7 @@ export function replyBytes(replyRows: number, rowBytes: number): number {
 export function entriesOf(topkIds: Int32Array, topkWeights: Float32Array, numTokens: number, topK: number): Entries {
   const total = numTokens * topK;
   const experts = topkIds.slice(0, total);
-  const slots = Int32Array.from({ length: total }, (_, i) => i);
+  const slots = upTo(total);
   for (let begin = 0; begin < total; begin += topK) {
     // Insertion sort: K is 2 to 10.
     for (let i = begin + 1; i < begin + topK; i++) {
@@ -92,7 +92,7 @@ export function entriesOf(topkIds: Int32Array, topkWeights: Float32Array, numTok
   const weights = new Float32Array(total);
   for (let i = 0; i < total; i++) weights[i] = topkWeights[slots[i] as number] as number;
   return {
-    rowIndex: Int32Array.from({ length: numTokens }, (_, i) => i),
+    rowIndex: upTo(numTokens),
     entryCount: new Int32Array(numTokens).fill(topK),
     experts,
     weights,
@@ -184,30 +184,46 @@ function better(worker: number, than: number, row: number, load: Int32Array, las
   return (load[worker] as number) < (load[than] as number);
 }
 
+/** 0, 1, 2, … `Int32Array.from` goes through an iterator, which costs as much as the message for a large batch. */
+function upTo(count: number): Int32Array {
+  const numbers = new Int32Array(count);
+  for (let i = 0; i < count; i++) numbers[i] = i;
+  return numbers;
+}
+
 /** The entries assigned to `worker`, or null if there are none. */
 function select(entries: Entries, workerOf: Int32Array, worker: number): Entries | null {
-  const rows: number[] = [];
-  const counts: number[] = [];
-  const picked: number[] = [];
+  const picked = new Int32Array(workerOf.length);
+  const rows = new Int32Array(entries.rowIndex.length);
+  const counts = new Int32Array(entries.rowIndex.length);
+  let numPicked = 0;
+  let numRows = 0;
   let at = 0;
   for (let row = 0; row < entries.entryCount.length; row++) {
     const end = at + (entries.entryCount[row] as number);
-    const before = picked.length;
+    const before = numPicked;
     for (; at < end; at++) {
-      if (workerOf[at] === worker) picked.push(at);
+      if (workerOf[at] === worker) picked[numPicked++] = at;
     }
-    if (picked.length === before) continue;
-    rows.push(entries.rowIndex[row] as number);
-    counts.push(picked.length - before);
+    if (numPicked === before) continue;
+    rows[numRows] = entries.rowIndex[row] as number;
+    counts[numRows++] = numPicked - before;
   }
-  if (picked.length === 0) return null;
-  return {
-    rowIndex: Int32Array.from(rows),
-    entryCount: Int32Array.from(counts),
-    experts: Int32Array.from(picked, (entry) => entries.experts[entry] as number),
-    weights: Float32Array.from(picked, (entry) => entries.weights[entry] as number),
-    slots: Int32Array.from(picked, (entry) => entries.slots[entry] as number),
-  };
+  if (numPicked === 0) return null;
+  return pick(entries, rows.subarray(0, numRows), counts.subarray(0, numRows), picked.subarray(0, numPicked));
+}
+
+function pick(entries: Entries, rowIndex: Int32Array, entryCount: Int32Array, picked: Int32Array): Entries {
+  const experts = new Int32Array(picked.length);
+  const weights = new Float32Array(picked.length);
+  const slots = new Int32Array(picked.length);
+  for (let i = 0; i < picked.length; i++) {
+    const entry = picked[i] as number;
+    experts[i] = entries.experts[entry] as number;
+    weights[i] = entries.weights[entry] as number;
+    slots[i] = entries.slots[entry] as number;
+  }
+  return { rowIndex, entryCount, experts, weights, slots };
 }
 
 function split(entries: Entries, worker: number, input: PlanInput): Part[] {
@@ -215,6 +231,7 @@ function split(entries: Entries, worker: number, input: PlanInput): Part[] {
   const fits = (rows: number, count: number): boolean =>
     requestBytes(rows, count, input.rowBytes) <= limits.requestBytes &&
     replyBytes(input.replyRows === 'entries' ? count : rows, input.rowBytes) <= limits.replyBytes;
+  if (fits(entries.rowIndex.length, entries.experts.length)) return [{ worker, ...entries }];
   const parts: Part[] = [];
   let row = 0;
   let entry = 0;
