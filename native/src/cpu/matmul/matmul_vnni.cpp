@@ -147,7 +147,7 @@ struct Q8Shape {
 struct Q4Shape {
   static constexpr int kRows = 6;
   static constexpr int kPanels = 2;
-  static constexpr int kStreamRows = 8;
+  static constexpr int kStreamRows = 4;
   static constexpr int kStreamPanels = 1;
   static constexpr int64_t kSlice = 1024;
 
