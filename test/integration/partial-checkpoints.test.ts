@@ -52,7 +52,7 @@ function encode(checkpoint: Checkpoint, names: readonly string[]): Buffer {
 function part(whole: string, name: string, wanted: (file: string) => boolean): string {
   const dir = join(scratch, name);
   mkdirSync(dir);
-  for (const file of readdirSync(whole)) {
+  for (const { name: file } of readdirSync(whole, { withFileTypes: true }).filter((entry) => entry.isFile())) {
     const bytes = readFileSync(join(whole, file));
     if (!file.endsWith('.safetensors') || wanted(file)) writeFileSync(join(dir, file), bytes);
     else {
