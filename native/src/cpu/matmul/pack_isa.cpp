@@ -130,12 +130,7 @@ void quantiseFp8(const float* x, int64_t k, uint8_t* out, float* scales) {
 }
 
 void roundBf16(const float* x, int64_t k, Bf16* out) {
-  for (int64_t i = 0; i < k; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, x + i, sizeof bits);
-    const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    out[i] = static_cast<Bf16>((bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16 | 0x40u) : rounded);
-  }
+  for (int64_t i = 0; i < k; ++i) out[i] = floatToBf16(x[i]);
 }
 
 #if defined(GUILDHALL_ISA_AVX512)

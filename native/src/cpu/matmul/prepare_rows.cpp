@@ -20,17 +20,9 @@ uint32_t bitsOf(float value) {
   return bits;
 }
 
-/** Rounds without branches, so that it vectorises; equal to floatToBf16. */
-Bf16 roundBits(float value) {
-  const uint32_t bits = bitsOf(value);
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const uint32_t quiet = (bits >> 16) | 0x40u;
-  return static_cast<Bf16>((bits & 0x7fffffffu) > kInfinityBits ? quiet : rounded);
-}
-
 void roundRow(const float* x, int64_t k, int64_t padded, uint8_t* out) {
   auto* const to = reinterpret_cast<Bf16*>(out);
-  for (int64_t i = 0; i < k; ++i) to[i] = roundBits(x[i]);
+  for (int64_t i = 0; i < k; ++i) to[i] = floatToBf16(x[i]);
   for (int64_t i = k; i < padded; ++i) to[i] = 0;
 }
 

@@ -13,15 +13,6 @@ namespace {
 
 constexpr int64_t kTile = 512;
 
-/** Rounds without branches, so that it vectorises; equal to floatToBf16. */
-Bf16 roundBits(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const uint32_t quiet = (bits >> 16) | 0x40u;
-  return static_cast<Bf16>((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
-}
-
 /** Calls body(tile of f32, first index, count) for consecutive tiles of a row. */
 template <typename Body>
 void forTiles(const uint8_t* row, RowFormat format, int64_t n, Body body) {
@@ -55,7 +46,7 @@ void roundRow(const float* row, uint8_t* out, RowFormat format, int64_t n) {
   alignas(64) Bf16 tile[kTile];
   for (int64_t base = 0; base < n; base += kTile) {
     const int64_t count = n - base < kTile ? n - base : kTile;
-    for (int64_t i = 0; i < count; ++i) tile[i] = roundBits(row[base + i]);
+    for (int64_t i = 0; i < count; ++i) tile[i] = floatToBf16(row[base + i]);
     std::memcpy(out + 2 * base, tile, static_cast<size_t>(count) * 2);
   }
 }
@@ -76,7 +67,7 @@ void combineRow(const CombineRowArgs& args) {
       const float* const row = args.rows[e] + base;
       const float weight = args.weights[e];
       if (rounds) {
-        for (int64_t i = 0; i < count; ++i) sum[i] = std::fma(weight, bf16ToFloat(roundBits(row[i])), sum[i]);
+        for (int64_t i = 0; i < count; ++i) sum[i] = std::fma(weight, bf16ToFloat(floatToBf16(row[i])), sum[i]);
       } else {
         for (int64_t i = 0; i < count; ++i) sum[i] = std::fma(weight, row[i], sum[i]);
       }
