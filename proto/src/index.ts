@@ -4,3 +4,4 @@
 export * as experts from '../gen/guildhall/v1/experts.ts';
 export * as router from '../gen/guildhall/v1/router.ts';
 export * as control from '../gen/guildhall/v1/control.ts';
+export * as pages from '../gen/guildhall/v1/pages.ts';

@@ -45,6 +45,18 @@ export {
 export { createLogger, type Logger, type LoggerOptions, type LogLevel } from './logger.ts';
 export { type MetricInfo, type MetricName, METRICS, type MetricService } from './metric-table.ts';
 export { createMetrics, type Labels, type Metrics } from './metrics.ts';
+export {
+  MAX_SALT_LENGTH,
+  NAME_BYTES,
+  type NameSpace,
+  nameToHex,
+  type PageName,
+  PageNames,
+  packNames,
+  type Producer,
+  rootName,
+  unpackNames,
+} from './kv/page-names.ts';
 export { connectRedis, type RedisClientOptions } from './redis/client.ts';
 export { type ClusterEvent, ClusterEvents } from './redis/events.ts';
 export { type RedisKeys, redisKeys } from './redis/keys.ts';

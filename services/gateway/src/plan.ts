@@ -52,6 +52,10 @@ export function planChoices(
         priority: 0,
         traceparent,
         promptLogprobs,
+        cacheSalt: '',
+        tenant: '',
+        holder: undefined,
+        moved: undefined,
       },
       assembler: assemblerOptions(context, input, prompt, stop),
     }));

@@ -16,7 +16,7 @@ import { Engine } from './engine.ts';
 import { LocalHome } from './experts/local-home.ts';
 import { RemoteHome } from './experts/remote-home.ts';
 import type { ExpertHome } from './experts/source.ts';
-import { PagePool } from './kv/page-pool.ts';
+import { PAGE_TOKENS, PagePool } from './kv/page-pool.ts';
 import { StateSlots } from './kv/state-slots.ts';
 import { type LoadedModel, MAX_PREFILL_SEQUENCES } from './load-model.ts';
 import { encodeMember } from './member.ts';
@@ -272,6 +272,10 @@ export class RouterCore {
       maxContext: loaded.maxContext,
       servedModels: [...loaded.servedModels],
       notReadyReason: reason ?? '',
+      pageTokens: PAGE_TOKENS,
+      pageBytes: BigInt(loaded.pools.kv.pageBytes),
+      stateBytes: BigInt(loaded.pools.states?.slotBytes ?? 0),
+      tiers: [],
       expertRows: new Map([...this.#dispatch.rowsByWorker].map(([worker, rows]) => [worker, BigInt(rows)])),
     };
   }

@@ -102,6 +102,13 @@ export interface Member {
   /** True for a worker that has the files of a part of the experts only: those of `loadable`, and no others. */
   partialCheckpoint: boolean;
   loadable: LayerHoldings[];
+  /** Routers only. Tokens of a named page; 0 where prefixes are not shared. */
+  pageTokens: number;
+  /** Prompt tokens that wait for prefill or are in it. */
+  pendingPrefillTokens: bigint;
+  /** Measured milliseconds for one prompt token and for one decode step. */
+  prefillMsPerToken: number;
+  decodeStepMs: number;
 }
 
 export interface LayerHoldings {
@@ -165,6 +172,10 @@ function createBaseMember(): Member {
     holdings: [],
     partialCheckpoint: false,
     loadable: [],
+    pageTokens: 0,
+    pendingPrefillTokens: 0n,
+    prefillMsPerToken: 0,
+    decodeStepMs: 0,
   };
 }
 
@@ -247,6 +258,21 @@ export const Member: MessageFns<Member> = {
     }
     for (const v of message.loadable) {
       LayerHoldings.encode(v!, writer.uint32(178).fork()).join();
+    }
+    if (message.pageTokens !== 0) {
+      writer.uint32(184).uint32(message.pageTokens);
+    }
+    if (message.pendingPrefillTokens !== 0n) {
+      if (BigInt.asUintN(64, message.pendingPrefillTokens) !== message.pendingPrefillTokens) {
+        throw new globalThis.Error("value provided for field message.pendingPrefillTokens of type uint64 too large");
+      }
+      writer.uint32(192).uint64(message.pendingPrefillTokens);
+    }
+    if (message.prefillMsPerToken !== 0) {
+      writer.uint32(205).float(message.prefillMsPerToken);
+    }
+    if (message.decodeStepMs !== 0) {
+      writer.uint32(213).float(message.decodeStepMs);
     }
     return writer;
   },
@@ -440,6 +466,38 @@ export const Member: MessageFns<Member> = {
             message.loadable.push(LayerHoldings.decode(reader, reader.uint32()));
             continue;
           }
+          case 23: {
+            if (tag !== 184) {
+              break;
+            }
+
+            message.pageTokens = reader.uint32();
+            continue;
+          }
+          case 24: {
+            if (tag !== 192) {
+              break;
+            }
+
+            message.pendingPrefillTokens = reader.uint64() as bigint;
+            continue;
+          }
+          case 25: {
+            if (tag !== 205) {
+              break;
+            }
+
+            message.prefillMsPerToken = reader.float();
+            continue;
+          }
+          case 26: {
+            if (tag !== 213) {
+              break;
+            }
+
+            message.decodeStepMs = reader.float();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -524,6 +582,26 @@ export const Member: MessageFns<Member> = {
       loadable: globalThis.Array.isArray(object?.loadable)
         ? object.loadable.map((e: any) => LayerHoldings.fromJSON(e))
         : [],
+      pageTokens: isSet(object.pageTokens)
+        ? globalThis.Number(object.pageTokens)
+        : isSet(object.page_tokens)
+        ? globalThis.Number(object.page_tokens)
+        : 0,
+      pendingPrefillTokens: isSet(object.pendingPrefillTokens)
+        ? BigInt(object.pendingPrefillTokens)
+        : isSet(object.pending_prefill_tokens)
+        ? BigInt(object.pending_prefill_tokens)
+        : 0n,
+      prefillMsPerToken: isSet(object.prefillMsPerToken)
+        ? globalThis.Number(object.prefillMsPerToken)
+        : isSet(object.prefill_ms_per_token)
+        ? globalThis.Number(object.prefill_ms_per_token)
+        : 0,
+      decodeStepMs: isSet(object.decodeStepMs)
+        ? globalThis.Number(object.decodeStepMs)
+        : isSet(object.decode_step_ms)
+        ? globalThis.Number(object.decode_step_ms)
+        : 0,
     };
   },
 
@@ -595,6 +673,18 @@ export const Member: MessageFns<Member> = {
     if (message.loadable?.length) {
       obj.loadable = message.loadable.map((e) => LayerHoldings.toJSON(e));
     }
+    if (message.pageTokens !== 0) {
+      obj.pageTokens = Math.round(message.pageTokens);
+    }
+    if (message.pendingPrefillTokens !== 0n) {
+      obj.pendingPrefillTokens = message.pendingPrefillTokens.toString();
+    }
+    if (message.prefillMsPerToken !== 0) {
+      obj.prefillMsPerToken = floatToJson(message.prefillMsPerToken);
+    }
+    if (message.decodeStepMs !== 0) {
+      obj.decodeStepMs = floatToJson(message.decodeStepMs);
+    }
     return obj;
   },
 
@@ -633,6 +723,12 @@ export const Member: MessageFns<Member> = {
     message.holdings = object.holdings?.map((e) => LayerHoldings.fromPartial(e)) || [];
     message.partialCheckpoint = object.partialCheckpoint ?? false;
     message.loadable = object.loadable?.map((e) => LayerHoldings.fromPartial(e)) || [];
+    message.pageTokens = object.pageTokens ?? 0;
+    message.pendingPrefillTokens = (object.pendingPrefillTokens !== undefined && object.pendingPrefillTokens !== null)
+      ? BigInt(object.pendingPrefillTokens)
+      : 0n;
+    message.prefillMsPerToken = object.prefillMsPerToken ?? 0;
+    message.decodeStepMs = object.decodeStepMs ?? 0;
     return message;
   },
 };
@@ -1280,6 +1376,10 @@ export const LayerLoad: MessageFns<LayerLoad> = {
     return message;
   },
 };
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
+}
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
 

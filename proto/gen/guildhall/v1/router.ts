@@ -128,6 +128,30 @@ export interface GenerateRequest {
   traceparent: string;
   /** Return log-probabilities of the prompt tokens (echo with logprobs). */
   promptLogprobs: boolean;
+  /** Prompts share pages only under equal salts. */
+  cacheSalt: string;
+  /** Whose share of the machine it uses: tokens are served fairly between tenants. */
+  tenant: string;
+  /** Another router that holds a longer prefix of the prompt, if the directory knows one. */
+  holder:
+    | PrefixHolder
+    | undefined;
+  /** Where the sequence was parked when its router moved it; pages and state come from there. */
+  moved: MovedSequence | undefined;
+}
+
+export interface PrefixHolder {
+  routerId: string;
+  address: string;
+  /** Tokens of the prompt whose pages it holds, with a state at their end. */
+  tokens: number;
+}
+
+export interface MovedSequence {
+  routerId: string;
+  address: string;
+  handle: string;
+  numComputed: number;
 }
 
 export interface TokenLogprob {
@@ -169,6 +193,8 @@ export interface Finished {
   decodeMs: number;
   /** Expert rows computed for this sequence by each worker. */
   expertRows: Map<string, bigint>;
+  /** Of cached_tokens: those whose pages or state were made by decode, which rounds otherwise than prefill (fast mode). */
+  decodeCachedTokens: number;
 }
 
 export interface Finished_ExpertRowsEntry {
@@ -182,7 +208,23 @@ export interface GenerateEvent {
     | { $case: "token"; value: TokenEvent }
     | { $case: "promptLogprobs"; value: PromptLogprobs }
     | { $case: "finished"; value: Finished }
+    | //
+    /** Last event of a call whose sequence goes on in another router. */
+    { $case: "moved"; value: MovedSequence }
     | undefined;
+}
+
+export interface DrainRequest {
+  /** Time until sequences that nobody took over are cancelled, milliseconds; 0 takes the router's own limit. */
+  limitMs: number;
+}
+
+export interface DrainProgress {
+  running: number;
+  waiting: number;
+  /** Parked, and not taken over yet. */
+  parked: number;
+  moved: number;
 }
 
 export interface GetInfoRequest {
@@ -204,11 +246,25 @@ export interface RouterInfo {
   notReadyReason: string;
   /** Expert rows dispatched to each worker since start. */
   expertRows: Map<string, bigint>;
+  pageTokens: number;
+  pageBytes: bigint;
+  /** Bytes of one state (DeltaNet layers and convolution windows); 0 for models without. */
+  stateBytes: bigint;
+  tiers: CacheTier[];
 }
 
 export interface RouterInfo_ExpertRowsEntry {
   key: string;
   value: bigint;
+}
+
+export interface CacheTier {
+  /** device, host or disk. */
+  name: string;
+  capacityBytes: bigint;
+  usedBytes: bigint;
+  pages: bigint;
+  states: bigint;
 }
 
 function createBaseSamplingParams(): SamplingParams {
@@ -782,6 +838,10 @@ function createBaseGenerateRequest(): GenerateRequest {
     priority: 0,
     traceparent: "",
     promptLogprobs: false,
+    cacheSalt: "",
+    tenant: "",
+    holder: undefined,
+    moved: undefined,
   };
 }
 
@@ -830,6 +890,18 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     }
     if (message.promptLogprobs !== false) {
       writer.uint32(96).bool(message.promptLogprobs);
+    }
+    if (message.cacheSalt !== "") {
+      writer.uint32(106).string(message.cacheSalt);
+    }
+    if (message.tenant !== "") {
+      writer.uint32(114).string(message.tenant);
+    }
+    if (message.holder !== undefined) {
+      PrefixHolder.encode(message.holder, writer.uint32(122).fork()).join();
+    }
+    if (message.moved !== undefined) {
+      MovedSequence.encode(message.moved, writer.uint32(130).fork()).join();
     }
     return writer;
   },
@@ -963,6 +1035,38 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
             message.promptLogprobs = reader.bool();
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.cacheSalt = reader.string();
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.holder = PrefixHolder.decode(reader, reader.uint32());
+            continue;
+          }
+          case 16: {
+            if (tag !== 130) {
+              break;
+            }
+
+            message.moved = MovedSequence.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1013,6 +1117,14 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
         : isSet(object.prompt_logprobs)
         ? globalThis.Boolean(object.prompt_logprobs)
         : false,
+      cacheSalt: isSet(object.cacheSalt)
+        ? globalThis.String(object.cacheSalt)
+        : isSet(object.cache_salt)
+        ? globalThis.String(object.cache_salt)
+        : "",
+      tenant: isSet(object.tenant) ? globalThis.String(object.tenant) : "",
+      holder: isSet(object.holder) ? PrefixHolder.fromJSON(object.holder) : undefined,
+      moved: isSet(object.moved) ? MovedSequence.fromJSON(object.moved) : undefined,
     };
   },
 
@@ -1054,6 +1166,18 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     if (message.promptLogprobs !== false) {
       obj.promptLogprobs = message.promptLogprobs;
     }
+    if (message.cacheSalt !== "") {
+      obj.cacheSalt = message.cacheSalt;
+    }
+    if (message.tenant !== "") {
+      obj.tenant = message.tenant;
+    }
+    if (message.holder !== undefined) {
+      obj.holder = PrefixHolder.toJSON(message.holder);
+    }
+    if (message.moved !== undefined) {
+      obj.moved = MovedSequence.toJSON(message.moved);
+    }
     return obj;
   },
 
@@ -1078,6 +1202,244 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     message.priority = object.priority ?? 0;
     message.traceparent = object.traceparent ?? "";
     message.promptLogprobs = object.promptLogprobs ?? false;
+    message.cacheSalt = object.cacheSalt ?? "";
+    message.tenant = object.tenant ?? "";
+    message.holder = (object.holder !== undefined && object.holder !== null)
+      ? PrefixHolder.fromPartial(object.holder)
+      : undefined;
+    message.moved = (object.moved !== undefined && object.moved !== null)
+      ? MovedSequence.fromPartial(object.moved)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePrefixHolder(): PrefixHolder {
+  return { routerId: "", address: "", tokens: 0 };
+}
+
+export const PrefixHolder: MessageFns<PrefixHolder> = {
+  encode(message: PrefixHolder, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.routerId !== "") {
+      writer.uint32(10).string(message.routerId);
+    }
+    if (message.address !== "") {
+      writer.uint32(18).string(message.address);
+    }
+    if (message.tokens !== 0) {
+      writer.uint32(24).uint32(message.tokens);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PrefixHolder {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePrefixHolder();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.routerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.tokens = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PrefixHolder {
+    return {
+      routerId: isSet(object.routerId)
+        ? globalThis.String(object.routerId)
+        : isSet(object.router_id)
+        ? globalThis.String(object.router_id)
+        : "",
+      address: isSet(object.address) ? globalThis.String(object.address) : "",
+      tokens: isSet(object.tokens) ? globalThis.Number(object.tokens) : 0,
+    };
+  },
+
+  toJSON(message: PrefixHolder): unknown {
+    const obj: any = {};
+    if (message.routerId !== "") {
+      obj.routerId = message.routerId;
+    }
+    if (message.address !== "") {
+      obj.address = message.address;
+    }
+    if (message.tokens !== 0) {
+      obj.tokens = Math.round(message.tokens);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PrefixHolder>): PrefixHolder {
+    return PrefixHolder.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PrefixHolder>): PrefixHolder {
+    const message = createBasePrefixHolder();
+    message.routerId = object.routerId ?? "";
+    message.address = object.address ?? "";
+    message.tokens = object.tokens ?? 0;
+    return message;
+  },
+};
+
+function createBaseMovedSequence(): MovedSequence {
+  return { routerId: "", address: "", handle: "", numComputed: 0 };
+}
+
+export const MovedSequence: MessageFns<MovedSequence> = {
+  encode(message: MovedSequence, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.routerId !== "") {
+      writer.uint32(10).string(message.routerId);
+    }
+    if (message.address !== "") {
+      writer.uint32(18).string(message.address);
+    }
+    if (message.handle !== "") {
+      writer.uint32(26).string(message.handle);
+    }
+    if (message.numComputed !== 0) {
+      writer.uint32(32).uint32(message.numComputed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): MovedSequence {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseMovedSequence();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.routerId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.address = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.handle = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.numComputed = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): MovedSequence {
+    return {
+      routerId: isSet(object.routerId)
+        ? globalThis.String(object.routerId)
+        : isSet(object.router_id)
+        ? globalThis.String(object.router_id)
+        : "",
+      address: isSet(object.address) ? globalThis.String(object.address) : "",
+      handle: isSet(object.handle) ? globalThis.String(object.handle) : "",
+      numComputed: isSet(object.numComputed)
+        ? globalThis.Number(object.numComputed)
+        : isSet(object.num_computed)
+        ? globalThis.Number(object.num_computed)
+        : 0,
+    };
+  },
+
+  toJSON(message: MovedSequence): unknown {
+    const obj: any = {};
+    if (message.routerId !== "") {
+      obj.routerId = message.routerId;
+    }
+    if (message.address !== "") {
+      obj.address = message.address;
+    }
+    if (message.handle !== "") {
+      obj.handle = message.handle;
+    }
+    if (message.numComputed !== 0) {
+      obj.numComputed = Math.round(message.numComputed);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<MovedSequence>): MovedSequence {
+    return MovedSequence.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<MovedSequence>): MovedSequence {
+    const message = createBaseMovedSequence();
+    message.routerId = object.routerId ?? "";
+    message.address = object.address ?? "";
+    message.handle = object.handle ?? "";
+    message.numComputed = object.numComputed ?? 0;
     return message;
   },
 };
@@ -1497,6 +1859,7 @@ function createBaseFinished(): Finished {
     prefillMs: 0,
     decodeMs: 0,
     expertRows: new Map(),
+    decodeCachedTokens: 0,
   };
 }
 
@@ -1532,6 +1895,9 @@ export const Finished: MessageFns<Finished> = {
     message.expertRows.forEach((value, key) => {
       Finished_ExpertRowsEntry.encode({ key: key as any, value }, writer.uint32(82).fork()).join();
     });
+    if (message.decodeCachedTokens !== 0) {
+      writer.uint32(88).uint32(message.decodeCachedTokens);
+    }
     return writer;
   },
 
@@ -1631,6 +1997,14 @@ export const Finished: MessageFns<Finished> = {
             }
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.decodeCachedTokens = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1703,6 +2077,11 @@ export const Finished: MessageFns<Finished> = {
           new Map(),
         )
         : new Map(),
+      decodeCachedTokens: isSet(object.decodeCachedTokens)
+        ? globalThis.Number(object.decodeCachedTokens)
+        : isSet(object.decode_cached_tokens)
+        ? globalThis.Number(object.decode_cached_tokens)
+        : 0,
     };
   },
 
@@ -1741,6 +2120,9 @@ export const Finished: MessageFns<Finished> = {
         obj.expertRows[k] = v.toString();
       });
     }
+    if (message.decodeCachedTokens !== 0) {
+      obj.decodeCachedTokens = Math.round(message.decodeCachedTokens);
+    }
     return obj;
   },
 
@@ -1767,6 +2149,7 @@ export const Finished: MessageFns<Finished> = {
       });
       return m;
     })();
+    message.decodeCachedTokens = object.decodeCachedTokens ?? 0;
     return message;
   },
 };
@@ -1878,6 +2261,9 @@ export const GenerateEvent: MessageFns<GenerateEvent> = {
       case "finished":
         Finished.encode(message.event.value, writer.uint32(34).fork()).join();
         break;
+      case "moved":
+        MovedSequence.encode(message.event.value, writer.uint32(42).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1927,6 +2313,14 @@ export const GenerateEvent: MessageFns<GenerateEvent> = {
             message.event = { $case: "finished", value: Finished.decode(reader, reader.uint32()) };
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.event = { $case: "moved", value: MovedSequence.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1951,6 +2345,8 @@ export const GenerateEvent: MessageFns<GenerateEvent> = {
         ? { $case: "promptLogprobs", value: PromptLogprobs.fromJSON(object.prompt_logprobs) }
         : isSet(object.finished)
         ? { $case: "finished", value: Finished.fromJSON(object.finished) }
+        : isSet(object.moved)
+        ? { $case: "moved", value: MovedSequence.fromJSON(object.moved) }
         : undefined,
     };
   },
@@ -1965,6 +2361,8 @@ export const GenerateEvent: MessageFns<GenerateEvent> = {
       obj.promptLogprobs = PromptLogprobs.toJSON(message.event.value);
     } else if (message.event?.$case === "finished") {
       obj.finished = Finished.toJSON(message.event.value);
+    } else if (message.event?.$case === "moved") {
+      obj.moved = MovedSequence.toJSON(message.event.value);
     }
     return obj;
   },
@@ -1999,7 +2397,203 @@ export const GenerateEvent: MessageFns<GenerateEvent> = {
         }
         break;
       }
+      case "moved": {
+        if (object.event?.value !== undefined && object.event?.value !== null) {
+          message.event = { $case: "moved", value: MovedSequence.fromPartial(object.event.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseDrainRequest(): DrainRequest {
+  return { limitMs: 0 };
+}
+
+export const DrainRequest: MessageFns<DrainRequest> = {
+  encode(message: DrainRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.limitMs !== 0) {
+      writer.uint32(8).uint32(message.limitMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.limitMs = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DrainRequest {
+    return {
+      limitMs: isSet(object.limitMs)
+        ? globalThis.Number(object.limitMs)
+        : isSet(object.limit_ms)
+        ? globalThis.Number(object.limit_ms)
+        : 0,
+    };
+  },
+
+  toJSON(message: DrainRequest): unknown {
+    const obj: any = {};
+    if (message.limitMs !== 0) {
+      obj.limitMs = Math.round(message.limitMs);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DrainRequest>): DrainRequest {
+    return DrainRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DrainRequest>): DrainRequest {
+    const message = createBaseDrainRequest();
+    message.limitMs = object.limitMs ?? 0;
+    return message;
+  },
+};
+
+function createBaseDrainProgress(): DrainProgress {
+  return { running: 0, waiting: 0, parked: 0, moved: 0 };
+}
+
+export const DrainProgress: MessageFns<DrainProgress> = {
+  encode(message: DrainProgress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.running !== 0) {
+      writer.uint32(8).uint32(message.running);
+    }
+    if (message.waiting !== 0) {
+      writer.uint32(16).uint32(message.waiting);
+    }
+    if (message.parked !== 0) {
+      writer.uint32(24).uint32(message.parked);
+    }
+    if (message.moved !== 0) {
+      writer.uint32(32).uint32(message.moved);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainProgress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.running = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.waiting = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.parked = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.moved = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DrainProgress {
+    return {
+      running: isSet(object.running) ? globalThis.Number(object.running) : 0,
+      waiting: isSet(object.waiting) ? globalThis.Number(object.waiting) : 0,
+      parked: isSet(object.parked) ? globalThis.Number(object.parked) : 0,
+      moved: isSet(object.moved) ? globalThis.Number(object.moved) : 0,
+    };
+  },
+
+  toJSON(message: DrainProgress): unknown {
+    const obj: any = {};
+    if (message.running !== 0) {
+      obj.running = Math.round(message.running);
+    }
+    if (message.waiting !== 0) {
+      obj.waiting = Math.round(message.waiting);
+    }
+    if (message.parked !== 0) {
+      obj.parked = Math.round(message.parked);
+    }
+    if (message.moved !== 0) {
+      obj.moved = Math.round(message.moved);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DrainProgress>): DrainProgress {
+    return DrainProgress.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DrainProgress>): DrainProgress {
+    const message = createBaseDrainProgress();
+    message.running = object.running ?? 0;
+    message.waiting = object.waiting ?? 0;
+    message.parked = object.parked ?? 0;
+    message.moved = object.moved ?? 0;
     return message;
   },
 };
@@ -2071,6 +2665,10 @@ function createBaseRouterInfo(): RouterInfo {
     servedModels: [],
     notReadyReason: "",
     expertRows: new Map(),
+    pageTokens: 0,
+    pageBytes: 0n,
+    stateBytes: 0n,
+    tiers: [],
   };
 }
 
@@ -2118,6 +2716,24 @@ export const RouterInfo: MessageFns<RouterInfo> = {
     message.expertRows.forEach((value, key) => {
       RouterInfo_ExpertRowsEntry.encode({ key: key as any, value }, writer.uint32(106).fork()).join();
     });
+    if (message.pageTokens !== 0) {
+      writer.uint32(112).uint32(message.pageTokens);
+    }
+    if (message.pageBytes !== 0n) {
+      if (BigInt.asUintN(64, message.pageBytes) !== message.pageBytes) {
+        throw new globalThis.Error("value provided for field message.pageBytes of type uint64 too large");
+      }
+      writer.uint32(120).uint64(message.pageBytes);
+    }
+    if (message.stateBytes !== 0n) {
+      if (BigInt.asUintN(64, message.stateBytes) !== message.stateBytes) {
+        throw new globalThis.Error("value provided for field message.stateBytes of type uint64 too large");
+      }
+      writer.uint32(128).uint64(message.stateBytes);
+    }
+    for (const v of message.tiers) {
+      CacheTier.encode(v!, writer.uint32(138).fork()).join();
+    }
     return writer;
   },
 
@@ -2241,6 +2857,38 @@ export const RouterInfo: MessageFns<RouterInfo> = {
             }
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.pageTokens = reader.uint32();
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.pageBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.stateBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.tiers.push(CacheTier.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2316,6 +2964,24 @@ export const RouterInfo: MessageFns<RouterInfo> = {
           new Map(),
         )
         : new Map(),
+      pageTokens: isSet(object.pageTokens)
+        ? globalThis.Number(object.pageTokens)
+        : isSet(object.page_tokens)
+        ? globalThis.Number(object.page_tokens)
+        : 0,
+      pageBytes: isSet(object.pageBytes)
+        ? BigInt(object.pageBytes)
+        : isSet(object.page_bytes)
+        ? BigInt(object.page_bytes)
+        : 0n,
+      stateBytes: isSet(object.stateBytes)
+        ? BigInt(object.stateBytes)
+        : isSet(object.state_bytes)
+        ? BigInt(object.state_bytes)
+        : 0n,
+      tiers: globalThis.Array.isArray(object?.tiers)
+        ? object.tiers.map((e: any) => CacheTier.fromJSON(e))
+        : [],
     };
   },
 
@@ -2363,6 +3029,18 @@ export const RouterInfo: MessageFns<RouterInfo> = {
         obj.expertRows[k] = v.toString();
       });
     }
+    if (message.pageTokens !== 0) {
+      obj.pageTokens = Math.round(message.pageTokens);
+    }
+    if (message.pageBytes !== 0n) {
+      obj.pageBytes = message.pageBytes.toString();
+    }
+    if (message.stateBytes !== 0n) {
+      obj.stateBytes = message.stateBytes.toString();
+    }
+    if (message.tiers?.length) {
+      obj.tiers = message.tiers.map((e) => CacheTier.toJSON(e));
+    }
     return obj;
   },
 
@@ -2392,6 +3070,12 @@ export const RouterInfo: MessageFns<RouterInfo> = {
       });
       return m;
     })();
+    message.pageTokens = object.pageTokens ?? 0;
+    message.pageBytes = (object.pageBytes !== undefined && object.pageBytes !== null) ? BigInt(object.pageBytes) : 0n;
+    message.stateBytes = (object.stateBytes !== undefined && object.stateBytes !== null)
+      ? BigInt(object.stateBytes)
+      : 0n;
+    message.tiers = object.tiers?.map((e) => CacheTier.fromPartial(e)) || [];
     return message;
   },
 };
@@ -2484,6 +3168,161 @@ export const RouterInfo_ExpertRowsEntry: MessageFns<RouterInfo_ExpertRowsEntry> 
   },
 };
 
+function createBaseCacheTier(): CacheTier {
+  return { name: "", capacityBytes: 0n, usedBytes: 0n, pages: 0n, states: 0n };
+}
+
+export const CacheTier: MessageFns<CacheTier> = {
+  encode(message: CacheTier, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.capacityBytes !== 0n) {
+      if (BigInt.asUintN(64, message.capacityBytes) !== message.capacityBytes) {
+        throw new globalThis.Error("value provided for field message.capacityBytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.capacityBytes);
+    }
+    if (message.usedBytes !== 0n) {
+      if (BigInt.asUintN(64, message.usedBytes) !== message.usedBytes) {
+        throw new globalThis.Error("value provided for field message.usedBytes of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.usedBytes);
+    }
+    if (message.pages !== 0n) {
+      if (BigInt.asUintN(64, message.pages) !== message.pages) {
+        throw new globalThis.Error("value provided for field message.pages of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.pages);
+    }
+    if (message.states !== 0n) {
+      if (BigInt.asUintN(64, message.states) !== message.states) {
+        throw new globalThis.Error("value provided for field message.states of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.states);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CacheTier {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCacheTier();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.capacityBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.usedBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.pages = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.states = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CacheTier {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      capacityBytes: isSet(object.capacityBytes)
+        ? BigInt(object.capacityBytes)
+        : isSet(object.capacity_bytes)
+        ? BigInt(object.capacity_bytes)
+        : 0n,
+      usedBytes: isSet(object.usedBytes)
+        ? BigInt(object.usedBytes)
+        : isSet(object.used_bytes)
+        ? BigInt(object.used_bytes)
+        : 0n,
+      pages: isSet(object.pages) ? BigInt(object.pages) : 0n,
+      states: isSet(object.states) ? BigInt(object.states) : 0n,
+    };
+  },
+
+  toJSON(message: CacheTier): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.capacityBytes !== 0n) {
+      obj.capacityBytes = message.capacityBytes.toString();
+    }
+    if (message.usedBytes !== 0n) {
+      obj.usedBytes = message.usedBytes.toString();
+    }
+    if (message.pages !== 0n) {
+      obj.pages = message.pages.toString();
+    }
+    if (message.states !== 0n) {
+      obj.states = message.states.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CacheTier>): CacheTier {
+    return CacheTier.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CacheTier>): CacheTier {
+    const message = createBaseCacheTier();
+    message.name = object.name ?? "";
+    message.capacityBytes = (object.capacityBytes !== undefined && object.capacityBytes !== null)
+      ? BigInt(object.capacityBytes)
+      : 0n;
+    message.usedBytes = (object.usedBytes !== undefined && object.usedBytes !== null) ? BigInt(object.usedBytes) : 0n;
+    message.pages = (object.pages !== undefined && object.pages !== null) ? BigInt(object.pages) : 0n;
+    message.states = (object.states !== undefined && object.states !== null) ? BigInt(object.states) : 0n;
+    return message;
+  },
+};
+
 export type RouterService = typeof RouterService;
 export const RouterService = {
   /** Streams token events until a Finished or an error. Cancelling the call cancels the sequence. */
@@ -2505,12 +3344,30 @@ export const RouterService = {
     responseSerialize: (value: RouterInfo): Buffer => Buffer.from(RouterInfo.encode(value).finish()),
     responseDeserialize: (value: Buffer): RouterInfo => RouterInfo.decode(value),
   },
+  /**
+   * Takes nothing new and moves what runs to other routers: each call ends with Moved, and its gateway goes on
+   * elsewhere. Progress until nothing is left here.
+   */
+  drain: {
+    path: "/guildhall.v1.Router/Drain" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: DrainRequest): Buffer => Buffer.from(DrainRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DrainRequest => DrainRequest.decode(value),
+    responseSerialize: (value: DrainProgress): Buffer => Buffer.from(DrainProgress.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DrainProgress => DrainProgress.decode(value),
+  },
 } as const;
 
 export interface RouterServer extends UntypedServiceImplementation {
   /** Streams token events until a Finished or an error. Cancelling the call cancels the sequence. */
   generate: handleServerStreamingCall<GenerateRequest, GenerateEvent>;
   getInfo: handleUnaryCall<GetInfoRequest, RouterInfo>;
+  /**
+   * Takes nothing new and moves what runs to other routers: each call ends with Moved, and its gateway goes on
+   * elsewhere. Progress until nothing is left here.
+   */
+  drain: handleServerStreamingCall<DrainRequest, DrainProgress>;
 }
 
 export interface RouterClient extends Client {
@@ -2536,6 +3393,16 @@ export interface RouterClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RouterInfo) => void,
   ): ClientUnaryCall;
+  /**
+   * Takes nothing new and moves what runs to other routers: each call ends with Moved, and its gateway goes on
+   * elsewhere. Progress until nothing is left here.
+   */
+  drain(request: DrainRequest, options?: Partial<CallOptions>): ClientReadableStream<DrainProgress>;
+  drain(
+    request: DrainRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<DrainProgress>;
 }
 
 export const RouterClient = makeGenericClientConstructor(RouterService, "guildhall.v1.Router") as unknown as {

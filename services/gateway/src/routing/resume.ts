@@ -101,7 +101,7 @@ export class ResumableStream {
     if (inner.$case === 'token')
       return this.#log.append(inner.value.index, inner.value.id) ? { kind: 'token', token: inner.value } : null;
     if (inner.$case === 'finished') return { kind: 'finished', finished: inner.value };
-    if (this.#promptLogprobsSent) return null;
+    if (inner.$case === 'moved' || this.#promptLogprobsSent) return null;
     this.#promptLogprobsSent = true;
     return { kind: 'promptLogprobs', tokens: inner.value.tokens };
   }

@@ -118,6 +118,7 @@ function finishedEvent(output: FinishOutput): router.Finished {
     promptTokens: output.promptTokens,
     completionTokens: output.completionTokens,
     cachedTokens: 0,
+    decodeCachedTokens: 0,
     stopString: reason.stopString ?? '',
     ...(reason.stopTokenId === null ? {} : { stopTokenId: reason.stopTokenId }),
     queueMs: Math.round(output.queueMs),

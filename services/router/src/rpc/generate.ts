@@ -1,4 +1,4 @@
-import { type Clock, fail, toGuildhallError } from '@guildhall/common';
+import { type Clock, fail, toGrpc, toGuildhallError } from '@guildhall/common';
 import type { router } from '@guildhall/proto';
 import type { Engine } from '../engine.ts';
 import type { Sequence } from '../sequence.ts';
@@ -43,5 +43,6 @@ export function routerRpc(options: RouterRpcOptions): router.RouterServer {
       }
     },
     getInfo: (_call, reply) => reply(null, options.info()),
+    drain: (call) => void call.emit('error', toGrpc(fail('unsupported', 'drain'))),
   };
 }
