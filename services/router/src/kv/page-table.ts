@@ -1,3 +1,4 @@
+import { fail } from '@guildhall/common';
 import { PAGE_TOKENS, type PageId, type PagePool, pagesFor } from './page-pool.ts';
 
 /** Pages of one sequence, in the order of its tokens. */
@@ -26,7 +27,28 @@ export class PageTable {
 
   /** Grows to hold `tokens` tokens. Errors: `out_of_pages`; ask the pool's `can(missing(tokens))` first. */
   grow(pool: PagePool, tokens: number): void {
-    const added = pool.allocate(this.missing(tokens));
+    this.#append(pool.allocate(this.missing(tokens)));
+  }
+
+  /** Begins an empty table with pages that others have too; takes a reference to each. */
+  shareFirst(pool: PagePool, pages: readonly PageId[]): void {
+    if (this.#pages.length > 0) throw fail('integrity', 'shared pages come first in a table');
+    for (const page of pages) pool.share(page);
+    this.#append(pages);
+  }
+
+  /** Puts a page of the same contents in the place of page `index`, which is given back. */
+  replace(pool: PagePool, index: number, page: PageId): void {
+    const old = this.#pages[index];
+    if (old === undefined) throw fail('integrity', `the table has no page ${index}`);
+    if (old === page) return;
+    pool.share(page);
+    this.#pages[index] = page;
+    this.#ids[index] = page;
+    pool.free([old]);
+  }
+
+  #append(added: readonly PageId[]): void {
     const needed = this.#pages.length + added.length;
     if (needed > this.#ids.length) {
       const wider = new Int32Array(Math.max(needed, this.#ids.length * 2));

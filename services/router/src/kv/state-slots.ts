@@ -10,17 +10,16 @@ export type SlotId = number & { readonly [slotBrand]: true };
  */
 export class StateSlots {
   readonly numSlots: number;
-  readonly #owners: (string | null)[];
+  readonly #owners = new Map<SlotId, string>();
   readonly #free: SlotId[];
 
-  /** Errors: `config_invalid` without at least one slot. */
-  constructor(numSlots: number) {
+  /** Slots [first, first + numSlots) of the pool. Errors: `config_invalid` without at least one slot. */
+  constructor(numSlots: number, first = 0) {
     if (!Number.isInteger(numSlots) || numSlots < 1) {
       throw fail('config_invalid', `at least one state slot is needed, got ${numSlots}`, { field: 'maxRunning' });
     }
     this.numSlots = numSlots;
-    this.#owners = Array.from({ length: numSlots }, () => null);
-    this.#free = Array.from({ length: numSlots }, (_, i) => (numSlots - 1 - i) as SlotId);
+    this.#free = Array.from({ length: numSlots }, (_, i) => (first + numSlots - 1 - i) as SlotId);
   }
 
   get numFree(): number {
@@ -35,16 +34,16 @@ export class StateSlots {
   allocate(owner: string): SlotId {
     const slot = this.#free.pop();
     if (slot === undefined) throw fail('integrity', 'no state slot is free');
-    this.#owners[slot] = owner;
+    this.#owners.set(slot, owner);
     return slot;
   }
 
   /** Errors: `integrity` when the slot is not the owner's. */
   free(slot: SlotId, owner: string): void {
-    if (this.#owners[slot] !== owner) {
-      throw fail('integrity', `state slot ${slot} belongs to ${this.#owners[slot] ?? 'nobody'}, not to ${owner}`);
+    if (this.#owners.get(slot) !== owner) {
+      throw fail('integrity', `state slot ${slot} belongs to ${this.#owners.get(slot) ?? 'nobody'}, not to ${owner}`);
     }
-    this.#owners[slot] = null;
+    this.#owners.delete(slot);
     this.#free.push(slot);
   }
 
@@ -52,7 +51,7 @@ export class StateSlots {
   checkIntegrity(holders: Iterable<{ readonly owner: string; readonly slot: SlotId }>): void {
     let held = 0;
     for (const { owner, slot } of holders) {
-      if (this.#owners[slot] !== owner)
+      if (this.#owners.get(slot) !== owner)
         throw fail('integrity', `${owner} holds state slot ${slot} that is not its own`);
       held += 1;
     }

@@ -1,0 +1,272 @@
+import { fail, type PageName } from '@guildhall/common';
+import TinyQueue from 'tinyqueue';
+import type { BlobInfo, BlobKind } from './blob.ts';
+import type { PageId, PagePool } from './page-pool.ts';
+import type { SlotId, StateSlots } from './state-slots.ts';
+
+/** A named page in the pool. */
+export interface CacheNode {
+  readonly name: PageName;
+  readonly parent: CacheNode | null;
+  /** Place among the named pages of its prompt. */
+  readonly index: number;
+  readonly tokens: Int32Array;
+  /** Physical pages of 64 tokens. */
+  readonly pages: readonly PageId[];
+  /** Named pages that follow it. */
+  children: number;
+  /** The state behind it, if there is one in a slot. */
+  state: CachedState | null;
+  priority: number;
+  alive: boolean;
+}
+
+/** A state in a slot of its own. */
+export interface CachedState {
+  readonly slot: SlotId;
+  readonly node: CacheNode;
+  /** Steps and transfers that read it. */
+  users: number;
+  priority: number;
+  /** Milliseconds to compute it again from the state before it. */
+  readonly value: number;
+}
+
+/** What the cache tells when pages and states come and go. */
+export interface DeviceObserver {
+  added(info: BlobInfo): void;
+  removed(kind: BlobKind, name: PageName): void;
+}
+
+export interface PrefixCacheOptions {
+  pool: PagePool;
+  /** Slots for states; null for a model without, in which every page's end can be resumed at. */
+  snapshots: StateSlots | null;
+  pageTokens: number;
+  pageBytes: number;
+  stateBytes: number;
+  /** Predicted milliseconds of computing `tokens` prompt tokens after `depth` others. */
+  cost: (tokens: number, depth: number) => number;
+  observer: DeviceObserver;
+}
+
+interface Candidate {
+  node: CacheNode;
+  priority: number;
+}
+
+const OWNER = 'snapshot';
+
+/**
+ * Named pages and states in the pool. Pages form a tree: a page's parent is the one before it. Evicted are leaves that
+ * nobody else refers to, by GreedyDual (Young 1994; Cao and Irani 1997): priority = clock + cost of computing it again,
+ * set at every use, and the clock rises to the priority of what is evicted. Contents under a name never change.
+ */
+export class PrefixCache {
+  readonly #o: PrefixCacheOptions;
+  readonly #nodes = new Map<PageName, CacheNode>();
+  readonly #states = new Set<CachedState>();
+  /** Leaves by priority; entries whose priority is not the node's any more are stale. */
+  #leaves = new TinyQueue<Candidate>([], (a, b) => a.priority - b.priority);
+  #pageClock = 0;
+  #stateClock = 0;
+  #version = 0;
+
+  constructor(options: PrefixCacheOptions) {
+    this.#o = options;
+    options.pool.onShortage((count) => this.#evictPages(count));
+  }
+
+  /** Changes whenever pages or states come or go. */
+  get version(): number {
+    return this.#version;
+  }
+
+  get numPages(): number {
+    return this.#nodes.size;
+  }
+
+  get numStates(): number {
+    return this.#states.size;
+  }
+
+  /** The page of that name, if its tokens are these. */
+  find(name: PageName, tokens: Int32Array): CacheNode | null {
+    const node = this.#nodes.get(name);
+    return node !== undefined && sameTokens(node.tokens, tokens) ? node : null;
+  }
+
+  byName(name: PageName): CacheNode | null {
+    return this.#nodes.get(name) ?? null;
+  }
+
+  /** A prefix was used: its pages, and the state at its end. */
+  touch(nodes: readonly CacheNode[], state: CachedState | null): void {
+    for (const node of nodes) this.#setPriority(node);
+    if (state !== null) state.priority = this.#stateClock + state.value;
+  }
+
+  /**
+   * Takes a page up; the cache adds its reference to `pages`. Returns the node of that name, which may be an older one
+   * with other physical pages of the same contents. Errors: `integrity` when `parent` is no longer there.
+   */
+  insert(page: Pick<CacheNode, 'name' | 'parent' | 'index' | 'tokens' | 'pages'>): CacheNode {
+    const known = this.#nodes.get(page.name);
+    if (known !== undefined) return known;
+    const { parent } = page;
+    if (parent !== null && !parent.alive) throw fail('integrity', 'a page was published after its parent had gone');
+    const node: CacheNode = { ...page, children: 0, state: null, priority: 0, alive: true };
+    for (const id of page.pages) this.#o.pool.cache(id);
+    if (parent !== null) parent.children += 1;
+    this.#nodes.set(node.name, node);
+    this.#setPriority(node);
+    this.#version += 1;
+    this.#o.observer.added(this.pageInfo(node));
+    return node;
+  }
+
+  /** A slot for a state, taken from the least valuable idle one if none is free; null when all are in use. */
+  takeSlot(): SlotId | null {
+    const { snapshots } = this.#o;
+    if (snapshots === null) return null;
+    if (!snapshots.can()) {
+      let worst: CachedState | null = null;
+      for (const state of this.#states) {
+        if (state.users === 0 && (worst === null || state.priority < worst.priority)) worst = state;
+      }
+      if (worst === null) return null;
+      this.#stateClock = Math.max(this.#stateClock, worst.priority);
+      this.#dropState(worst);
+    }
+    return snapshots.allocate(OWNER);
+  }
+
+  /** Gives back a slot whose state did not come to be. */
+  returnSlot(slot: SlotId): void {
+    this.#o.snapshots?.free(slot, OWNER);
+  }
+
+  /** The slot holds the state behind `node`. Returns false, and frees the slot, when there is one already. */
+  attachState(node: CacheNode, slot: SlotId): boolean {
+    if (node.state !== null || !node.alive) {
+      this.returnSlot(slot);
+      return false;
+    }
+    const value = this.#stateCost(node);
+    node.state = { slot, node, users: 0, priority: this.#stateClock + value, value };
+    this.#states.add(node.state);
+    this.#version += 1;
+    this.#o.observer.added(this.stateInfo(node));
+    return true;
+  }
+
+  pageInfo(node: CacheNode): BlobInfo {
+    const { pageBytes, pageTokens, cost } = this.#o;
+    const value = cost(pageTokens, node.index * pageTokens);
+    return { kind: 'page', name: node.name, tokens: node.tokens, size: pageBytes, checksum: 0, value };
+  }
+
+  stateInfo(node: CacheNode): BlobInfo {
+    const value = node.state?.value ?? this.#stateCost(node);
+    return {
+      kind: 'state',
+      name: node.name,
+      tokens: new Int32Array(0),
+      size: this.#o.stateBytes,
+      checksum: 0,
+      value,
+    };
+  }
+
+  /** Everything in the pool, parents before children. */
+  *entries(): Iterable<BlobInfo> {
+    for (const node of this.#nodes.values()) {
+      yield this.pageInfo(node);
+      if (node.state !== null) yield this.stateInfo(node);
+    }
+  }
+
+  /** The cache's own references, for the pool's integrity check. */
+  *tables(): Iterable<{ readonly pages: readonly PageId[] }> {
+    yield* this.#nodes.values();
+  }
+
+  /** Slots in use, for their integrity check; `loose` are those of snapshots being taken. */
+  holders(loose: Iterable<SlotId>): { owner: string; slot: SlotId }[] {
+    return [...[...this.#states].map(({ slot }) => slot), ...loose].map((slot) => ({ owner: OWNER, slot }));
+  }
+
+  /** Drops everything that nobody uses. */
+  clear(): void {
+    this.#evictPages(this.#o.pool.numPages);
+    for (const state of this.#states) if (state.users === 0) this.#dropState(state);
+  }
+
+  #stateCost(node: CacheNode): number {
+    const { pageTokens, cost } = this.#o;
+    let from = node.parent;
+    while (from !== null && from.state === null) from = from.parent;
+    const start = from === null ? 0 : (from.index + 1) * pageTokens;
+    return cost((node.index + 1) * pageTokens - start, start);
+  }
+
+  #setPriority(node: CacheNode): void {
+    const { cost, pageTokens } = this.#o;
+    node.priority = this.#pageClock + cost(pageTokens, node.index * pageTokens);
+    if (node.children === 0) this.#offer(node);
+  }
+
+  #offer(node: CacheNode): void {
+    this.#leaves.push({ node, priority: node.priority });
+    if (this.#leaves.length <= 2 * this.#nodes.size + 64) return;
+    const fresh = this.#leaves.data.filter(isFresh);
+    this.#leaves = new TinyQueue(fresh, (a, b) => a.priority - b.priority);
+  }
+
+  /** Evicts until `count` pages have become free or nothing idle is left. */
+  #evictPages(count: number): void {
+    const { pool } = this.#o;
+    const target = pool.numFree + count;
+    const busy: CacheNode[] = [];
+    while (pool.numFree < target) {
+      const candidate = this.#leaves.pop();
+      if (candidate === undefined) break;
+      const { node } = candidate;
+      if (!isFresh(candidate)) continue;
+      if (!node.pages.every((id) => pool.isIdle(id)) || (node.state?.users ?? 0) > 0) busy.push(node);
+      else this.#evict(node);
+    }
+    for (const node of busy) this.#offer(node);
+  }
+
+  #evict(node: CacheNode): void {
+    this.#pageClock = Math.max(this.#pageClock, node.priority);
+    if (node.state !== null) this.#dropState(node.state);
+    node.alive = false;
+    this.#nodes.delete(node.name);
+    for (const id of node.pages) this.#o.pool.uncache(id);
+    const { parent } = node;
+    if (parent !== null) {
+      parent.children -= 1;
+      if (parent.children === 0) this.#offer(parent);
+    }
+    this.#version += 1;
+    this.#o.observer.removed('page', node.name);
+  }
+
+  #dropState(state: CachedState): void {
+    this.#states.delete(state);
+    state.node.state = null;
+    this.returnSlot(state.slot);
+    this.#version += 1;
+    this.#o.observer.removed('state', state.node.name);
+  }
+}
+
+function isFresh({ node, priority }: Candidate): boolean {
+  return node.alive && node.children === 0 && node.priority === priority;
+}
+
+function sameTokens(a: Int32Array, b: Int32Array): boolean {
+  return a.length === b.length && a.every((id, i) => id === b[i]);
+}
