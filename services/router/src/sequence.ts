@@ -19,6 +19,10 @@ export interface SequenceSpec {
   /** When the sequence ends with an error; null for never. */
   deadlineAtMs: number | null;
   promptLogprobs: boolean;
+  /** Whose share of the machine it uses; '' is a tenant as well. */
+  tenant: string;
+  /** Prompts share pages only under equal salts. */
+  cacheSalt: string;
   /** W3C traceparent (55 bytes) or null. */
   traceparent: string | null;
 }

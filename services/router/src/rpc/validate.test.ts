@@ -32,7 +32,14 @@ function request(
 test('a good request is taken as it is', () => {
   const spec = toSpec(
     request(
-      { deadlineMs: 500, choice: 2, priority: -1, traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01` },
+      {
+        deadlineMs: 500,
+        choice: 2,
+        priority: -1,
+        tenant: 't'.repeat(128),
+        cacheSalt: 's'.repeat(256),
+        traceparent: `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`,
+      },
       {
         seed: 7n,
         logitBias: new Map([
@@ -51,6 +58,8 @@ test('a good request is taken as it is', () => {
   assert.deepEqual([...spec.sampler.biasIds], [3, 9]);
   assert.deepEqual([...spec.sampler.biasValues], [-2, 1.5]);
   assert.equal(spec.sampler.choice, 2);
+  assert.equal(spec.tenant, 't'.repeat(128));
+  assert.equal(spec.cacheSalt, 's'.repeat(256));
   assert.equal(spec.traceparent?.length, 55);
 });
 
@@ -67,6 +76,8 @@ const refusals: [string, router.GenerateRequest, string, string][] = [
   ['no stop', { ...request(), stop: undefined }, 'missing_field', 'stop'],
   ['no id', request({ requestId: '' }), 'missing_field', 'request_id'],
   ['a long id', request({ requestId: 'x'.repeat(300) }), 'invalid_value', 'request_id'],
+  ['a long tenant', request({ tenant: 'x'.repeat(129) }), 'invalid_value', 'tenant'],
+  ['a long salt', request({ cacheSalt: 'x'.repeat(257) }), 'invalid_value', 'cache_salt'],
   ['a huge choice', request({ choice: 1 << 20 }), 'invalid_value', 'choice'],
   ['another model', request({ model: 'gpt' }), 'model_not_found', 'model'],
   ['another class', request({ numericsId: 'class-2' }), 'numerics_mismatch', 'numerics_id'],

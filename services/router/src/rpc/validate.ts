@@ -1,4 +1,4 @@
-import { fail, type GuildhallError } from '@guildhall/common';
+import { fail, type GuildhallError, MAX_SALT_LENGTH } from '@guildhall/common';
 import type { router } from '@guildhall/proto';
 import type { SequenceSpec } from '../sequence.ts';
 
@@ -22,6 +22,8 @@ export const MAX_TOP_LOGPROBS = 20;
 /** Log-probabilities (prompt tokens times alternatives) that one answer may carry. */
 export const MAX_PROMPT_LOGPROBS = 1 << 18;
 const MAX_ID_LENGTH = 256;
+/** Longest name of a tenant, characters: it is the client's. */
+export const MAX_TENANT_LENGTH = 128;
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 function refuse(field: string, message: string): GuildhallError {
@@ -68,6 +70,8 @@ export function toSpec(request: router.GenerateRequest, limits: RequestLimits, n
     stop: stopSpec,
     deadlineAtMs: request.deadlineMs === 0 ? null : nowMs + request.deadlineMs,
     promptLogprobs: request.promptLogprobs,
+    tenant: request.tenant,
+    cacheSalt: request.cacheSalt,
     traceparent: TRACEPARENT.test(request.traceparent) ? request.traceparent : null,
   };
   checkPromptLogprobs(spec);
@@ -77,6 +81,8 @@ export function toSpec(request: router.GenerateRequest, limits: RequestLimits, n
 function checkIdentity(request: router.GenerateRequest, limits: RequestLimits): void {
   if (request.requestId === '') throw fail('missing_field', 'request_id is empty', { field: 'request_id' });
   within('request_id', request.requestId.length, 1, MAX_ID_LENGTH);
+  within('tenant', request.tenant.length, 0, MAX_TENANT_LENGTH);
+  within('cache_salt', request.cacheSalt.length, 0, MAX_SALT_LENGTH);
   within('choice', request.choice, 0, 0xffff);
   if (!limits.servedModels.includes(request.model)) {
     const message = `"${request.model.slice(0, MAX_ID_LENGTH)}" is not served here`;

@@ -88,6 +88,8 @@ export function specOf(given: Partial<SequenceSpec> & { numPrompt?: number; maxT
     stop: { maxTokens, minTokens: 0, stopStrings: [], stopIds: [] },
     deadlineAtMs: null,
     promptLogprobs: false,
+    tenant: '',
+    cacheSalt: '',
     traceparent: null,
     ...spec,
   };
