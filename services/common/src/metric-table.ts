@@ -44,6 +44,30 @@ export const METRICS = {
     labels: MODEL,
     services: ['router'],
   },
+  'vllm:prefix_cache_queries_total': {
+    type: 'counter',
+    help: 'Prompt tokens that were looked up in the prefix cache.',
+    labels: MODEL,
+    services: ['router'],
+  },
+  'vllm:prefix_cache_hits_total': {
+    type: 'counter',
+    help: 'Prompt tokens that were found there and not computed.',
+    labels: MODEL,
+    services: ['router'],
+  },
+  'vllm:prompt_tokens_by_source_total': {
+    type: 'counter',
+    help: 'Prompt tokens by where they came from: local_compute or local_cache_hit.',
+    labels: ['model_name', 'source'],
+    services: ['router'],
+  },
+  'guildhall_kv_hit_tokens_total': {
+    type: 'counter',
+    help: 'Prompt tokens found in the prefix cache, by the tier that had them: device, host or disk.',
+    labels: ['tier'],
+    services: ['router'],
+  },
   'vllm:prompt_tokens_total': {
     type: 'counter',
     help: 'Prompt tokens processed.',

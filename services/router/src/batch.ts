@@ -1,11 +1,17 @@
 import type { BatchSpec } from '@guildhall/native';
+import type { PlannedSnapshot, StateSource } from './kv/sequence-prefix.ts';
 import type { Chunk, Sequence } from './sequence.ts';
 
 /** One sequence's part of a micro-batch. */
 export interface BatchItem {
   seq: Sequence;
   chunk: Chunk;
+  snapshot: PlannedSnapshot | null;
 }
+
+/** Values of `initState` beside slots. */
+const OWN_STATE = -1;
+const ZERO_STATE = -2;
 
 /**
  * Describes a micro-batch to the native step: rows in the order of the items, text positions equal on all three
@@ -21,18 +27,26 @@ export function buildBatch(items: readonly BatchItem[], hasStates: boolean): Bat
     rowCount: new Int32Array(items.length),
     contextLen: new Int32Array(items.length),
     stateSlot: new Int32Array(items.length),
+    initState: new Int32Array(items.length).fill(OWN_STATE),
+    snapshotSlot: new Int32Array(items.length).fill(-1),
+    snapshotRows: new Int32Array(items.length),
     mode: new Int32Array(items.length),
     pageTable: new Int32Array(items.length * maxPages),
     maxPages,
   };
   let row = 0;
-  for (const [index, { seq, chunk }] of items.entries()) {
+  for (const [index, { seq, chunk, snapshot }] of items.entries()) {
     seq.copyTokens(chunk.start, chunk.count, spec.tokenIds, row);
     for (let i = 0; i < chunk.count; i++) spec.positions[row + i] = chunk.start + i;
     spec.rowStart[index] = row;
     spec.rowCount[index] = chunk.count;
     spec.contextLen[index] = chunk.start;
     spec.stateSlot[index] = hasStates ? (seq.slot ?? -1) : -1;
+    if (hasStates) spec.initState[index] = initStateOf(seq.stateSource);
+    if (hasStates && snapshot !== null) {
+      spec.snapshotSlot[index] = snapshot.slot;
+      spec.snapshotRows[index] = snapshot.position - chunk.start;
+    }
     spec.mode[index] = chunk.mode;
     spec.pageTable.set(seq.table.ids(), index * maxPages);
     row += chunk.count;
@@ -40,6 +54,10 @@ export function buildBatch(items: readonly BatchItem[], hasStates: boolean): Bat
   spec.positions.copyWithin(total, 0, total);
   spec.positions.copyWithin(2 * total, 0, total);
   return spec;
+}
+
+function initStateOf(source: StateSource): number {
+  return source === 'own' ? OWN_STATE : source === 'zeros' ? ZERO_STATE : source;
 }
 
 /** Sequence of each row. */

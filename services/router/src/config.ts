@@ -56,6 +56,27 @@ export const routerSchema = z.strictObject({
     .describe('Tokens of prompt and answer together; by default what the checkpoint and the KV cache allow.'),
   kvMemory: byteSize.prefault('256MiB').describe('Memory of the KV cache, such as 2GiB.'),
   numPages: positive.nullable().default(null).describe('Pages of 64 tokens in the KV cache, instead of --kv-memory.'),
+  prefixCache: z
+    .enum(['exact', 'off'])
+    .default('exact')
+    .describe('Whether prompts share the pages of their common beginnings; a hit gives the bits of a miss.'),
+  pageTokens: z
+    .int()
+    .min(64)
+    .max(4096)
+    .multipleOf(64)
+    .default(64)
+    .describe('Tokens of a shared page: prefixes are found and moved in pages of this size.'),
+  snapshotMemory: byteSize
+    .nullable()
+    .default(null)
+    .describe('Memory for states of shared prefixes; by default a quarter of the KV cache, and four states at least.'),
+  snapshotGrid: z
+    .int()
+    .min(64)
+    .multipleOf(64)
+    .default(4096)
+    .describe('Distance of states within a long prompt, tokens; one more is kept at its end and where prompts fork.'),
   maxRunning: positive.max(4096).default(64).describe('Sequences that hold pages and state at a time.'),
   maxWaiting: positive.default(1024).describe('Sequences that wait at most; one more is refused.'),
   queueLimitMs: positive.default(120_000).describe('Time that a sequence may wait to be admitted, milliseconds.'),

@@ -3,8 +3,9 @@ import type { Lane, SamplerState } from '@guildhall/native';
 import type { ExpertViews } from './experts/placement-view.ts';
 import type { WorkerLink } from './experts/worker-link.ts';
 import { Gate } from './gate.ts';
-import type { PagePool } from './kv/page-pool.ts';
-import type { StateSlots } from './kv/state-slots.ts';
+import type { KvManager, PrefixMatch } from './kv/kv-manager.ts';
+import type { Restorer } from './kv/restorer.ts';
+import type { PlannedSnapshot } from './kv/sequence-prefix.ts';
 import type { Outcome, StepRunner } from './runner.ts';
 import type { PrefillAllowance } from './scheduler/budget.ts';
 import { type DecodePlan, type PrefillPlan, Scheduler, type SchedulerLimits } from './scheduler/scheduler.ts';
@@ -15,6 +16,8 @@ import { type Detokenizer, StopConditions, type StopReason } from './stop-condit
 export interface EngineObserver {
   step(lane: Lane, tokens: number, ms: number): void;
   preempted(): void;
+  /** For the first time: what it takes from the cache is known. */
+  admitted(seq: Sequence): void;
   token(seq: Sequence, previousAtMs: number | null, nowMs: number): void;
   finished(seq: Sequence, reason: StopReason['kind'], nowMs: number): void;
   failed(seq: Sequence, error: GuildhallError): void;
@@ -25,8 +28,11 @@ export interface EngineOptions {
   logger: Logger;
   views: Pick<ExpertViews<WorkerLink>, 'pin' | 'covered' | 'uncoveredSinceMs' | 'latest' | 'onChange'>;
   runner: StepRunner;
-  pool: PagePool;
-  slots: StateSlots;
+  kv: KvManager;
+  /** Null without lower tiers. */
+  restorer: Pick<Restorer, 'restore'> | null;
+  /** Begins to bring pages of a waiting sequence nearer; null when there is nothing to do. */
+  prefetch?: (seq: Sequence) => Promise<void> | null;
   limits: SchedulerLimits;
   allowance: PrefillAllowance;
   /** A decode step keeps the native threads from its begin to its end, so that the lanes take turns. */
@@ -65,8 +71,9 @@ export class Engine {
 
   constructor(options: EngineOptions) {
     this.#o = options;
-    this.scheduler = new Scheduler(options.pool, options.slots, options.limits, {
+    this.scheduler = new Scheduler(options.kv, options.limits, {
       admitted: (seq) => this.#onAdmitted(seq),
+      restoring: (seq, match) => void this.#restore(seq, match),
       preempted: () => options.observer.preempted(),
     });
   }
@@ -107,6 +114,7 @@ export class Engine {
       return seq;
     }
     this.scheduler.add(seq);
+    this.#prefetch(seq);
     this.wake();
     return seq;
   }
@@ -116,6 +124,33 @@ export class Engine {
     if (seq.ended) return;
     this.#o.observer.failed(seq, fail('cancelled', 'the caller cancelled'));
     this.#end(seq);
+  }
+
+  #prefetch(seq: Sequence): void {
+    const done = this.#o.prefetch?.(seq) ?? null;
+    if (done === null) return;
+    seq.prefetching = true;
+    done
+      .catch((err: unknown) => this.#o.logger.warn({ err, sequence: seq.key }, 'prefetch failed'))
+      .finally(() => {
+        seq.prefetching = false;
+        this.wake();
+      });
+  }
+
+  /** Imports what lower tiers have of an admitted sequence's prefix. */
+  async #restore(seq: Sequence, match: PrefixMatch): Promise<void> {
+    this.#unchecked = true;
+    try {
+      const resume = await this.#o.restorer?.restore(seq, match).catch((err: unknown) => {
+        this.#o.logger.error({ err, sequence: seq.key }, 'an import broke off');
+        return 0;
+      });
+      this.scheduler.restored(seq, match, resume ?? 0);
+      this.wake();
+    } catch (err) {
+      this.#o.onFatal(err);
+    }
   }
 
   /** Has both lanes look for work: something arrived, was freed, or can be sent again. */
@@ -171,6 +206,9 @@ export class Engine {
     const cost = plan.lane === 'decode' ? this.scheduler.decodeCost : this.scheduler.prefillCost;
     if (whole) cost.observe(plan.work, ms);
     for (const outcome of outcomes) {
+      const done = outcome.kind === 'ok';
+      if (done) outcome.seq.numComputed += outcome.computed;
+      this.scheduler.stepDone(outcome.seq, done, snapshotOf(plan, outcome.seq));
       if (outcome.kind === 'ok') this.#advance(outcome);
       else if (outcome.kind === 'failed') this.#fail(outcome.seq, outcome.error);
       else this.#again(outcome.seq, outcome.cause);
@@ -178,8 +216,7 @@ export class Engine {
     }
   }
 
-  #advance({ seq, computed, sample, promptOutputs }: Extract<Outcome, { kind: 'ok' }>): void {
-    seq.numComputed += computed;
+  #advance({ seq, sample, promptOutputs }: Extract<Outcome, { kind: 'ok' }>): void {
     if (seq.ended) return;
     if (promptOutputs.length > 0) seq.promptOutputs.push(...promptOutputs);
     if (seq.spec.promptLogprobs && !seq.promptSent && seq.numComputed >= seq.numPrompt) {
@@ -211,10 +248,10 @@ export class Engine {
 
   #onAdmitted(seq: Sequence): void {
     this.#unchecked = true;
-    this.#o.runner.resetState(seq);
     if (seq.admittedAtMs !== null) return;
     seq.admittedAtMs = this.#o.clock.monotonicMs();
-    seq.sink.started(this.#o.views.latest.epoch);
+    this.#o.observer.admitted(seq);
+    seq.sink.started(this.#o.views.latest.epoch, seq.prefix?.cachedTokens ?? 0);
   }
 
   #finish(seq: Sequence, reason: StopReason): void {
@@ -261,6 +298,11 @@ export class Engine {
     this.#unchecked = false;
     this.scheduler.checkIntegrity();
   }
+}
+
+/** The snapshot that a step was to take of a sequence. */
+function snapshotOf(plan: DecodePlan | PrefillPlan, seq: Sequence): PlannedSnapshot | null {
+  return plan.lane === 'prefill' ? (plan.items.find((item) => item.seq === seq)?.snapshot ?? null) : null;
 }
 
 /** Feeds the generated tokens of a resumed sequence to its stop conditions; returns why it has ended, or null. */

@@ -40,6 +40,8 @@ export interface LoadedModel {
   eosIds: readonly number[];
   servedModels: readonly string[];
   pools: { kv: KvPool; states: StatePool | null };
+  /** State slots for shared prefixes, after those of the running sequences. */
+  numSnapshots: number;
   /** Tokens of prompt and answer together. */
   maxContext: number;
   rowBytes: number;
@@ -53,6 +55,9 @@ export interface LoadedModel {
 export const MAX_PREFILL_SEQUENCES = 64;
 /** Logit rows of one prefill step: those of a whole page when prompt log-probabilities are asked for. */
 const PREFILL_LOGIT_ROWS = 64;
+/** Part of the KV cache's size that snapshots may take beside it, and how many there are at least. */
+const SNAPSHOT_SHARE = 4;
+const LEAST_SNAPSHOTS = 4;
 
 /**
  * Loads the dense part of a checkpoint, and its experts if they are to be local, and makes pools and buffers. The event
@@ -71,7 +76,8 @@ export async function loadModel(config: RouterConfig, logger: Logger, signal: Ab
   const hasTokenizer = existsSync(join(config.model, 'tokenizer.json'));
   const tokenizer = hasTokenizer ? Tokenizer.load(config.model) : null;
   const kv = model.createKvPool(numPagesOf(config, model));
-  const states = model.createStatePool(config.maxRunning);
+  const numSnapshots = snapshotsOf(config, model, kv);
+  const states = model.createStatePool(config.maxRunning + numSnapshots);
   const chunk = { maxTokens: config.chunkTokens, maxLogitRows: PREFILL_LOGIT_ROWS };
   const perBatch = microBatchCapacity(config);
   const decode = { maxTokens: perBatch, maxLogitRows: perBatch };
@@ -87,6 +93,7 @@ export async function loadModel(config: RouterConfig, logger: Logger, signal: Ab
     eosIds: hasTokenizer ? loadGenerationConfig(config.model, tokenizer).eosIds : modelConfig.eosIds,
     servedModels: config.servedModelName.length > 0 ? config.servedModelName : [basename(resolve(config.model))],
     pools: { kv, states },
+    numSnapshots,
     maxContext: contextOf(config, modelConfig, kv.numPages, logger),
     rowBytes: modelConfig.hidden * (model.rowFormat === 'f32' ? 4 : 2),
     prefillBuffers: model.createStepBuffers(chunk),
@@ -167,6 +174,22 @@ function numPagesOf(config: RouterConfig, model: TextModel): number {
   if (pages >= 1) return pages;
   throw fail('config_invalid', `a page takes ${pageBytes} bytes, --kv-memory is ${config.kvMemory}`, {
     field: 'kvMemory',
+  });
+}
+
+/** States that the memory for snapshots holds; 0 for models without states. */
+function snapshotsOf(config: RouterConfig, model: TextModel, kv: KvPool): number {
+  if (config.prefixCache === 'off') return 0;
+  // As above: a pool of one tells what a state costs.
+  const { slotBytes } = model.createStatePool(1) ?? { slotBytes: 0 };
+  if (slotBytes === 0) return 0;
+  if (config.snapshotMemory === null) {
+    return Math.max(LEAST_SNAPSHOTS, Math.floor((kv.numPages * kv.pageBytes) / SNAPSHOT_SHARE / slotBytes));
+  }
+  const count = Math.floor(config.snapshotMemory / slotBytes);
+  if (count >= 1) return count;
+  throw fail('config_invalid', `a state takes ${slotBytes} bytes, --snapshot-memory is ${config.snapshotMemory}`, {
+    field: 'snapshotMemory',
   });
 }
 

@@ -16,8 +16,8 @@ import { Engine } from './engine.ts';
 import { LocalHome } from './experts/local-home.ts';
 import { RemoteHome } from './experts/remote-home.ts';
 import type { ExpertHome } from './experts/source.ts';
-import { PAGE_TOKENS, PagePool } from './kv/page-pool.ts';
-import { StateSlots } from './kv/state-slots.ts';
+import { nativeTransfer } from './kv/native-transfer.ts';
+import { RouterKv } from './kv/router-kv.ts';
 import { type LoadedModel, MAX_PREFILL_SEQUENCES } from './load-model.ts';
 import { encodeMember } from './member.ts';
 import { DispatchMetrics, engineObserver, setGauges } from './metrics.ts';
@@ -42,6 +42,7 @@ export class RouterCore {
   readonly metrics: Metrics;
   readonly id: string;
   readonly engine: Engine;
+  readonly kv: RouterKv;
   readonly experts: ExpertHome;
   readonly #o: RouterCoreOptions;
   readonly #cluster: Cluster;
@@ -61,6 +62,7 @@ export class RouterCore {
     this.id = identity.id;
     this.#dispatch = new DispatchMetrics(metrics);
     this.experts = makeHome(options, this.#dispatch);
+    this.kv = this.#makeKv();
     this.engine = this.#makeEngine();
     this.#cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
     this.experts.views.onChange(() => this.#onViewChange());
@@ -160,17 +162,39 @@ export class RouterCore {
     await this.#cluster.close();
   }
 
+  #makeKv(): RouterKv {
+    const { config, loaded, logger } = this.#o;
+    const { kv, states } = loaded.pools;
+    return new RouterKv({
+      numPages: kv.numPages,
+      maxRunning: config.maxRunning,
+      numSnapshots: loaded.numSnapshots,
+      cache: config.prefixCache !== 'off',
+      fingerprint: loaded.fingerprint,
+      numericsId: loaded.numericsId,
+      pageTokens: config.pageTokens,
+      pageBytes: kv.pageBytes,
+      stateBytes: states?.slotBytes ?? 0,
+      snapshotGrid: config.snapshotGrid,
+      transfer: nativeTransfer(kv, states),
+      store: null,
+      observer: { added: () => undefined, removed: () => undefined },
+      cost: (tokens, depth) => this.engine.scheduler.prefillCost.marginal({ tokens, depthTokens: tokens * (depth + tokens / 2) }),
+      onError: (err) => logger.error({ err }, 'pages could not be copied out of the pool'),
+    });
+  }
+
   #makeEngine(): Engine {
     const { config, loaded, metrics, clock, logger, onFatal } = this.#o;
-    const { native, pools } = loaded;
+    const { native } = loaded;
     const allowance = new PrefillAllowance(clock);
     return new Engine({
       clock,
       logger,
       views: this.experts.views,
       runner: this.#makeRunner(allowance),
-      pool: new PagePool(pools.kv.numPages),
-      slots: new StateSlots(config.maxRunning),
+      kv: this.kv.manager,
+      restorer: this.kv.restorer,
       limits: {
         maxWaiting: config.maxWaiting,
         chunkTokens: config.chunkTokens,
@@ -272,7 +296,7 @@ export class RouterCore {
       maxContext: loaded.maxContext,
       servedModels: [...loaded.servedModels],
       notReadyReason: reason ?? '',
-      pageTokens: PAGE_TOKENS,
+      pageTokens: this.#o.config.prefixCache === 'off' ? 0 : this.#o.config.pageTokens,
       pageBytes: BigInt(loaded.pools.kv.pageBytes),
       stateBytes: BigInt(loaded.pools.states?.slotBytes ?? 0),
       tiers: [],

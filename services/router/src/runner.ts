@@ -21,8 +21,6 @@ export type Outcome =
 export interface StepRunner {
   prefill(plan: PrefillPlan, view: ExpertView<WorkerLink>): Promise<{ outcomes: Outcome[]; ms: number }>;
   decode(plan: DecodePlan, view: ExpertView<WorkerLink>): Promise<{ outcomes: Outcome[]; ms: number }>;
-  /** A new state slot belongs to this sequence. */
-  resetState(seq: Sequence): void;
 }
 
 /** The forward pass, as the model offers it. */
@@ -79,10 +77,6 @@ export class ModelRunner implements StepRunner {
     this.#o = options;
   }
 
-  resetState(seq: Sequence): void {
-    if (seq.slot !== null) this.#o.pools.states?.reset(seq.slot);
-  }
-
   async prefill(plan: PrefillPlan, view: ExpertView<WorkerLink>): Promise<{ outcomes: Outcome[]; ms: number }> {
     const { allowance, prefillBuffers: buffers } = this.#o;
     allowance.begin();
@@ -103,7 +97,7 @@ export class ModelRunner implements StepRunner {
       numMicroBatches(plan.seqs.length, this.#o.decodeBuffers.length, this.#o.microBatchMin),
     );
     const runs = groups.map((seqs, index) => {
-      const items = seqs.map((seq) => ({ seq, chunk: seq.nextChunk(1), logitRows: 1, completes: true }));
+      const items = seqs.map((seq) => ({ seq, chunk: seq.nextChunk(1), logitRows: 1, completes: true, snapshot: null }));
       const buffers = this.#o.decodeBuffers[index];
       if (buffers === undefined) throw fail('integrity', `there are no buffers for micro-batch ${index}`);
       return this.#run({ lane: 'decode', index, step, buffers, items, view });

@@ -2,6 +2,7 @@ import { fail, type GuildhallError } from '@guildhall/common';
 import type { Sample, SamplerParams, SamplerState } from '@guildhall/native';
 import { PAGE_TOKENS } from './kv/page-pool.ts';
 import { PageTable } from './kv/page-table.ts';
+import type { SequencePrefix, StateSource } from './kv/sequence-prefix.ts';
 import type { SlotId } from './kv/state-slots.ts';
 import type { StopConditions, StopReason, StopSpec } from './stop-conditions.ts';
 
@@ -38,6 +39,7 @@ export interface FinishOutput {
   reason: StopReason;
   promptTokens: number;
   completionTokens: number;
+  cachedTokens: number;
   queueMs: number;
   prefillMs: number;
   decodeMs: number;
@@ -47,7 +49,8 @@ export interface FinishOutput {
 
 /** Where a sequence's events go. Calls never block and never throw. */
 export interface SequenceSink {
-  started(epoch: number): void;
+  /** `cachedTokens` of its prompt need not be computed. */
+  started(epoch: number, cachedTokens: number): void;
   token(token: TokenOutput): void;
   promptLogprobs(tokens: readonly TokenOutput[]): void;
   finished(output: FinishOutput): void;
@@ -56,8 +59,11 @@ export interface SequenceSink {
   congested(): boolean;
 }
 
-/** Where a sequence is: `new` was never queued, `done` has given everything back. */
-export type Phase = 'new' | 'waiting' | 'prefill' | 'decode' | 'done';
+/**
+ * Where a sequence is: `new` was never queued, `restoring` has pages that are being filled from lower tiers, `done` has
+ * given everything back.
+ */
+export type Phase = 'new' | 'waiting' | 'restoring' | 'prefill' | 'decode' | 'done';
 
 /** Next piece of a sequence's unprocessed tokens. `mode` 0 is the chunked form (prompt), 1 the recurrent one. */
 export interface Chunk {
@@ -90,10 +96,16 @@ export class Sequence {
   readonly sink: SequenceSink;
   readonly table = new PageTable();
   slot: SlotId | null = null;
+  /** Where the next step takes the state from. */
+  stateSource: StateSource = 'zeros';
+  /** Named pages; null with the prefix cache off. */
+  prefix: SequencePrefix | null = null;
   phase: Phase = 'new';
   /** Tokens whose K, V and state are in place. */
   numComputed = 0;
-  /** A step that uses its pages and slot is running. */
+  /** Pages of its prompt are being brought nearer; it is admitted afterwards. */
+  prefetching = false;
+  /** A step or an import that uses its pages and slot is running. */
   inFlight = false;
   /** Gives its pages up when the step in flight retires. */
   preemptWanted = false;
@@ -181,6 +193,7 @@ export class Sequence {
       reason,
       promptTokens: this.numPrompt,
       completionTokens: this.numGenerated,
+      cachedTokens: this.prefix?.cachedTokens ?? 0,
       queueMs: admitted - this.arrivedAtMs,
       prefillMs: first - admitted,
       decodeMs: nowMs - first,

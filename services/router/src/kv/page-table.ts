@@ -30,9 +30,8 @@ export class PageTable {
     this.#append(pool.allocate(this.missing(tokens)));
   }
 
-  /** Begins an empty table with pages that others have too; takes a reference to each. */
-  shareFirst(pool: PagePool, pages: readonly PageId[]): void {
-    if (this.#pages.length > 0) throw fail('integrity', 'shared pages come first in a table');
+  /** Adds pages that others have too; takes a reference to each. */
+  shareLast(pool: PagePool, pages: readonly PageId[]): void {
     for (const page of pages) pool.share(page);
     this.#append(pages);
   }

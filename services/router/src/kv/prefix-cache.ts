@@ -66,6 +66,7 @@ export class PrefixCache {
   readonly #o: PrefixCacheOptions;
   readonly #nodes = new Map<PageName, CacheNode>();
   readonly #states = new Set<CachedState>();
+  readonly #pinned: CacheNode[] = [];
   /** Leaves by priority; entries whose priority is not the node's any more are stale. */
   #leaves = new TinyQueue<Candidate>([], (a, b) => a.priority - b.priority);
   #pageClock = 0;
@@ -108,11 +109,12 @@ export class PrefixCache {
 
   /**
    * Takes a page up; the cache adds its reference to `pages`. Returns the node of that name, which may be an older one
-   * with other physical pages of the same contents. Errors: `integrity` when `parent` is no longer there.
+   * with other physical pages of the same contents; null when another prompt's page has the name. Errors: `integrity`
+   * when `parent` is no longer there.
    */
-  insert(page: Pick<CacheNode, 'name' | 'parent' | 'index' | 'tokens' | 'pages'>): CacheNode {
+  insert(page: Pick<CacheNode, 'name' | 'parent' | 'index' | 'tokens' | 'pages'>): CacheNode | null {
     const known = this.#nodes.get(page.name);
-    if (known !== undefined) return known;
+    if (known !== undefined) return sameTokens(known.tokens, page.tokens) ? known : null;
     const { parent } = page;
     if (parent !== null && !parent.alive) throw fail('integrity', 'a page was published after its parent had gone');
     const node: CacheNode = { ...page, children: 0, state: null, priority: 0, alive: true };
@@ -178,6 +180,19 @@ export class PrefixCache {
     };
   }
 
+  /** Keeps a page while its bytes are read; as often as it is unpinned. */
+  pin(node: CacheNode): void {
+    for (const id of node.pages) this.#o.pool.share(id);
+    this.#pinned.push(node);
+  }
+
+  unpin(node: CacheNode): void {
+    const at = this.#pinned.indexOf(node);
+    if (at < 0) throw fail('integrity', 'a page was unpinned that nobody had pinned');
+    this.#pinned.splice(at, 1);
+    this.#o.pool.free(node.pages);
+  }
+
   /** Everything in the pool, parents before children. */
   *entries(): Iterable<BlobInfo> {
     for (const node of this.#nodes.values()) {
@@ -186,14 +201,16 @@ export class PrefixCache {
     }
   }
 
-  /** The cache's own references, for the pool's integrity check. */
+  /** The cache's own references, and those of pins, for the pool's integrity check. */
   *tables(): Iterable<{ readonly pages: readonly PageId[] }> {
     yield* this.#nodes.values();
+    yield* this.#pinned;
   }
 
-  /** Slots in use, for their integrity check; `loose` are those of snapshots being taken. */
-  holders(loose: Iterable<SlotId>): { owner: string; slot: SlotId }[] {
-    return [...[...this.#states].map(({ slot }) => slot), ...loose].map((slot) => ({ owner: OWNER, slot }));
+  /** `loose` are slots of snapshots being taken. Errors: `integrity`. */
+  checkSlots(loose: Iterable<SlotId>): void {
+    const slots = [...[...this.#states].map(({ slot }) => slot), ...loose];
+    this.#o.snapshots?.checkIntegrity(slots.map((slot) => ({ owner: OWNER, slot })));
   }
 
   /** Drops everything that nobody uses. */
@@ -268,5 +285,7 @@ function isFresh({ node, priority }: Candidate): boolean {
 }
 
 function sameTokens(a: Int32Array, b: Int32Array): boolean {
-  return a.length === b.length && a.every((id, i) => id === b[i]);
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }

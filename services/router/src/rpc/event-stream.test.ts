@@ -46,6 +46,7 @@ const FINISH = {
   reason: { kind: 'length', stopString: null, stopTokenId: null } as const,
   promptTokens: 1,
   completionTokens: 2,
+  cachedTokens: 0,
   queueMs: 1,
   prefillMs: 1,
   decodeMs: 1,
@@ -55,7 +56,7 @@ const FINISH = {
 test('events go out at once while the transport takes them, and the stream ends', () => {
   const transport = new Transport();
   const stream = streamOf(transport);
-  stream.started(3);
+  stream.started(3, 0);
   stream.token({ index: 0, sample: sampleOf(5) });
   stream.finished(FINISH);
   assert.deepEqual(

@@ -42,9 +42,9 @@ export class EventStream implements SequenceSink {
     return this.#unsent.length >= MAX_UNSENT;
   }
 
-  started(epoch: number): void {
+  started(epoch: number, cachedTokens: number): void {
     const { routerId, numericsId } = this.#o;
-    this.#push({ $case: 'started', value: { routerId, numericsId, epoch: BigInt(epoch), cachedTokens: 0 } });
+    this.#push({ $case: 'started', value: { routerId, numericsId, epoch: BigInt(epoch), cachedTokens } });
   }
 
   token(token: TokenOutput): void {
@@ -117,7 +117,7 @@ function finishedEvent(output: FinishOutput): router.Finished {
     reason: reason.kind === 'stop' ? FinishReason.FINISH_REASON_STOP : FinishReason.FINISH_REASON_LENGTH,
     promptTokens: output.promptTokens,
     completionTokens: output.completionTokens,
-    cachedTokens: 0,
+    cachedTokens: output.cachedTokens,
     decodeCachedTokens: 0,
     stopString: reason.stopString ?? '',
     ...(reason.stopTokenId === null ? {} : { stopTokenId: reason.stopTokenId }),

@@ -5,7 +5,7 @@ import { sequenceOf } from '../testing/sequences.ts';
 import { StepCostModel } from './budget.ts';
 import { choosePrefill, type PrefillLimits } from './prefill.ts';
 
-const FREE: PrefillLimits = { maxTokens: 512, maxLogitRows: 64, maxSequences: 16, budgetMs: Infinity };
+const FREE: PrefillLimits = { maxTokens: 512, maxLogitRows: 64, maxSequences: 16, budgetMs: Infinity, cut: (_seq, chunk) => chunk };
 
 test('a prompt alone takes the whole chunk, cut at a multiple of 64', () => {
   const seq = sequenceOf({ numPrompt: 1000 });
@@ -83,7 +83,7 @@ test('property: every step makes progress within its limits and cuts prompts on 
       );
       for (let steps = 0; left.length > 0; steps++) {
         assert.ok(steps < 1000);
-        const items = choosePrefill(left, limit, cost);
+        const items = choosePrefill(left, { ...FREE, ...limit }, cost);
         assert.equal(items[0]?.seq, left[0]);
         assert.ok(items.length <= limit.maxSequences);
         assert.ok(items.reduce((sum, { chunk }) => sum + chunk.count, 0) <= limit.maxTokens);

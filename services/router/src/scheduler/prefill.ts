@@ -1,4 +1,5 @@
 import { PAGE_TOKENS } from '../kv/page-pool.ts';
+import type { PlannedSnapshot } from '../kv/sequence-prefix.ts';
 import type { Chunk, Sequence } from '../sequence.ts';
 import type { StepCostModel } from './budget.ts';
 
@@ -10,6 +11,8 @@ export interface PrefillItem {
   completes: boolean;
   /** Logit rows that the part needs: every row for prompt log-probabilities, else the last or none. */
   logitRows: number;
+  /** The state that the step keeps on its way, or null. */
+  snapshot: PlannedSnapshot | null;
 }
 
 export interface PrefillLimits {
@@ -18,6 +21,8 @@ export interface PrefillLimits {
   maxSequences: number;
   /** Predicted milliseconds of the step; Infinity when nobody decodes. The first chunk may always be 64 tokens. */
   budgetMs: number;
+  /** Shortens a chunk so that at most one snapshot falls into it. */
+  cut: (seq: Sequence, chunk: Chunk) => Chunk;
 }
 
 /** What is still free in the step that is being put together. */
@@ -47,32 +52,38 @@ export function choosePrefill(
     logitRows: room.logitRows,
     ms: room.ms * share,
   };
-  const first = itemFor(head, half, cost, true);
+  const first = itemFor(head, half, cost, limits.cut, true);
   if (first === null) return [];
   take(room, first, cost);
   const items: PrefillItem[] = [];
   for (const seq of others) {
     if (items.length + 1 >= limits.maxSequences) break;
-    const item = itemFor(seq, room, cost, false);
+    const item = itemFor(seq, room, cost, limits.cut, false);
     if (item === null) continue;
     take(room, item, cost);
     items.push(item);
   }
   give(room, first, cost);
-  return [itemFor(head, room, cost, true) ?? first, ...items];
+  return [itemFor(head, room, cost, limits.cut, true) ?? first, ...items];
 }
 
-function itemFor(seq: Sequence, room: Room, cost: StepCostModel, always: boolean): PrefillItem | null {
+function itemFor(
+  seq: Sequence,
+  room: Room,
+  cost: StepCostModel,
+  cut: PrefillLimits['cut'],
+  always: boolean,
+): PrefillItem | null {
   const least = always ? PAGE_TOKENS : 0;
   const affordable = room.ms === Infinity ? room.tokens : cost.tokensWithin(room.ms, seq.numComputed, room.tokens);
   let limit = Math.min(Math.max(affordable, least), room.tokens);
   if (room.logitRows < 1) return null;
   const wantsAll = seq.spec.promptLogprobs && seq.numComputed < seq.numPrompt;
   if (wantsAll) limit = Math.min(limit, room.logitRows);
-  const chunk = seq.nextChunk(limit);
+  const chunk = cut(seq, seq.nextChunk(limit));
   if (chunk.count <= 0) return null;
   const completes = chunk.start + chunk.count === seq.numTokens;
-  return { seq, chunk, completes, logitRows: wantsAll ? chunk.count : completes ? 1 : 0 };
+  return { seq, chunk, completes, logitRows: wantsAll ? chunk.count : completes ? 1 : 0, snapshot: null };
 }
 
 function take(room: Room, item: PrefillItem, cost: StepCostModel): void {

@@ -1,6 +1,7 @@
 import { fail } from '@guildhall/common';
-import type { PagePool } from '../kv/page-pool.ts';
-import { pagesFor } from '../kv/page-pool.ts';
+import type { KvManager, PrefixMatch } from '../kv/kv-manager.ts';
+import { type PagePool, pagesFor } from '../kv/page-pool.ts';
+import type { PlannedSnapshot } from '../kv/sequence-prefix.ts';
 import type { StateSlots } from '../kv/state-slots.ts';
 import { byRank, type Sequence } from '../sequence.ts';
 import { StepCostModel, type StepWork } from './budget.ts';
@@ -42,8 +43,10 @@ const LEAST_PREFILL_SHARE = 0.5;
 
 /** What happens to sequences outside of the steps; called at once. */
 export interface SchedulerHooks {
-  /** Pages and slot are there, computation may begin. The slot's state must be reset now. */
+  /** Pages and slot are there, computation may begin. */
   admitted(seq: Sequence): void;
+  /** Pages and slot are there; those of `match` have to be imported before `restored` is called. */
+  restoring(seq: Sequence, match: PrefixMatch): void;
   preempted(seq: Sequence): void;
 }
 
@@ -53,8 +56,7 @@ export interface SchedulerHooks {
  * later, which never hits the most urgent one.
  */
 export class Scheduler {
-  readonly pool: PagePool;
-  readonly slots: StateSlots;
+  readonly kv: KvManager;
   readonly prefillCost = new StepCostModel();
   readonly decodeCost = new StepCostModel();
   readonly #limits: SchedulerLimits;
@@ -64,11 +66,18 @@ export class Scheduler {
   /** With pages and slot, in order of urgency. */
   readonly #active: Sequence[] = [];
 
-  constructor(pool: PagePool, slots: StateSlots, limits: SchedulerLimits, hooks: SchedulerHooks) {
-    this.pool = pool;
-    this.slots = slots;
+  constructor(kv: KvManager, limits: SchedulerLimits, hooks: SchedulerHooks) {
+    this.kv = kv;
     this.#limits = limits;
     this.#hooks = hooks;
+  }
+
+  get pool(): PagePool {
+    return this.kv.pool;
+  }
+
+  get slots(): StateSlots {
+    return this.kv.slots;
   }
 
   get numWaiting(): number {
@@ -95,6 +104,7 @@ export class Scheduler {
       throw fail('queue_full', `${this.#waiting.length} sequences are waiting, which is the limit`);
     }
     seq.phase = 'waiting';
+    this.kv.open(seq);
     insertByRank(this.#waiting, seq);
   }
 
@@ -110,11 +120,15 @@ export class Scheduler {
         maxLogitRows: this.#limits.maxLogitRows,
         maxSequences: this.#limits.maxPrefillSequences,
         budgetMs: decoding ? this.#prefillBudgetMs() : Infinity,
+        cut: (seq, chunk) => this.kv.cut(seq, chunk),
       },
       this.prefillCost,
     );
     if (items.length === 0) return null;
-    for (const { seq } of items) seq.inFlight = true;
+    for (const item of items) {
+      item.seq.inFlight = true;
+      item.snapshot = this.kv.planSnapshot(item.seq, item.chunk);
+    }
     return { lane: 'prefill', items, work: workOf(items) };
   }
 
@@ -137,6 +151,19 @@ export class Scheduler {
   #prefillBudgetMs(): number {
     const { stepBudgetMs, prefillPauses } = this.#limits;
     return stepBudgetMs * Math.max(1, prefillPauses * LEAST_PREFILL_SHARE);
+  }
+
+  /** What a step did to a sequence's pages and state: `done` if its tokens are in place, and counted. */
+  stepDone(seq: Sequence, done: boolean, snapshot: PlannedSnapshot | null): void {
+    this.kv.stepDone(seq, done, snapshot);
+  }
+
+  /** The imports of `match` are over; `resume` named pages are in place. */
+  restored(seq: Sequence, match: PrefixMatch, resume: number): void {
+    this.kv.restored(seq, match, resume);
+    seq.phase = 'prefill';
+    this.retire(seq);
+    if (seq.phase === 'prefill') this.#hooks.admitted(seq);
   }
 
   /**
@@ -173,12 +200,7 @@ export class Scheduler {
 
   /** Errors: `integrity` when pages or slots do not add up. */
   checkIntegrity(): void {
-    this.pool.checkIntegrity(this.#active.map((seq) => seq.table));
-    const holders = this.#active.map((seq) => {
-      if (seq.slot === null) throw fail('integrity', `${seq.key} is active without a state slot`);
-      return { owner: seq.key, slot: seq.slot };
-    });
-    this.slots.checkIntegrity(holders);
+    this.kv.checkIntegrity(this.#active);
     for (const seq of this.#waiting) {
       if (seq.slot !== null || seq.table.numPages > 0) throw fail('integrity', `${seq.key} waits and holds pages`);
     }
@@ -186,28 +208,43 @@ export class Scheduler {
 
   /** Strictly in order of urgency: who does not fit holds up those behind, so that nobody is overtaken for ever. */
   #admit(): void {
-    for (;;) {
+    for (const head of [...this.#waiting]) {
       // One whose reader is still slow after it was preempted could do nothing with pages.
-      const head = this.#waiting.find((seq) => !seq.sink.congested());
-      if (head === undefined || (!this.#fits(head) && !this.#makeRoom(head))) return;
-      removeFrom(this.#waiting, head);
-      head.table.grow(this.pool, head.numTokens);
-      head.slot = this.slots.allocate(head.key);
-      head.phase = 'prefill';
-      insertByRank(this.#active, head);
-      this.#hooks.admitted(head);
+      if (head.sink.congested() || head.prefetching) continue;
+      const match = this.kv.match(head);
+      if (this.kv.awaits(head, match)) continue;
+      if (!this.#fits(head, match)) {
+        if (!this.#makeRoom(head)) return;
+        // What was preempted for it may have been what it shares.
+        return this.#admit();
+      }
+      this.#begin(head, match);
     }
   }
 
-  #fits(seq: Sequence): boolean {
+  #begin(seq: Sequence, match: PrefixMatch): void {
+    removeFrom(this.#waiting, seq);
+    this.kv.admit(seq, match);
+    insertByRank(this.#active, seq);
+    if (match.imports.length === 0) {
+      seq.phase = 'prefill';
+      this.#hooks.admitted(seq);
+    } else {
+      seq.phase = 'restoring';
+      seq.inFlight = true;
+      this.#hooks.restoring(seq, match);
+    }
+  }
+
+  #fits(seq: Sequence, match: PrefixMatch): boolean {
     // Some pages stay free for those that decode, or admission would undo itself at their next page.
     const reserve = Math.min(this.#active.length, Math.ceil(this.pool.numPages / 16));
-    return this.slots.can() && this.pool.can(pagesFor(seq.numTokens) + reserve);
+    return this.kv.fits(seq, match, reserve);
   }
 
   /** Preempts for a waiting sequence: those whose reader is slow, and those of lower priority. */
   #makeRoom(head: Sequence): boolean {
-    for (let at = this.#active.length - 1; at >= 0 && !this.#fits(head); at--) {
+    for (let at = this.#active.length - 1; at >= 0 && !this.#fits(head, this.kv.match(head)); at--) {
       const seq = this.#active[at];
       if (seq === undefined || seq.ended) continue;
       const yields = seq.spec.priority < head.spec.priority || (seq.phase === 'decode' && seq.sink.congested());
@@ -216,14 +253,12 @@ export class Scheduler {
       // Its pages come when its step retires; that is enough to wait for.
       if (seq.inFlight) return false;
     }
-    return this.#fits(head);
+    return this.#fits(head, this.kv.match(head));
   }
 
   #release(seq: Sequence): void {
     removeFrom(this.#active, seq);
-    seq.table.release(this.pool);
-    if (seq.slot !== null) this.slots.free(seq.slot, seq.key);
-    seq.slot = null;
+    this.kv.release(seq);
   }
 }
 

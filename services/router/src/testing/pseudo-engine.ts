@@ -3,11 +3,10 @@ import { silentLogger } from '@guildhall/common/testing';
 import { Engine } from '../engine.ts';
 import type { PinnedView } from '../experts/placement-view.ts';
 import type { WorkerLink } from '../experts/worker-link.ts';
-import { PagePool } from '../kv/page-pool.ts';
-import { StateSlots } from '../kv/state-slots.ts';
+import { RouterKv, type RouterKvOptions } from '../kv/router-kv.ts';
 import { PrefillAllowance } from '../scheduler/budget.ts';
 import type { SchedulerLimits } from '../scheduler/scheduler.ts';
-import { PseudoRunner } from './pseudo-runner.ts';
+import { PSEUDO_PAGE_BYTES, PSEUDO_STATE_BYTES, PseudoRunner } from './pseudo-runner.ts';
 import { CountingSampler } from './sequences.ts';
 
 /** Coverage under a test's control. */
@@ -48,12 +47,37 @@ export interface PseudoEngineOptions {
   limits?: Partial<SchedulerLimits>;
   clock?: Clock;
   text?: (id: number) => string;
+  kv?: Partial<RouterKvOptions>;
+}
+
+function pseudoKv(options: PseudoEngineOptions, runner: PseudoRunner): RouterKv {
+  return new RouterKv({
+    numPages: options.numPages ?? 64,
+    maxRunning: options.maxRunning ?? 8,
+    numSnapshots: 4,
+    cache: true,
+    fingerprint: 'pseudo',
+    numericsId: 'hashes',
+    pageTokens: 64,
+    pageBytes: PSEUDO_PAGE_BYTES,
+    stateBytes: PSEUDO_STATE_BYTES,
+    snapshotGrid: 256,
+    transfer: runner.transfer,
+    store: null,
+    observer: { added: () => undefined, removed: () => undefined },
+    cost: (tokens) => tokens,
+    onError: (err) => {
+      throw err;
+    },
+    ...options.kv,
+  });
 }
 
 /** An engine over the model of hashes. */
 export function pseudoEngine(options: PseudoEngineOptions = {}) {
   const clock = options.clock ?? new FakeClock();
   const runner = new PseudoRunner();
+  const kv = pseudoKv(options, runner);
   const views = new FakeViews();
   const counts = { preempted: 0, fatal: [] as unknown[] };
   const engine = new Engine({
@@ -61,8 +85,8 @@ export function pseudoEngine(options: PseudoEngineOptions = {}) {
     logger: silentLogger(),
     views,
     runner,
-    pool: new PagePool(options.numPages ?? 64),
-    slots: new StateSlots(options.maxRunning ?? 8),
+    kv: kv.manager,
+    restorer: kv.restorer,
     limits: {
       maxWaiting: 100,
       chunkTokens: 128,
@@ -79,6 +103,7 @@ export function pseudoEngine(options: PseudoEngineOptions = {}) {
     observer: {
       step: () => undefined,
       preempted: () => (counts.preempted += 1),
+      admitted: () => undefined,
       token: () => undefined,
       finished: () => undefined,
       failed: () => undefined,
@@ -87,5 +112,5 @@ export function pseudoEngine(options: PseudoEngineOptions = {}) {
     expertWaitMs: 10_000,
     onFatal: (err) => counts.fatal.push(err),
   });
-  return { engine, runner, views, clock, counts };
+  return { engine, runner, views, clock, counts, kv };
 }

@@ -3,9 +3,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { GuildhallError } from '@guildhall/common';
 import type { BatchSpec } from '@guildhall/native';
 import { type BatchItem, buildBatch } from '../batch.ts';
+import type { PoolTransfer } from '../kv/restorer.ts';
 import type { Outcome, StepRunner } from '../runner.ts';
 import type { DecodePlan, PrefillPlan } from '../scheduler/scheduler.ts';
-import type { Sequence } from '../sequence.ts';
 import { sampleOf } from './sequences.ts';
 
 export const PSEUDO_VOCAB = 97;
@@ -29,22 +29,19 @@ export class PseudoRunner implements StepRunner {
   /** Awaited in every prefill step, between its computation and its end. */
   holdPrefill: Promise<void> | null = null;
   maxTogether = 0;
+  /** Prompt tokens processed so far. */
+  numPromptTokens = 0;
   #running = 0;
   readonly #inUse = new Set<number>();
 
-  resetState(seq: Sequence): void {
-    assert.notEqual(seq.slot, null);
-    this.#states.set(seq.slot as number, { hash: 1, count: 0 });
-  }
-
   async prefill(plan: PrefillPlan): Promise<{ outcomes: Outcome[]; ms: number }> {
-    const items = plan.items.map(({ seq, chunk, completes }) => ({ seq, chunk, completes }));
+    const items = plan.items.map(({ seq, chunk, completes, snapshot }) => ({ seq, chunk, completes, snapshot }));
     return await this.#run(items, this.holdPrefill);
   }
 
   async decode(plan: DecodePlan): Promise<{ outcomes: Outcome[]; ms: number }> {
     return await this.#run(
-      plan.seqs.map((seq) => ({ seq, chunk: seq.nextChunk(1), completes: true })),
+      plan.seqs.map((seq) => ({ seq, chunk: seq.nextChunk(1), completes: true, snapshot: null })),
       null,
     );
   }
@@ -86,12 +83,25 @@ export class PseudoRunner implements StepRunner {
     });
   }
 
+  /** The state of the sequence's slot, after it was reset or copied if the batch says so. */
+  #stateOf(spec: BatchSpec, index: number): { hash: number; count: number } {
+    const slot = spec.stateSlot[index] as number;
+    const init = spec.initState[index] as number;
+    if (init === -2) this.#states.set(slot, { hash: 1, count: 0 });
+    const source = init >= 0 ? this.#states.get(init) : undefined;
+    if (source !== undefined) this.#states.set(slot, { ...source });
+    const state = this.#states.get(slot);
+    assert.ok(state !== undefined, 'the state is nowhere');
+    return state;
+  }
+
   #process(spec: BatchSpec, index: number): number {
     const at = (array: Int32Array, i: number): number => array[i] as number;
     const [start, count, context] = [at(spec.rowStart, index), at(spec.rowCount, index), at(spec.contextLen, index)];
     const mode = at(spec.mode, index);
-    const state = this.#states.get(at(spec.stateSlot, index));
-    assert.equal(state?.count, context, 'the state is not where the batch says');
+    if (mode === 0) this.numPromptTokens += count;
+    const state = this.#stateOf(spec, index);
+    assert.equal(state.count, context, 'the state is not where the batch says');
     if (mode === 0) assert.equal(context % 64, 0, 'a prompt chunk off the grid');
     const pageOf = (position: number): Int32Array => {
       const page = at(spec.pageTable, index * spec.maxPages + Math.floor(position / 64));
@@ -105,10 +115,55 @@ export class PseudoRunner implements StepRunner {
       pageOf(position)[position % 64] = at(spec.tokenIds, start + i);
       state.hash = mix(mix(state.hash, at(spec.tokenIds, start + i)), mode);
       state.count += 1;
+      if (at(spec.snapshotSlot, index) >= 0 && i + 1 === at(spec.snapshotRows, index)) {
+        this.#states.set(at(spec.snapshotSlot, index), { ...state });
+      }
     }
     let hash = state.hash;
     for (let position = 0; position < context + count; position++)
       hash = mix(hash, pageOf(position)[position % 64] as number);
     return hash % PSEUDO_VOCAB;
   }
+
+  /** The pools' bytes, as the native ones would move them. */
+  readonly transfer: PoolTransfer = {
+    exportPages: async (pages, group) => {
+      await nextTurn();
+      const parts = Array.from({ length: pages.length / group }, (_, part) =>
+        bytesOf(...Array.from(pages.subarray(part * group, (part + 1) * group), (page) => this.#pages.get(page))),
+      );
+      return { parts, checksums: new Uint32Array(parts.length) };
+    },
+    importPages: async (pages, parts) => {
+      await nextTurn();
+      const group = pages.length / parts.length;
+      for (const [i, page] of pages.entries()) {
+        const part = parts[Math.floor(i / group)] as Uint8Array;
+        this.#pages.set(page, intsOf(part).slice((i % group) * 64, ((i % group) + 1) * 64));
+      }
+    },
+    exportState: async (slot) => {
+      await nextTurn();
+      const { hash, count } = this.#states.get(slot) as { hash: number; count: number };
+      return { data: bytesOf(Int32Array.of(hash, count)), checksum: 0 };
+    },
+    importState: async (slot, data) => {
+      await nextTurn();
+      const [hash = 0, count = 0] = intsOf(data);
+      this.#states.set(slot, { hash: hash >>> 0, count });
+    },
+  };
+}
+
+/** Bytes of a page and of a state of this model. */
+export const PSEUDO_PAGE_BYTES = 256;
+export const PSEUDO_STATE_BYTES = 8;
+
+function bytesOf(...arrays: (Int32Array | undefined)[]): Uint8Array {
+  const ints = arrays.flatMap((array) => Array.from(array ?? new Int32Array(64)));
+  return new Uint8Array(Int32Array.from(ints).buffer);
+}
+
+function intsOf(bytes: Uint8Array): Int32Array {
+  return new Int32Array(Uint8Array.from(bytes).buffer);
 }
