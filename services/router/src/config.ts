@@ -57,9 +57,11 @@ export const routerSchema = z.strictObject({
   kvMemory: byteSize.prefault('256MiB').describe('Memory of the KV cache, such as 2GiB.'),
   numPages: positive.nullable().default(null).describe('Pages of 64 tokens in the KV cache, instead of --kv-memory.'),
   prefixCache: z
-    .enum(['exact', 'off'])
+    .enum(['exact', 'fast', 'off'])
     .default('exact')
-    .describe('Whether prompts share the pages of their common beginnings; a hit gives the bits of a miss.'),
+    .describe(
+      'Whether prompts share the pages of their common beginnings. exact: a hit gives the bits of a miss. fast: pages and states that decode made are reused too, whose bits differ from those that prefill gives.',
+    ),
   pageTokens: z
     .int()
     .min(64)

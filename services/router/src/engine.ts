@@ -302,7 +302,8 @@ export class Engine {
 
 /** The snapshot that a step was to take of a sequence. */
 function snapshotOf(plan: DecodePlan | PrefillPlan, seq: Sequence): PlannedSnapshot | null {
-  return plan.lane === 'prefill' ? (plan.items.find((item) => item.seq === seq)?.snapshot ?? null) : null;
+  if (plan.lane === 'decode') return plan.snapshots.get(seq) ?? null;
+  return plan.items.find((item) => item.seq === seq)?.snapshot ?? null;
 }
 
 /** Feeds the generated tokens of a resumed sequence to its stop conditions; returns why it has ended, or null. */

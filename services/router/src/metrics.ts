@@ -21,9 +21,14 @@ export function engineObserver(metrics: Metrics, modelName: string): EngineObser
       const cached = prefix.cachedTokens;
       metrics.count('vllm:prefix_cache_queries_total', model, seq.numPrompt);
       metrics.count('vllm:prefix_cache_hits_total', model, cached);
-      metrics.count('vllm:prompt_tokens_by_source_total', { ...model, source: 'local_compute' }, seq.numPrompt - cached);
+      metrics.count(
+        'vllm:prompt_tokens_by_source_total',
+        { ...model, source: 'local_compute' },
+        seq.numPrompt - cached,
+      );
       metrics.count('vllm:prompt_tokens_by_source_total', { ...model, source: 'local_cache_hit' }, cached);
-      for (const [tier, tokens] of prefix.cached ?? []) metrics.count('guildhall_kv_hit_tokens_total', { tier }, tokens);
+      for (const [tier, tokens] of prefix.cached ?? [])
+        metrics.count('guildhall_kv_hit_tokens_total', { tier }, tokens);
     },
     token(seq, previousAtMs, nowMs) {
       metrics.count('vllm:generation_tokens_total', model);

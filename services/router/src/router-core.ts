@@ -169,7 +169,7 @@ export class RouterCore {
       numPages: kv.numPages,
       maxRunning: config.maxRunning,
       numSnapshots: loaded.numSnapshots,
-      cache: config.prefixCache !== 'off',
+      mode: config.prefixCache,
       fingerprint: loaded.fingerprint,
       numericsId: loaded.numericsId,
       pageTokens: config.pageTokens,
@@ -179,7 +179,8 @@ export class RouterCore {
       transfer: nativeTransfer(kv, states),
       store: null,
       observer: { added: () => undefined, removed: () => undefined },
-      cost: (tokens, depth) => this.engine.scheduler.prefillCost.marginal({ tokens, depthTokens: tokens * (depth + tokens / 2) }),
+      cost: (tokens, depth) =>
+        this.engine.scheduler.prefillCost.marginal({ tokens, depthTokens: tokens * (depth + tokens / 2) }),
       onError: (err) => logger.error({ err }, 'pages could not be copied out of the pool'),
     });
   }

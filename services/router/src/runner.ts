@@ -97,7 +97,13 @@ export class ModelRunner implements StepRunner {
       numMicroBatches(plan.seqs.length, this.#o.decodeBuffers.length, this.#o.microBatchMin),
     );
     const runs = groups.map((seqs, index) => {
-      const items = seqs.map((seq) => ({ seq, chunk: seq.nextChunk(1), logitRows: 1, completes: true, snapshot: null }));
+      const items = seqs.map((seq) => ({
+        seq,
+        chunk: seq.nextChunk(1),
+        logitRows: 1,
+        completes: true,
+        snapshot: plan.snapshots.get(seq) ?? null,
+      }));
       const buffers = this.#o.decodeBuffers[index];
       if (buffers === undefined) throw fail('integrity', `there are no buffers for micro-batch ${index}`);
       return this.#run({ lane: 'decode', index, step, buffers, items, view });

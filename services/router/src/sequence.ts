@@ -40,6 +40,8 @@ export interface FinishOutput {
   promptTokens: number;
   completionTokens: number;
   cachedTokens: number;
+  /** Of those: made by decode, or following from it. */
+  decodeCachedTokens: number;
   queueMs: number;
   prefillMs: number;
   decodeMs: number;
@@ -194,6 +196,7 @@ export class Sequence {
       promptTokens: this.numPrompt,
       completionTokens: this.numGenerated,
       cachedTokens: this.prefix?.cachedTokens ?? 0,
+      decodeCachedTokens: this.prefix?.decodeCachedTokens ?? 0,
       queueMs: admitted - this.arrivedAtMs,
       prefillMs: first - admitted,
       decodeMs: nowMs - first,

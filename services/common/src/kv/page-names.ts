@@ -63,7 +63,7 @@ export class PageNames {
     if (!(index >= 0 && index < this.length)) throw new RangeError(`page ${index} of ${this.length}`);
     while (this.#names.length <= index) {
       const next = this.#names.length;
-      this.#names.push(this.childOf(this.#names[next - 1] ?? this.root, next, 'prefill'));
+      this.#names.push(this.childOf(this.#names[next - 1] ?? this.root, this.tokens(next), 'prefill'));
     }
     return this.#names[index] as PageName;
   }
@@ -74,9 +74,9 @@ export class PageNames {
     return this.#names.slice(0, count);
   }
 
-  /** Name of page `index` after a page called `previous`. */
-  childOf(previous: PageName, index: number, producer: Producer): PageName {
-    return childName(previous, producer, this.tokens(index), this.#buffer);
+  /** Name of a page with these tokens [pageTokens] after a page called `previous`. */
+  childOf(previous: PageName, tokens: Int32Array, producer: Producer): PageName {
+    return childName(previous, producer, tokens, this.#buffer);
   }
 
   /** Token ids of page `index` [pageTokens]. */

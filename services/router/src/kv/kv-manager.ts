@@ -1,4 +1,4 @@
-import { fail, type NameSpace, type PageName, PageNames } from '@guildhall/common';
+import { fail, type NameSpace, type PageName, PageNames, type Producer } from '@guildhall/common';
 import type { Chunk, Sequence } from '../sequence.ts';
 import type { BlobKind, Tier } from './blob.ts';
 import { PAGE_TOKENS, type PagePool, pagesFor } from './page-pool.ts';
@@ -12,6 +12,12 @@ export interface Import {
   kind: BlobKind;
   name: PageName;
   index: number;
+  tier: Tier;
+}
+
+interface Found {
+  name: PageName;
+  node: CacheNode | null;
   tier: Tier;
 }
 
@@ -42,6 +48,11 @@ export interface KvManagerOptions {
   snapshotGrid: number;
   /** The model has no recurrent state: every page's end can be resumed at. */
   stateless: boolean;
+  /**
+   * What becomes of pages that decode fills: `none` keeps them to their sequence; `decode` names them as decode's, whose
+   * bits differ from prefill's; `prefill` names them like prefill's, where a model computes both with the same bits.
+   */
+  decodePages: 'none' | Producer;
   /** A page has been published. */
   onPublished?: (node: CacheNode) => void;
 }
@@ -88,12 +99,12 @@ export class KvManager {
     const match: PrefixMatch = { shared: [], imports: [], resume: 0, state: null, known: 0 };
     const { prefix } = seq;
     if (prefix === null || this.cache === null) return match;
+    prefix.unbranch();
     let stateTier: Tier | null = null;
     for (let index = 0; index < prefix.readable; index++) {
-      const name = prefix.names.at(index);
-      const node = lower.length > 0 ? null : this.cache.find(name, prefix.names.tokens(index));
-      const tier = node !== null ? 'device' : (this.#o.store?.where('page', name) ?? null);
-      if (tier === null) break;
+      const found = this.#find(prefix, index, lower.length === 0) ?? this.#branch(prefix, index, lower.length === 0);
+      if (found === null) break;
+      const { name, node, tier } = found;
       if (node !== null) shared.push(node);
       else lower.push({ kind: 'page', name, index, tier });
       match.known = index + 1;
@@ -107,9 +118,27 @@ export class KvManager {
     match.imports = lower.slice(0, match.resume - match.shared.length);
     if (match.resume > 0 && !this.#o.stateless && match.state === null && stateTier !== null) {
       const index = match.resume - 1;
-      match.imports.push({ kind: 'state', name: prefix.names.at(index), index, tier: stateTier });
+      match.imports.push({ kind: 'state', name: prefix.nameOf(index), index, tier: stateTier });
     }
     return match;
+  }
+
+  /** Page `index` of the prompt. Below the device's pages there are none of the device. */
+  #find(prefix: SequencePrefix, index: number, device: boolean): Found | null {
+    const name = prefix.nameOf(index);
+    const node = device ? (this.cache?.find(name, prefix.names.tokens(index)) ?? null) : null;
+    const tier = node !== null ? 'device' : (this.#o.store?.where('page', name) ?? null);
+    return tier === null ? null : { name, node, tier };
+  }
+
+  /** The same where decode made the page; the prompt goes on along that branch. */
+  #branch(prefix: SequencePrefix, index: number, device: boolean): Found | null {
+    if (this.#o.decodePages !== 'decode') return null;
+    const before = prefix.nameBefore(index);
+    prefix.branch(index, [prefix.names.childOf(before, prefix.names.tokens(index), 'decode')]);
+    const found = this.#find(prefix, index, device);
+    if (found === null) prefix.unbranch();
+    return found;
   }
 
   #stateAt(name: PageName, node: CacheNode | null): Tier | null {
@@ -124,10 +153,10 @@ export class KvManager {
   awaits(seq: Sequence, match: PrefixMatch): boolean {
     const { prefix } = seq;
     if (prefix === null || match.known >= prefix.readable) return false;
-    const other = this.#computing.get(prefix.names.at(match.known));
+    const other = this.#computing.get(prefix.nameOf(match.known));
     if (other === undefined || other === seq || other.ended || other.spec.priority < seq.spec.priority) return false;
     let end = match.known + 1;
-    while (end < prefix.readable && this.#computing.get(prefix.names.at(end)) === other) end += 1;
+    while (end < prefix.readable && this.#computing.get(prefix.nameOf(end)) === other) end += 1;
     other.prefix?.addFork(end * this.#o.space.pageTokens);
     return true;
   }
@@ -168,6 +197,7 @@ export class KvManager {
       tiers.set(tier, (tiers.get(tier) ?? 0) + pageTokens);
     }
     seq.prefix.cached = tiers;
+    seq.prefix.decodeCachedTokens = seq.prefix.decodeTokens(resume);
   }
 
   /**
@@ -184,7 +214,7 @@ export class KvManager {
     const { prefix } = seq;
     if (prefix === null) return;
     for (let index = from; index < prefix.usable; index++) {
-      const name = prefix.names.at(index);
+      const name = prefix.nameOf(index);
       if (this.#computing.has(name)) continue;
       this.#computing.set(name, seq);
       prefix.announced.push(name);
@@ -204,12 +234,25 @@ export class KvManager {
   /** The snapshot that a step over `chunk` should take, with a slot for it; null for none. */
   planSnapshot(seq: Sequence, chunk: Chunk): PlannedSnapshot | null {
     const { prefix } = seq;
-    if (prefix === null || this.cache === null || chunk.mode !== 0 || this.#o.stateless || !prefix.publishes) return null;
+    if (prefix === null || this.cache === null || chunk.mode !== 0 || this.#o.stateless || !prefix.publishes)
+      return null;
     const position = prefix.nextSnapshot(chunk.start);
     if (position === null || position > chunk.start + chunk.count) return null;
     const index = position / this.#o.space.pageTokens - 1;
-    const known = this.cache.find(prefix.names.at(index), prefix.names.tokens(index));
+    const known = this.cache.find(prefix.nameOf(index), prefix.names.tokens(index));
     if (known !== null && known.state !== null) return null;
+    const slot = this.cache.takeSlot();
+    if (slot === null) return null;
+    this.#taking.add(slot);
+    return { position, slot };
+  }
+
+  /** The snapshot that a decode step of the sequence should take, in the mode that reuses decode's states. */
+  planDecodeSnapshot(seq: Sequence): PlannedSnapshot | null {
+    const { prefix } = seq;
+    if (this.#o.decodePages !== 'decode' || this.#o.stateless || this.cache === null) return null;
+    const position = seq.numComputed + 1;
+    if (prefix === null || !prefix.publishes || position % this.#o.space.pageTokens !== 0) return null;
     const slot = this.cache.takeSlot();
     if (slot === null) return null;
     this.#taking.add(slot);
@@ -227,21 +270,43 @@ export class KvManager {
     this.#taking.delete(snapshot.slot);
     const node = done ? seq.prefix?.nodes[snapshot.position / this.#o.space.pageTokens - 1] : undefined;
     if (node === undefined || this.cache === null) this.cache?.returnSlot(snapshot.slot);
-    else if (this.cache.attachState(node, snapshot.slot)) this.#o.onPublished?.(node);
+    else if (this.cache.attachState(node, snapshot.slot)) this.#stateAttached(seq, node);
   }
 
-  /** Names the whole pages that prefill has filled, and takes those of others that have the same contents. */
+  #stateAttached(seq: Sequence, node: CacheNode): void {
+    this.#o.onPublished?.(node);
+    const { prefix } = seq;
+    if (prefix === null || (node.index + 1) * this.#o.space.pageTokens <= seq.numPrompt) return;
+    // A sequence leaves one state of decode behind, not one for each of its pages.
+    if (prefix.decodeState !== null) this.cache?.discardState(prefix.decodeState);
+    prefix.decodeState = node.state;
+  }
+
+  /** Names the whole pages that are filled, and takes those of others that have the same contents. */
   #publish(seq: Sequence): void {
     const { prefix } = seq;
     if (prefix === null || this.cache === null || !prefix.publishes) return;
-    const group = this.#group;
-    const filled = Math.floor(Math.min(seq.numComputed, seq.numPrompt) / this.#o.space.pageTokens);
+    const { pageTokens } = this.#o.space;
+    const limit = this.#o.decodePages === 'none' ? seq.numPrompt : seq.numTokens;
+    const filled = Math.floor(Math.min(seq.numComputed, limit) / pageTokens);
     while (prefix.nodes.length < filled) {
-      const node = prefix.publishPage(seq.table, this.pool, this.cache, group);
+      const node = prefix.publishPage(this.#nextPage(seq, prefix), seq.table, { pool: this.pool, cache: this.cache });
       if (node === null) return;
       if (this.#computing.get(node.name) === seq) this.#computing.delete(node.name);
       this.#o.onPublished?.(node);
     }
+  }
+
+  /** Name and tokens of the first page that has none yet. */
+  #nextPage(seq: Sequence, prefix: SequencePrefix): { name: PageName; tokens: Int32Array } {
+    const { pageTokens } = this.#o.space;
+    const index = prefix.nodes.length;
+    if (index < prefix.names.length) return { name: prefix.nameOf(index), tokens: prefix.names.tokens(index) };
+    const tokens = new Int32Array(pageTokens);
+    seq.copyTokens(index * pageTokens, pageTokens, tokens, 0);
+    const before = prefix.nodes.at(-1)?.name ?? prefix.names.root;
+    const producer = this.#o.decodePages === 'prefill' ? 'prefill' : 'decode';
+    return { name: prefix.names.childOf(before, tokens, producer), tokens };
   }
 
   /** Takes pages and slot away. */
@@ -252,6 +317,7 @@ export class KvManager {
       for (const name of prefix.announced) if (this.#computing.get(name) === seq) this.#computing.delete(name);
       prefix.announced.length = 0;
       prefix.nodes.length = 0;
+      prefix.decodeState = null;
     }
     seq.table.release(this.pool);
     if (seq.slot !== null) this.slots.free(seq.slot, seq.key);

@@ -162,6 +162,11 @@ export class PrefixCache {
     return true;
   }
 
+  /** Frees a state that is no longer wanted, unless somebody reads it. */
+  discardState(state: CachedState): void {
+    if (this.#states.has(state) && state.users === 0) this.#dropState(state);
+  }
+
   pageInfo(node: CacheNode): BlobInfo {
     const { pageBytes, pageTokens, cost } = this.#o;
     const value = cost(pageTokens, node.index * pageTokens);

@@ -80,7 +80,7 @@ export class Restorer {
         ids,
         good.map(({ data }) => data),
       );
-      for (const { index } of imports.slice(0, good.length)) if (!this.#insert(seq, index, group)) return false;
+      for (const { index } of imports.slice(0, good.length)) if (!this.#insert(seq, index)) return false;
     }
     return bad < 0;
   }
@@ -88,13 +88,16 @@ export class Restorer {
   #isPage(seq: Sequence, wanted: Import | undefined, blob: Blob | null): boolean {
     if (blob === null || wanted === undefined || blob.data.length !== this.#o.pageBytes) return false;
     const tokens = seq.prefix?.names.tokens(wanted.index);
-    return tokens !== undefined && tokens.length === blob.tokens.length && tokens.every((id, i) => id === blob.tokens[i]);
+    return (
+      tokens !== undefined && tokens.length === blob.tokens.length && tokens.every((id, i) => id === blob.tokens[i])
+    );
   }
 
-  #insert(seq: Sequence, index: number, group: number): boolean {
+  #insert(seq: Sequence, index: number): boolean {
     const { prefix } = seq;
     if (prefix === null || prefix.nodes.length !== index) return false;
-    return prefix.publishPage(seq.table, this.#o.pool, this.#o.cache, group) !== null;
+    const page = { name: prefix.nameOf(index), tokens: prefix.names.tokens(index) };
+    return prefix.publishPage(page, seq.table, this.#o) !== null;
   }
 
   /** False when the state could not be had. */

@@ -44,7 +44,7 @@ async function ask(
 
 /** What a router without a cache answers. */
 async function cold(prompt: readonly number[], given: Parameters<typeof specOf>[0] = {}): Promise<number[]> {
-  return await withEngine({ kv: { cache: false } }, async (pseudo) => (await ask(pseudo, prompt, given)).ids);
+  return await withEngine({ kv: { mode: 'off' } }, async (pseudo) => (await ask(pseudo, prompt, given)).ids);
 }
 
 test('the same prompt again is computed from the last multiple of 64 below its end', async () => {

@@ -15,8 +15,8 @@ export interface RouterKvOptions {
   maxRunning: number;
   /** State slots behind those, for snapshots. */
   numSnapshots: number;
-  /** Prefixes are not shared without it. */
-  cache: boolean;
+  /** exact: a hit gives the bits of a miss. fast: what decode made is shared too, which rounds otherwise. */
+  mode: 'exact' | 'fast' | 'off';
   fingerprint: string;
   numericsId: string;
   /** Tokens of a named page. */
@@ -49,13 +49,14 @@ export class RouterKv {
     const pool = new PagePool(numPages);
     const stateless = options.stateBytes === 0;
     this.transfer = transfer;
-    this.cache = options.cache ? makeCache(options, pool) : null;
+    this.cache = options.mode === 'off' ? null : makeCache(options, pool);
     this.store = this.cache === null ? null : options.store;
     const { cache, store } = this;
     const pageBytes = options.pageBytes * (pageTokens / PAGE_TOKENS);
     const tiers = cache === null || store === null ? null : { cache, store };
     this.restorer =
-      tiers && new Restorer({ ...tiers, pool, transfer, pageBytes, pageTokens, stateBytes: options.stateBytes, stateless });
+      tiers &&
+      new Restorer({ ...tiers, pool, transfer, pageBytes, pageTokens, stateBytes: options.stateBytes, stateless });
     this.#writeBack = tiers && new WriteBack({ ...tiers, transfer, pageTokens, onError: options.onError });
     this.manager = new KvManager({
       pool,
@@ -65,6 +66,8 @@ export class RouterKv {
       space: { fingerprint, numericsId, pageTokens },
       snapshotGrid,
       stateless,
+      // Without recurrent layers a token's bits are the same in decode as in prefill.
+      decodePages: stateless ? 'prefill' : options.mode === 'fast' ? 'decode' : 'none',
       onPublished: (node) => this.#writeBack?.offer(node),
     });
   }

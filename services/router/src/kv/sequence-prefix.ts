@@ -1,6 +1,6 @@
 import type { PageName, PageNames } from '@guildhall/common';
 import type { Tier } from './blob.ts';
-import type { PagePool } from './page-pool.ts';
+import { PAGE_TOKENS, type PagePool } from './page-pool.ts';
 import type { PageTable } from './page-table.ts';
 import type { CachedState, CacheNode, PrefixCache } from './prefix-cache.ts';
 import type { SlotId } from './state-slots.ts';
@@ -24,11 +24,16 @@ export class SequencePrefix {
   readonly usable: number;
   /** Tokens taken from each tier when it was first admitted; null before. */
   cached: Map<Tier, number> | null = null;
+  /** Of those: made by decode, or following from it. */
+  decodeCachedTokens = 0;
+  /** The last state that decode left; the next one takes its place. */
+  decodeState: CachedState | null = null;
   /** False once a page of its own could not be named. */
   publishes = true;
   /** Names that others wait for while it computes them. */
   readonly announced: PageName[] = [];
   #borrowed: CachedState | null = null;
+  #branch: { from: number; names: PageName[] } | null = null;
   readonly #grid: number;
   readonly #forks = new Set<number>();
 
@@ -55,6 +60,11 @@ export class SequencePrefix {
     this.#borrowed = state;
   }
 
+  /** Of `resume` pages taken over: tokens whose pages or state come from decode. */
+  decodeTokens(resume: number): number {
+    return this.#branch === null ? 0 : Math.max(0, resume - this.#branch.from) * this.names.pageTokens;
+  }
+
   get cachedTokens(): number {
     return this.cached === null ? 0 : [...this.cached.values()].reduce((sum, tokens) => sum + tokens, 0);
   }
@@ -64,21 +74,52 @@ export class SequencePrefix {
     if (position > 0 && position < this.usable * this.names.pageTokens) this.#forks.add(position);
   }
 
+  /** Name of page `index` of the prompt, on the branch that the sequence is on. */
+  nameOf(index: number): PageName {
+    const branch = this.#branch;
+    if (branch === null || index < branch.from) return this.names.at(index);
+    while (branch.names.length <= index - branch.from) {
+      const next = branch.from + branch.names.length;
+      const previous = branch.names.at(-1) ?? this.nameBefore(next);
+      branch.names.push(this.names.childOf(previous, this.names.tokens(next), 'prefill'));
+    }
+    return branch.names[index - branch.from] as PageName;
+  }
+
+  /** Name that page `index` follows. */
+  nameBefore(index: number): PageName {
+    return index === 0 ? this.names.root : this.nameOf(index - 1);
+  }
+
+  /** Page `from` and those after it are called `names`, and what follows from them; decode made the first one. */
+  branch(from: number, names: PageName[]): void {
+    this.#branch = { from, names };
+  }
+
+  /** Back to the names that prefill gives. */
+  unbranch(): void {
+    this.#branch = null;
+  }
+
   /**
-   * Names the next page of the table, whose contents are complete, and takes an older page of the same contents in its
-   * place if there is one. Null when the name is another prompt's: then no later page can be named either.
+   * Gives the next page of the table, whose contents are complete, its name, and takes an older page of the same contents
+   * in its place if there is one. Null when the name is another prompt's: then no later page can be named either.
    */
-  publishPage(table: PageTable, pool: PagePool, cache: PrefixCache, group: number): CacheNode | null {
+  publishPage(
+    page: { name: PageName; tokens: Int32Array },
+    table: PageTable,
+    { pool, cache }: { pool: PagePool; cache: PrefixCache },
+  ): CacheNode | null {
+    const group = this.names.pageTokens / PAGE_TOKENS;
     const index = this.nodes.length;
     const pages = table.pages.slice(index * group, (index + 1) * group);
     const parent = this.nodes[index - 1] ?? null;
-    const tokens = this.names.tokens(index);
-    const node = cache.insert({ name: this.names.at(index), parent, index, tokens, pages });
+    const node = cache.insert({ ...page, parent, index, pages });
     if (node === null) {
       this.publishes = false;
       return null;
     }
-    for (const [i, page] of node.pages.entries()) table.replace(pool, index * group + i, page);
+    for (const [i, id] of node.pages.entries()) table.replace(pool, index * group + i, id);
     this.nodes.push(node);
     return node;
   }

@@ -47,6 +47,7 @@ const FINISH = {
   promptTokens: 1,
   completionTokens: 2,
   cachedTokens: 0,
+  decodeCachedTokens: 0,
   queueMs: 1,
   prefillMs: 1,
   decodeMs: 1,

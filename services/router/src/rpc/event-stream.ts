@@ -118,7 +118,7 @@ function finishedEvent(output: FinishOutput): router.Finished {
     promptTokens: output.promptTokens,
     completionTokens: output.completionTokens,
     cachedTokens: output.cachedTokens,
-    decodeCachedTokens: 0,
+    decodeCachedTokens: output.decodeCachedTokens,
     stopString: reason.stopString ?? '',
     ...(reason.stopTokenId === null ? {} : { stopTokenId: reason.stopTokenId }),
     queueMs: Math.round(output.queueMs),

@@ -5,7 +5,13 @@ import { sequenceOf } from '../testing/sequences.ts';
 import { StepCostModel } from './budget.ts';
 import { choosePrefill, type PrefillLimits } from './prefill.ts';
 
-const FREE: PrefillLimits = { maxTokens: 512, maxLogitRows: 64, maxSequences: 16, budgetMs: Infinity, cut: (_seq, chunk) => chunk };
+const FREE: PrefillLimits = {
+  maxTokens: 512,
+  maxLogitRows: 64,
+  maxSequences: 16,
+  budgetMs: Infinity,
+  cut: (_seq, chunk) => chunk,
+};
 
 test('a prompt alone takes the whole chunk, cut at a multiple of 64', () => {
   const seq = sequenceOf({ numPrompt: 1000 });

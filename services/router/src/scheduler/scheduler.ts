@@ -33,6 +33,8 @@ export interface PrefillPlan {
 export interface DecodePlan {
   lane: 'decode';
   seqs: Sequence[];
+  /** States that the step keeps on its way. */
+  snapshots: ReadonlyMap<Sequence, PlannedSnapshot>;
   work: StepWork;
   /** Milliseconds that prefill may take beside it. */
   prefillSliceMs: number;
@@ -136,12 +138,17 @@ export class Scheduler {
   scheduleDecode(): DecodePlan | null {
     const seqs = chooseDecode(this.#active, this.pool, (seq) => this.preempt(seq));
     if (seqs.length === 0) return null;
-    for (const seq of seqs) seq.inFlight = true;
+    const snapshots = new Map<Sequence, PlannedSnapshot>();
+    for (const seq of seqs) {
+      seq.inFlight = true;
+      const snapshot = this.kv.planDecodeSnapshot(seq);
+      if (snapshot !== null) snapshots.set(seq, snapshot);
+    }
     const work = { tokens: seqs.length, depthTokens: seqs.reduce((sum, seq) => sum + seq.numComputed, 0) };
     const budget = this.#limits.stepBudgetMs;
     const decodeMs = this.decodeCost.predict(work);
     const least = Math.max(budget, decodeMs) * LEAST_PREFILL_SHARE;
-    return { lane: 'decode', seqs, work, prefillSliceMs: Math.max(budget - decodeMs, least) };
+    return { lane: 'decode', seqs, snapshots, work, prefillSliceMs: Math.max(budget - decodeMs, least) };
   }
 
   /**

@@ -55,7 +55,7 @@ function pseudoKv(options: PseudoEngineOptions, runner: PseudoRunner): RouterKv 
     numPages: options.numPages ?? 64,
     maxRunning: options.maxRunning ?? 8,
     numSnapshots: 4,
-    cache: true,
+    mode: 'exact',
     fingerprint: 'pseudo',
     numericsId: 'hashes',
     pageTokens: 64,

@@ -41,7 +41,12 @@ export class PseudoRunner implements StepRunner {
 
   async decode(plan: DecodePlan): Promise<{ outcomes: Outcome[]; ms: number }> {
     return await this.#run(
-      plan.seqs.map((seq) => ({ seq, chunk: seq.nextChunk(1), completes: true, snapshot: null })),
+      plan.seqs.map((seq) => ({
+        seq,
+        chunk: seq.nextChunk(1),
+        completes: true,
+        snapshot: plan.snapshots.get(seq) ?? null,
+      })),
       null,
     );
   }
