@@ -33,6 +33,9 @@ BatchSpec readBatch(const Arg& arg) {
   spec.rowCount = arg.field("rowCount").ints();
   spec.contextLen = arg.field("contextLen").ints();
   spec.stateSlot = arg.field("stateSlot").ints();
+  spec.initState = arg.field("initState").ints();
+  spec.snapshotSlot = arg.field("snapshotSlot").ints();
+  spec.snapshotRows = arg.field("snapshotRows").ints();
   spec.mode = arg.field("mode").ints();
   spec.pageTable = arg.field("pageTable").ints();
   spec.maxPages = arg.field("maxPages").size();

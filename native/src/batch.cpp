@@ -10,6 +10,9 @@ namespace guildhall {
 namespace {
 
 constexpr int64_t kMaxContext = int64_t{1} << 30;
+constexpr int64_t kMaxSlot = (int64_t{1} << 31) - 1;
+
+std::vector<int32_t> copyOf(const IntView& view) { return {view.data, view.data + view.size}; }
 
 std::string at(const char* name, int64_t index) {
   return std::string("spec.") + name + "[" + std::to_string(index) + "]";
@@ -26,6 +29,9 @@ void checkLengths(const BatchSpec& spec) {
   checkLength("rowCount", spec.rowCount, seqs);
   checkLength("contextLen", spec.contextLen, seqs);
   checkLength("stateSlot", spec.stateSlot, seqs);
+  checkLength("initState", spec.initState, seqs);
+  checkLength("snapshotSlot", spec.snapshotSlot, seqs);
+  checkLength("snapshotRows", spec.snapshotRows, seqs);
   checkLength("mode", spec.mode, seqs);
   checkRange("spec.maxPages", spec.maxPages, 0, kMaxContext);
   checkLength("pageTable", spec.pageTable, seqs * spec.maxPages);
@@ -43,7 +49,7 @@ void checkSequences(const BatchSpec& spec) {
     if (spec.mode[i] == kModeChunked && spec.contextLen[i] % kDeltaChunk != 0) {
       failRange(at("contextLen", i), std::to_string(spec.contextLen[i]) + " is not a multiple of 64 in mode 0");
     }
-    checkRange(at("stateSlot", i), spec.stateSlot[i], -1, (int64_t{1} << 31) - 1);
+    checkRange(at("stateSlot", i), spec.stateSlot[i], -1, kMaxSlot);
   }
   if (next != spec.tokenIds.size) {
     failRange("spec.rowCount",
@@ -59,12 +65,48 @@ void checkDistinct(const char* name, std::vector<int32_t> values) {
     failRange(std::string("spec.") + name, std::to_string(*twice) + " is used by two sequences");
 }
 
-void checkSlots(const BatchSpec& spec) {
-  std::vector<int32_t> slots;
-  for (int64_t i = 0; i < spec.stateSlot.size; ++i) {
-    if (spec.stateSlot[i] >= 0) slots.push_back(spec.stateSlot[i]);
+void checkInit(const BatchSpec& spec, int64_t i) {
+  checkRange(at("initState", i), spec.initState[i], kInitZeros, kMaxSlot);
+  if (spec.initState[i] == kInitZeros && spec.contextLen[i] != 0) {
+    failRange(at("initState", i), "-2 after " + std::to_string(spec.contextLen[i]) + " tokens");
   }
-  checkDistinct("stateSlot", std::move(slots));
+}
+
+/** A chunked state exists between chunks only. */
+void checkSnapshot(const BatchSpec& spec, int64_t i) {
+  checkRange(at("snapshotSlot", i), spec.snapshotSlot[i], -1, kMaxSlot);
+  if (spec.snapshotSlot[i] < 0) return;
+  checkRange(at("snapshotRows", i), spec.snapshotRows[i], 1, spec.rowCount[i]);
+  const int64_t end = int64_t{spec.contextLen[i]} + spec.snapshotRows[i];
+  if (spec.mode[i] == kModeChunked && end % kDeltaChunk != 0) {
+    failRange(at("snapshotRows", i), "ends at " + std::to_string(end) + ", not a multiple of 64, in mode 0");
+  }
+}
+
+/** Nobody reads or writes a slot that a sequence writes; what is only read may be shared. */
+void checkSlots(const BatchSpec& spec) {
+  std::vector<int32_t> written;
+  for (const int32_t slot : copyOf(spec.stateSlot)) {
+    if (slot >= 0) written.push_back(slot);
+  }
+  std::sort(written.begin(), written.end());
+  checkDistinct("stateSlot", written);
+  const auto has = [&](int32_t slot) { return std::binary_search(written.begin(), written.end(), slot); };
+  const auto refuse = [](const char* name, int64_t i, int32_t slot) {
+    failRange(at(name, i), std::to_string(slot) + " is written by a sequence of the batch");
+  };
+  for (int64_t i = 0; i < spec.stateSlot.size; ++i) {
+    if (spec.stateSlot[i] < 0) continue;
+    checkInit(spec, i);
+    checkSnapshot(spec, i);
+    const int32_t slot = spec.snapshotSlot[i];
+    if (slot < 0) continue;
+    if (has(slot)) refuse("snapshotSlot", i, slot);
+    written.insert(std::lower_bound(written.begin(), written.end(), slot), slot);
+  }
+  for (int64_t i = 0; i < spec.stateSlot.size; ++i) {
+    if (spec.stateSlot[i] >= 0 && has(spec.initState[i])) refuse("initState", i, spec.initState[i]);
+  }
 }
 
 /** Checks the entries that the sequences need and returns the largest; -1 without pages. */
@@ -90,7 +132,14 @@ int32_t checkPages(const BatchSpec& spec) {
   return largest;
 }
 
-std::vector<int32_t> copyOf(const IntView& view) { return {view.data, view.data + view.size}; }
+/** `values`, or what `none` says for sequences without a state. */
+std::vector<int32_t> ofStates(const BatchSpec& spec, const IntView& values, int32_t none) {
+  std::vector<int32_t> out = copyOf(values);
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (spec.stateSlot[static_cast<int64_t>(i)] < 0) out[i] = none;
+  }
+  return out;
+}
 
 }  // namespace
 
@@ -114,12 +163,17 @@ void Batch::set(const BatchSpec& spec, const StepBuffersOptions& options) {
   rowCount_ = copyOf(spec.rowCount);
   contextLen_ = copyOf(spec.contextLen);
   stateSlot_ = copyOf(spec.stateSlot);
+  initState_ = ofStates(spec, spec.initState, kInitOwn);
+  snapshotSlot_ = ofStates(spec, spec.snapshotSlot, -1);
+  snapshotRows_ = copyOf(spec.snapshotRows);
   mode_ = copyOf(spec.mode);
   pageTable_ = copyOf(spec.pageTable);
   maxPages_ = spec.maxPages;
   largestPage_ = largestPage;
   smallestSlot_ = *std::min_element(stateSlot_.begin(), stateSlot_.end());
   largestSlot_ = *std::max_element(stateSlot_.begin(), stateSlot_.end());
+  largestInit_ = *std::max_element(initState_.begin(), initState_.end());
+  largestSnapshot_ = *std::max_element(snapshotSlot_.begin(), snapshotSlot_.end());
 }
 
 BatchView Batch::view() const {
@@ -129,6 +183,9 @@ BatchView Batch::view() const {
   view.rowCount = rowCount_.data();
   view.contextLen = contextLen_.data();
   view.stateSlot = stateSlot_.data();
+  view.initState = initState_.data();
+  view.snapshotSlot = snapshotSlot_.data();
+  view.snapshotRows = snapshotRows_.data();
   view.mode = mode_.data();
   view.pageTable = pageTable_.data();
   view.maxPages = maxPages_;

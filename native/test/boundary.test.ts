@@ -201,6 +201,10 @@ test('StepBuffers checks options, batches, dispatch and replies', async () => {
   refuses(() => step.setBatch({ ...batch, tokenIds: new Uint32Array(3) as Anything }), 'spec.tokenIds');
   refuses(() => step.setBatch({ ...batch, tokenIds: Int32Array.of(1, 2, vocab) }), 'spec.tokenIds[2]');
   refuses(() => step.setBatch({ ...batch, contextLen: Int32Array.of(5) }), 'spec.contextLen[0]');
+  refuses(() => step.setBatch({ ...batch, initState: Int32Array.of(0) }), 'spec.initState[0]');
+  refuses(() => step.setBatch({ ...batch, snapshotSlot: Int32Array.of(0) }), 'spec.snapshotRows[0]');
+  const cut = { ...batch, mode: Int32Array.of(1), snapshotRows: Int32Array.of(3) };
+  refuses(() => step.setBatch({ ...cut, snapshotSlot: Int32Array.of(0) }), 'spec.snapshotSlot[0]');
   step.setBatch(batch);
   assert.equal(step.numTokens, 3);
   refuses(() => step.setHidden(new Float32Array(3)), 'rows');
@@ -294,6 +298,10 @@ test('forwards check step, pools, lanes and the owner', async () => {
   step.setBatch(batchOf([{ tokens: [1], slot: 6, pages: [24] }]));
   refuses(() => void gdn.forward(step, states, 'decode'), 'step.stateSlot');
   refuses(() => void attention.forward(step, kv, 'decode'), 'step.pageTable');
+  step.setBatch(batchOf([{ tokens: [1], slot: 5, init: 6 }]));
+  refuses(() => void gdn.forward(step, states, 'decode'), 'step.initState');
+  step.setBatch(batchOf([{ tokens: [1], mode: 1, slot: 5, snapshot: { slot: 6, rows: 1 } }]));
+  refuses(() => void gdn.forward(step, states, 'decode'), 'step.snapshotSlot');
   const forward = gdn.forward.bind({} as Anything);
   assert.throws(() => void forward(step, states, 'decode'), TypeError);
 });

@@ -127,6 +127,9 @@ export interface SequenceSpec {
   tokens: number[];
   contextLen?: number;
   slot?: number;
+  /** Slot to begin from, or -2. */
+  init?: number;
+  snapshot?: { slot: number; rows: number };
   mode?: 0 | 1;
   pages?: number[];
 }
@@ -144,6 +147,9 @@ export function batchOf(sequences: SequenceSpec[]): BatchSpec {
     rowCount: Int32Array.from(counts),
     contextLen: Int32Array.from(sequences, (s) => s.contextLen ?? 0),
     stateSlot: Int32Array.from(sequences, (s) => s.slot ?? -1),
+    initState: Int32Array.from(sequences, (s) => s.init ?? -1),
+    snapshotSlot: Int32Array.from(sequences, (s) => s.snapshot?.slot ?? -1),
+    snapshotRows: Int32Array.from(sequences, (s) => s.snapshot?.rows ?? 0),
     mode: Int32Array.from(sequences, (s) => s.mode ?? 0),
     pageTable: Int32Array.from(sequences.flatMap((s) => Array.from({ length: maxPages }, (_, p) => s.pages?.[p] ?? 0))),
     maxPages,

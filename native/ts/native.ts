@@ -176,6 +176,19 @@ export interface BatchSpec {
   contextLen: Int32Array;
   /** Slot of the DeltaNet state, -1 where the model has none. */
   stateSlot: Int32Array;
+  /**
+   * [S] What the state is when the sequence's first row comes, ignored where stateSlot is -1. -1: what its slot holds.
+   * -2: zeros, contextLen must be 0. Else a copy of that slot, which no sequence of the batch writes; several may begin
+   * from it.
+   */
+  initState: Int32Array;
+  /**
+   * [S] Slot that takes a copy of the state as it is after `snapshotRows` of the sequence's rows, -1 for none; no other
+   * sequence uses it, and it is not its own. Ignored where stateSlot is -1. Each DeltaNet layer writes its part.
+   */
+  snapshotSlot: Int32Array;
+  /** [S] 1 to rowCount; in mode 0 contextLen + snapshotRows must be a multiple of 64. Ignored without snapshotSlot. */
+  snapshotRows: Int32Array;
   /** 0: chunked delta rule (prompt), contextLen must be a multiple of 64. 1: recurrent (generated or replayed). */
   mode: Int32Array;
   /** [S][maxPages] page ids; entries past a sequence's need are ignored. */

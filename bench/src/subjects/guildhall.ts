@@ -76,6 +76,9 @@ async function forward(
     rowCount: counts,
     contextLen: Int32Array.from(sequences, ({ length }) => length),
     stateSlot: Int32Array.from(sequences, ({ id }) => (engine.states === null ? -1 : id)),
+    initState: Int32Array.from(sequences, () => -1),
+    snapshotSlot: Int32Array.from(sequences, () => -1),
+    snapshotRows: new Int32Array(sequences.length),
     mode: Int32Array.from(sequences, () => (prefill ? 0 : 1)),
     pageTable: Int32Array.from(
       sequences.flatMap(({ firstPage }) => Array.from({ length: maxPages }, (_, p) => firstPage + p)),

@@ -31,7 +31,8 @@ struct StepBuffersOptions {
 
 /** BatchSpec of native.ts. */
 struct BatchSpec {
-  IntView tokenIds, positions, rowStart, rowCount, contextLen, stateSlot, mode, pageTable;
+  IntView tokenIds, positions, rowStart, rowCount, contextLen, stateSlot, initState, snapshotSlot, snapshotRows, mode,
+      pageTable;
   int64_t maxPages = 0;
 };
 
@@ -49,14 +50,20 @@ class Batch {
   int32_t largestPage() const { return largestPage_; }
   int32_t smallestSlot() const { return smallestSlot_; }
   int32_t largestSlot() const { return largestSlot_; }
+  /** Largest slot that a sequence begins from or leaves a snapshot in; negative when there are none. */
+  int32_t largestInit() const { return largestInit_; }
+  int32_t largestSnapshot() const { return largestSnapshot_; }
   bool hasPages() const { return maxPages_ > 0; }
 
  private:
   std::vector<int32_t> tokenIds_, positions_, rowStart_, rowCount_, contextLen_, stateSlot_, mode_, pageTable_;
+  std::vector<int32_t> initState_, snapshotSlot_, snapshotRows_;
   int64_t maxPages_ = 0;
   int32_t largestPage_ = -1;
   int32_t smallestSlot_ = 0;
   int32_t largestSlot_ = -1;
+  int32_t largestInit_ = -1;
+  int32_t largestSnapshot_ = -1;
 };
 
 /** Request side of one message: which rows, and which of their experts. */

@@ -94,6 +94,33 @@ void checkReplay(WeightFormat format, Bf16Kernels kernels) {
   CHECK(std::memcmp(model.states->slot(0), model.states->slot(1), static_cast<size_t>(model.states->slotBytes())) == 0);
 }
 
+bool sameSlot(const Model& model, int64_t a, int64_t b) {
+  return std::memcmp(model.states->slot(a), model.states->slot(b), static_cast<size_t>(model.states->slotBytes())) == 0;
+}
+
+/** A prompt leaves its state on the way; another sequence goes on from there, in company and with its own pages. */
+void checkFork(WeightFormat format, Bf16Kernels kernels) {
+  for (const Isa isa : {Isa::Scalar, Isa::Avx2, Isa::Avx512}) {
+    if (!isaSupported(isa) || (kernels == Bf16Kernels::kDot && isa != Isa::Avx512)) continue;
+    Model model({2, isa, kernels}, format);
+    const std::vector<int32_t> prompt = tokens(150, 1);
+    const Sequence company = {tokens(70, 5), 0, 3, 0, {7, 8}, kInitZeros, 4, 64};
+    const Floats plain = model.forward({{prompt, 0, 0, 0, {3, 4, 5}}, {tokens(70, 5), 0, 3, 0, {7, 8}}});
+    model.states->copy(0, 5);
+    const Floats keeping = model.forward({{prompt, 0, 0, 0, {3, 4, 5}, kInitZeros, 1, 128}, company});
+    CHECK_SAME_BITS(keeping, plain, "beside snapshots");
+    CHECK(sameSlot(model, 0, 5));
+    model.states->reset(5);
+    model.forward({{{prompt.begin(), prompt.begin() + 128}, 0, 5, 0, {9, 10}}});
+    CHECK(sameSlot(model, 1, 5));
+    const Floats fork = model.forward({company, {{prompt.begin() + 128, prompt.end()}, 128, 2, 0, {3, 4, 11}, 1}});
+    CHECK_SAME_BITS(rowsOf(fork, 70, 92), rowsOf(plain, 128, 150), "fork");
+    const auto logits = plain.begin() + 220 * kHidden;
+    CHECK_SAME_BITS(Floats(fork.end() - kVocab, fork.end()), Floats(logits, logits + kVocab), "logits of the fork");
+    CHECK(sameSlot(model, 0, 2));
+  }
+}
+
 /** Partial sums agree with the exact mode within rounding; rows may come in several messages. */
 void testCombineModes() {
   Model model({2, std::nullopt, Bf16Kernels::kAuto}, WeightFormat::kF32);
@@ -155,6 +182,7 @@ int main() {
     checkBatch(format, kernels);
     checkChunks(format, kernels);
     checkReplay(format, kernels);
+    checkFork(format, kernels);
   }
   testCombineModes();
   testMissingRows();

@@ -66,6 +66,9 @@ struct Sequence {
   int32_t slot = 0;
   int32_t mode = 0;
   std::vector<int32_t> pages;
+  int32_t init = -1;
+  int32_t snapshotSlot = -1;
+  int32_t snapshotRows = 0;
 };
 
 /** Arrays of a BatchSpec. */
@@ -77,6 +80,9 @@ struct BatchArrays {
       rowCount.push_back(static_cast<int32_t>(s.tokens.size()));
       contextLen.push_back(s.contextLen);
       slot.push_back(s.slot);
+      init.push_back(s.init);
+      snapshotSlot.push_back(s.snapshotSlot);
+      snapshotRows.push_back(s.snapshotRows);
       mode.push_back(s.mode);
       tokens.insert(tokens.end(), s.tokens.begin(), s.tokens.end());
       for (size_t i = 0; i < s.tokens.size(); ++i) positions.push_back(s.contextLen + static_cast<int32_t>(i));
@@ -90,11 +96,23 @@ struct BatchArrays {
 
   BatchSpec spec() const {
     const auto view = [](const std::vector<int32_t>& v) { return IntView{v.data(), static_cast<int64_t>(v.size())}; };
-    return {view(tokens), view(positions), view(rowStart), view(rowCount), view(contextLen),
-            view(slot),   view(mode),      view(pages),    maxPages};
+    BatchSpec spec;
+    spec.tokenIds = view(tokens);
+    spec.positions = view(positions);
+    spec.rowStart = view(rowStart);
+    spec.rowCount = view(rowCount);
+    spec.contextLen = view(contextLen);
+    spec.stateSlot = view(slot);
+    spec.initState = view(init);
+    spec.snapshotSlot = view(snapshotSlot);
+    spec.snapshotRows = view(snapshotRows);
+    spec.mode = view(mode);
+    spec.pageTable = view(pages);
+    spec.maxPages = maxPages;
+    return spec;
   }
 
-  std::vector<int32_t> tokens, positions, rowStart, rowCount, contextLen, slot, mode, pages;
+  std::vector<int32_t> tokens, positions, rowStart, rowCount, contextLen, slot, mode, pages, init, snapshotSlot, snapshotRows;
   int64_t maxPages = 0;
 };
 

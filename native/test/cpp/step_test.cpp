@@ -38,7 +38,7 @@ void testBatch() {
   CHECK_STARTS(batchError([](auto& a) { a.rowCount.pop_back(); }), "spec.rowCount");
   CHECK_STARTS(batchError([](auto& a) {
                  a.rowStart.pop_back(), a.rowCount.pop_back(), a.contextLen.pop_back(), a.slot.pop_back(),
-                     a.mode.pop_back();
+                     a.mode.pop_back(), a.init.pop_back(), a.snapshotSlot.pop_back(), a.snapshotRows.pop_back();
                  a.pages.resize(2);
                }),
                "spec.rowCount: covers 3 of 4 rows");
@@ -51,6 +51,49 @@ void testBatch() {
   CHECK_STARTS(batchError([](auto& a) { a.pages[1] = -1; }), "spec.pageTable[1]");
   CHECK_STARTS(batchError([](auto& a) { a.pages[2] = 2; }), "spec.pageTable: 2 is used by two");
   CHECK_STARTS(batchError([](auto& a) { a.pages.pop_back(); }), "spec.pageTable");
+}
+
+/** States that sequences begin from and leave behind. */
+void testStates() {
+  const auto error = [](std::vector<Sequence> sequences) {
+    return invalidMessage([&] { makeStep()->setBatch(BatchArrays(sequences).spec()); });
+  };
+  const auto prompt = [](int32_t context, int32_t slot) {
+    return Sequence{std::vector<int32_t>(100, 1), context, slot, kModeChunked, {1, 2, 3}};
+  };
+  const auto other = [](int32_t slot) { return Sequence{{4}, 5, slot, kModeRecurrent, {9}}; };
+  const auto with = [](Sequence s, int32_t init, int32_t slot = -1, int32_t rows = 0) {
+    s.init = init;
+    s.snapshotSlot = slot;
+    s.snapshotRows = rows;
+    return s;
+  };
+  const auto step = makeStep();
+  step->setBatch(BatchArrays({with(prompt(64, 0), 7, 3, 64), with(other(2), 7, 4, 1)}).spec());
+  CHECK(step->batch().largestInit() == 7 && step->batch().largestSnapshot() == 4);
+  step->setBatch(BatchArrays({with(prompt(0, 0), kInitZeros)}).spec());
+  CHECK(step->batch().largestInit() == kInitZeros && step->batch().largestSnapshot() == -1);
+  // Without a state nothing of it counts.
+  step->setBatch(BatchArrays({with(prompt(64, -1), kInitZeros, 3, 500), with(other(2), 3)}).spec());
+  CHECK(step->batch().largestInit() == 3 && step->batch().largestSnapshot() == -1);
+
+  CHECK_STARTS(error({with(prompt(64, 0), kInitZeros)}), "spec.initState[0]: -2 after 64 tokens");
+  CHECK_STARTS(error({with(prompt(64, 0), -3)}), "spec.initState[0]");
+  CHECK_STARTS(error({with(prompt(64, 0), 0)}), "spec.initState[0]: 0 is written");
+  CHECK_STARTS(error({prompt(64, 0), with(other(2), 0)}), "spec.initState[1]: 0 is written");
+  CHECK_STARTS(error({with(prompt(64, 0), -1, 5, 64), with(other(2), 5)}), "spec.initState[1]: 5 is written");
+  CHECK_STARTS(error({with(prompt(64, 0), 3, 3, 64)}), "spec.initState[0]: 3 is written");
+  CHECK_STARTS(error({with(prompt(64, 0), -1, -2)}), "spec.snapshotSlot[0]");
+  CHECK_STARTS(error({with(prompt(64, 0), -1, 0, 64)}), "spec.snapshotSlot[0]: 0 is written");
+  CHECK_STARTS(error({with(prompt(64, 0), -1, 2, 64), other(2)}), "spec.snapshotSlot[0]: 2 is written");
+  CHECK_STARTS(error({with(prompt(64, 0), -1, 5, 64), with(other(2), -1, 5, 1)}), "spec.snapshotSlot[1]: 5 is written");
+  CHECK_STARTS(error({with(prompt(64, 0), -1, 3, 0)}), "spec.snapshotRows[0]");
+  CHECK_STARTS(error({with(prompt(64, 0), -1, 3, 101)}), "spec.snapshotRows[0]");
+  CHECK_STARTS(error({with(prompt(64, 0), -1, 3, 63)}), "spec.snapshotRows[0]: ends at 127");
+  CHECK_STARTS(error({with(other(2), -1, 3, 2)}), "spec.snapshotRows[0]");
+  CHECK_STARTS(batchError([](auto& a) { a.init.pop_back(); }), "spec.initState: 1 entries");
+  CHECK_STARTS(batchError([](auto& a) { a.snapshotSlot.pop_back(); }), "spec.snapshotSlot: 1 entries");
+  CHECK_STARTS(batchError([](auto& a) { a.snapshotRows.pop_back(); }), "spec.snapshotRows: 1 entries");
 }
 
 /** A shared prefix page is fine as long as nobody writes it; a batch may have no pages and no slots. */
@@ -68,6 +111,10 @@ void testPools() {
   model.step->setBatch(BatchArrays({{{1}, 0, 6, 0, {24}}}).spec());
   CHECK_STARTS(invalidMessage([&] { model.deltaNet->check(*model.step, *model.states); }), "step.stateSlot: 6");
   CHECK_STARTS(invalidMessage([&] { model.attention->check(*model.step, *model.kv); }), "step.pageTable: 24");
+  model.step->setBatch(BatchArrays({{{1}, 0, 5, 1, {1}, 6}}).spec());
+  CHECK_STARTS(invalidMessage([&] { model.deltaNet->check(*model.step, *model.states); }), "step.initState: 6");
+  model.step->setBatch(BatchArrays({{{1}, 0, 5, 1, {1}, -1, 6, 1}}).spec());
+  CHECK_STARTS(invalidMessage([&] { model.deltaNet->check(*model.step, *model.states); }), "step.snapshotSlot: 6");
   model.step->setBatch(BatchArrays({{{1}, 0, -1, 0, {}}}).spec());
   CHECK_STARTS(invalidMessage([&] { model.deltaNet->check(*model.step, *model.states); }), "step.stateSlot: -1");
   CHECK_STARTS(invalidMessage([&] { model.attention->check(*model.step, *model.kv); }),
@@ -169,6 +216,7 @@ void testReplies() {
 
 int main() {
   testBatch();
+  testStates();
   testSharedPages();
   testPools();
   testDispatch();

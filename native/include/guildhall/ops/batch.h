@@ -14,6 +14,10 @@ constexpr int kDeltaChunk = 64;
 constexpr int32_t kModeChunked = 0;
 constexpr int32_t kModeRecurrent = 1;
 
+/** Where a sequence's DeltaNet state begins; other values are the slot that holds a copy of it. */
+constexpr int32_t kInitOwn = -1;
+constexpr int32_t kInitZeros = -2;
+
 /**
  * One micro-batch as the kernels see it: S sequences, sequence i owning rows [rowStart[i], rowStart[i] + rowCount[i])
  * of every [T][...] buffer. All pointers are borrowed; arrays have S entries. Checked by the caller:
@@ -27,6 +31,12 @@ struct BatchView {
   const int32_t* contextLen = nullptr;
   /** DeltaNet slot of each sequence; distinct. A negative slot skips the sequence. */
   const int32_t* stateSlot = nullptr;
+  /** kInitOwn, kInitZeros, or a slot that nobody in the batch writes. Null: all go on in their own. */
+  const int32_t* initState = nullptr;
+  /** Slot that takes the state after snapshotRows of the sequence's rows, negative for none; nobody else's. Null: none. */
+  const int32_t* snapshotSlot = nullptr;
+  /** 1 to rowCount; where the form is chunked, a multiple of kDeltaChunk past the first row. */
+  const int32_t* snapshotRows = nullptr;
   /** kModeChunked or kModeRecurrent. */
   const int32_t* mode = nullptr;
   /** [S][maxPages]: page of tokens [64p, 64p + 64) of the sequence. */

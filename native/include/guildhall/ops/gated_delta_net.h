@@ -37,6 +37,10 @@ struct DeltaNetShape {
  *    The last chunk may be shorter.
  * 5. out = o / sqrt(mean(o^2) + normEps) * normWeight * silu(z), per value head.
  *
+ * A sequence's state begins as the batch's initState says: its own slot's, zeros, or that of another slot, which is only
+ * read. A snapshot slot takes S and the last kernel-1 raw rows as they are after some of the rows: the bits that the
+ * sequence's own slot would have if it ended there.
+ *
  * A row's bits depend only on its sequence's rows (from the chunk grid on) and the state, not on the batch, on threads or
  * on the instruction set. Sequences without rows or with a negative slot keep their state and their part of `out`.
  */
@@ -60,6 +64,8 @@ struct DeltaNetArgs {
   /** Slot s at convState + s * stateStride: [kernel-1][channels], oldest row first. */
   float* convState = nullptr;
   int64_t stateStride = 0;
+  /** [channels] zeros; may be null where no sequence begins with kInitZeros. */
+  const float* zeros = nullptr;
   /** [T][Hv*Dv]; must not overlap `x`. */
   float* out = nullptr;
   int64_t outRowStride = 0;

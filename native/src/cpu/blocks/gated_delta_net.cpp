@@ -40,6 +40,7 @@ class CpuGatedDeltaNet final : public GatedDeltaNet {
     const KernelFamily family = cpu_->family(spec.format);
     inProj_ = PackedLinear::pack({w.inProjQkv, w.inProjZ, w.inProjB, w.inProjA}, family, cpu_->ledger);
     outProj_ = PackedLinear::pack({w.outProj}, family, cpu_->ledger);
+    zeros_.resize(static_cast<size_t>(spec.convDim()));
     conv_ = transposed(readAll(w.conv), spec.convDim(), spec.convKernel);
   }
 
@@ -55,6 +56,8 @@ class CpuGatedDeltaNet final : public GatedDeltaNet {
     }
     checkRange("step.stateSlot", step.batch().smallestSlot(), 0, o.numSlots - 1);
     checkRange("step.stateSlot", step.batch().largestSlot(), 0, o.numSlots - 1);
+    checkRange("step.initState", step.batch().largestInit(), kInitZeros, o.numSlots - 1);
+    checkRange("step.snapshotSlot", step.batch().largestSnapshot(), -1, o.numSlots - 1);
   }
 
   void forward(StepBuffers& step, StatePool& states) override {
@@ -99,6 +102,7 @@ class CpuGatedDeltaNet final : public GatedDeltaNet {
     args.state = states.deltaState(spec_.stateLayer);
     args.convState = states.convState(spec_.stateLayer);
     args.stateStride = states.slotFloats();
+    args.zeros = zeros_.data();
     args.out = arena.take<float>(step.numTokens() * spec_.valueDim());
     args.outRowStride = spec_.valueDim();
     args.scratch = arena.take<float>(deltaNetScratchFloats(args.shape, cpu_->pool.threads()));
@@ -109,6 +113,8 @@ class CpuGatedDeltaNet final : public GatedDeltaNet {
   CpuContextPtr cpu_;
   GatedDeltaNetSpec spec_;
   std::vector<float> inputNorm_, conv_, dtBias_, aLog_, outputNorm_;
+  /** A row of the convolution before a sequence's first. */
+  std::vector<float> zeros_;
   /** Rows [q | k | v | z | b | a]. */
   PackedLinear inProj_;
   PackedLinear outProj_;

@@ -86,13 +86,29 @@ struct DeltaBlock {
   }
 };
 
+/** Where a sequence's state lies: S, and the rows of the convolution. */
+struct DeltaSlot {
+  float* state;
+  float* conv;
+
+  DeltaSlot(const DeltaNetArgs& a, int64_t slot)
+      : state(a.state + slot * a.stateStride), conv(a.convState + slot * a.stateStride) {}
+};
+
 /** One sequence of the batch. */
 struct DeltaSequence {
   const DeltaNetArgs& args;
   const float* x;
   float* out;
-  float* state;
-  float* convState;
+  DeltaSlot own;
+  /** The slot that takes the state after `snapshotRows` rows; they are 0 where there is none. */
+  DeltaSlot snapshot;
+  int64_t snapshotRows;
+  /** S that the first row finds, null for zeros, and the row of the convolution before it. */
+  const float* initial;
+  const float* past;
+  /** To the row after it. */
+  int64_t pastStride;
   int64_t rows;
   bool recurrent;
 
@@ -100,14 +116,29 @@ struct DeltaSequence {
       : args(a),
         x(a.x + a.batch.rowStart[seq] * a.xRowStride),
         out(a.out + a.batch.rowStart[seq] * a.outRowStride),
-        state(a.state + a.batch.stateSlot[seq] * a.stateStride),
-        convState(a.convState + a.batch.stateSlot[seq] * a.stateStride),
+        own(a, a.batch.stateSlot[seq]),
+        snapshot(own),
+        snapshotRows(0),
+        initial(own.state),
+        past(own.conv),
+        pastStride(a.shape.channels()),
         rows(a.batch.rowCount[seq]),
-        recurrent(a.batch.mode[seq] == kModeRecurrent) {}
+        recurrent(a.batch.mode[seq] == kModeRecurrent) {
+    begin(a.batch.initState == nullptr ? kInitOwn : a.batch.initState[seq]);
+    if (a.batch.snapshotSlot != nullptr && a.batch.snapshotSlot[seq] >= 0) {
+      snapshot = DeltaSlot(a, a.batch.snapshotSlot[seq]);
+      snapshotRows = a.batch.snapshotRows[seq];
+    }
+  }
 
+  /** Rows of the block at `start`; one ends where the snapshot is taken, which does not change a bit. */
+  int64_t blockRows(int64_t start) const {
+    const int64_t end = start < snapshotRows ? snapshotRows : rows;
+    return end - start < kDeltaChunk ? end - start : kDeltaChunk;
+  }
   /** Raw row t, negative ones from the state. */
   const float* rawRow(int64_t t) const {
-    return t < 0 ? convState + (args.convKernel - 1 + t) * args.shape.channels() : x + t * args.xRowStride;
+    return t < 0 ? past + (args.convKernel - 1 + t) * pastStride : x + t * args.xRowStride;
   }
   int64_t queryColumn(int64_t keyHead) const { return keyHead * args.shape.keyDim; }
   int64_t keyColumn(int64_t keyHead) const { return (args.shape.numKeyHeads + keyHead) * args.shape.keyDim; }
@@ -117,7 +148,24 @@ struct DeltaSequence {
   int64_t gateColumn(int64_t head) const { return args.shape.channels() + head * args.shape.valueDim; }
   /** b of value head 0; a follows after numValueHeads. */
   int64_t scalarColumn() const { return args.shape.channels() + args.shape.numValueHeads * args.shape.valueDim; }
-  float* headState(int64_t head) const { return state + head * args.shape.keyDim * args.shape.valueDim; }
+  int64_t headFloats() const { return args.shape.keyDim * args.shape.valueDim; }
+  float* headState(int64_t head) const { return own.state + head * headFloats(); }
+  float* snapshotState(int64_t head) const { return snapshot.state + head * headFloats(); }
+  /** Null for zeros. */
+  const float* initialState(int64_t head) const { return initial == nullptr ? nullptr : initial + head * headFloats(); }
+
+ private:
+  void begin(int32_t init) {
+    if (init == kInitZeros) {
+      initial = nullptr;
+      past = args.zeros;
+      pastStride = 0;
+    } else if (init >= 0) {
+      const DeltaSlot other(args, init);
+      initial = other.state;
+      past = other.conv;
+    }
+  }
 };
 
 }  // namespace guildhall::GUILDHALL_ISA

@@ -23,9 +23,9 @@ class HeadGroup {
 
   /** `next`: S that this thread will want after these heads, or null. */
   void run(const float* next) const {
-    if (!s_.recurrent) eachState(packState);
-    for (int64_t start = 0; start < s_.rows; start += kDeltaChunk) {
-      const int64_t n = minInt(kDeltaChunk, s_.rows - start);
+    for (int64_t h = first_; h < first_ + count_; ++h) beginState(h);
+    for (int64_t start = 0, n = 0; start < s_.rows; start += n) {
+      n = s_.blockRows(start);
       prepareKeys(s_, b_, keyHead_, start, n);
       if (!s_.recurrent) multiplyKeys(b_, n, shape_.keyDim);
       for (int64_t h = first_; h < first_ + count_; ++h) {
@@ -37,12 +37,11 @@ class HeadGroup {
           DeltaChunk(b_, packedState(h), n, shape_.keyDim, shape_.valueDim).run();
         }
         finishRows(s_, b_, h, start, n);
+        if (start + n == s_.snapshotRows) keepState(h, s_.snapshotState(h));
       }
     }
     if (!s_.recurrent) {
-      eachState([](float* to, const float* from, int64_t keyDim, int64_t valueDim, int64_t keyRow) {
-        unpackState(from, to, keyDim, valueDim, keyRow);
-      });
+      for (int64_t h = first_; h < first_ + count_; ++h) keepState(h, s_.headState(h));
     }
     advanceConvState(s_, s_.valueColumn(first_), count_ * shape_.valueDim);
     if (count_ == shape_.valueHeadsPerKeyHead()) advanceKeys();
@@ -59,10 +58,29 @@ class HeadGroup {
  private:
   float* packedState(int64_t head) const { return b_.state + (head - first_) * b_.headState; }
 
-  template <typename F>
-  void eachState(F f) const {
-    for (int64_t h = first_; h < first_ + count_; ++h)
-      f(s_.headState(h), packedState(h), shape_.keyDim, shape_.valueDim, b_.keyRow);
+  /** S as the first row finds it: panels in scratch, or in place. */
+  void beginState(int64_t head) const {
+    const float* const from = s_.initialState(head);
+    if (!s_.recurrent) {
+      if (from == nullptr) {
+        clearFloats(packedState(head), b_.headState);
+      } else {
+        packState(from, packedState(head), shape_.keyDim, shape_.valueDim, b_.keyRow);
+      }
+    } else if (from == nullptr) {
+      clearFloats(s_.headState(head), s_.headFloats());
+    } else if (from != s_.headState(head)) {
+      copyFloats(from, s_.headState(head), s_.headFloats());
+    }
+  }
+
+  /** S as it is after the rows so far. */
+  void keepState(int64_t head, float* to) const {
+    if (s_.recurrent) {
+      copyFloats(s_.headState(head), to, s_.headFloats());
+    } else {
+      unpackState(packedState(head), to, shape_.keyDim, shape_.valueDim, b_.keyRow);
+    }
   }
 
   DeltaSequence s_;

@@ -16,6 +16,14 @@ static GH_INLINE void fetchRow(const float* row, int64_t width) {
   for (int64_t c = 0; c < width; c += kLanes) __builtin_prefetch(row + c);
 }
 
+static void copyFloats(const float* from, float* to, int64_t n) {
+  eachVector(n, [=](int64_t i, Mask16 m) { store(to + i, load(from + i, m), m); });
+}
+
+static void clearFloats(float* to, int64_t n) {
+  eachVector(n, [=](int64_t i, Mask16 m) { store(to + i, zero(), m); });
+}
+
 /**
  * Rows [start, start + n) convolved over channels [first, first + width): element (row, column) goes to
  * target + place(row, column). Kernel is known at compile time, or 0.
@@ -49,15 +57,21 @@ static void convolve(const DeltaSequence& s, int64_t start, int64_t n, int64_t f
   }
 }
 
-/** The state takes the last rows of channels [first, first + width). */
-static void advanceConvState(const DeltaSequence& s, int64_t first, int64_t width) {
+/** Channels [first, first + width) of the last raw rows before row `end` into `conv`. */
+static void keepRawRows(const DeltaSequence& s, float* conv, int64_t end, int64_t first, int64_t width) {
   const int64_t past = s.args.convKernel - 1;
-  // Oldest first: row j only reads rows at or after it, which are still unchanged.
+  // Oldest first: row j only reads rows at or after it, which are still unchanged where `conv` is what is read.
   for (int64_t j = 0; j < past; ++j) {
-    const float* from = s.rawRow(s.rows - past + j) + first;
-    float* to = s.convState + j * s.args.shape.channels() + first;
-    if (from != to) eachVector(width, [=](int64_t c, Mask16 m) { store(to + c, load(from + c, m), m); });
+    const float* from = s.rawRow(end - past + j) + first;
+    float* to = conv + j * s.args.shape.channels() + first;
+    if (from != to) copyFloats(from, to, width);
   }
+}
+
+/** The snapshot and then the state, which the former may still read, take these channels. */
+static void advanceConvState(const DeltaSequence& s, int64_t first, int64_t width) {
+  if (s.snapshotRows > 0) keepRawRows(s, s.snapshot.conv, s.snapshotRows, first, width);
+  keepRawRows(s, s.own.conv, s.rows, first, width);
 }
 
 /** x[row] *= scale / sqrt(sum(x[row]^2) + eps). */

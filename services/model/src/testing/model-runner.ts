@@ -165,6 +165,9 @@ export class ModelRunner {
       rowCount: Int32Array.from(active, ({ count }) => count),
       contextLen: Int32Array.from(active, ({ done }) => done),
       stateSlot: Int32Array.from(active, ({ slot }) => (this.#states === null ? -1 : slot)),
+      initState: Int32Array.from(active, () => -1),
+      snapshotSlot: Int32Array.from(active, () => -1),
+      snapshotRows: new Int32Array(active.length),
       mode: Int32Array.from(active, () => mode),
       pageTable: Int32Array.from(
         active.flatMap(({ slot }) => Array.from({ length: maxPages }, (_, page) => slot * maxPages + page)),
