@@ -25,6 +25,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exportSampler(env, exports);
   exportFrames(env, exports);
   exportQuantise(env, exports);
+  exportCrc32c(env, exports);
   return exports;
 }
 

@@ -10,9 +10,12 @@ namespace guildhall::binding {
 /** A job that lives from `startWork` until its completion was handled on the JavaScript thread. */
 class AsyncJob final : public Job {
  public:
-  AsyncJob(Napi::Env env, Instance& instance, std::shared_ptr<Runtime> runtime, Lane lane, AsyncWork work)
+  /** `runtime` may be null in the background; `driver` is its own or the instance's. */
+  AsyncJob(Napi::Env env, Instance& instance, std::shared_ptr<Runtime> runtime, Driver& driver, Lane lane,
+           AsyncWork work)
       : completed_(instance.completed_),
         runtime_(std::move(runtime)),
+        driver_(driver),
         lane_(lane),
         work_(std::move(work)),
         deferred_(Napi::Promise::Deferred::New(env)) {
@@ -31,8 +34,13 @@ class AsyncJob final : public Job {
     }
   }
 
-  /** Hands the job to the JavaScript thread. While the environment ends, node gives it back with a null env. */
+  /**
+   * Queues the job again, or hands it to the JavaScript thread. While the environment ends, node gives it back with a null
+   * env.
+   */
   void done(std::unique_ptr<Job> self, std::exception_ptr error) noexcept override {
+    // Whoever takes the job over may end it at once: nothing of it is used after that.
+    if (!error && work_.more && work_.more()) return driver_.submit(lane_, std::move(self));
     error_ = std::move(error);
     const napi_status status = napi_call_threadsafe_function(completed_, self.get(), napi_tsfn_nonblocking);
     if (status == napi_ok) {
@@ -82,6 +90,7 @@ class AsyncJob final : public Job {
 
   napi_threadsafe_function completed_;
   std::shared_ptr<Runtime> runtime_;
+  Driver& driver_;
   Lane lane_;
   AsyncWork work_;
   Napi::Promise::Deferred deferred_;
@@ -105,10 +114,17 @@ void Instance::addRuntime(const std::shared_ptr<Runtime>& runtime) {
   runtimes_.push_back(runtime);
 }
 
+Driver& Instance::helper() {
+  if (!helper_) helper_ = std::make_unique<Driver>();
+  return *helper_;
+}
+
 void Instance::stopRuntimes(void* self) {
-  for (const auto& weak : static_cast<Instance*>(self)->runtimes_) {
+  auto* const instance = static_cast<Instance*>(self);
+  for (const auto& weak : instance->runtimes_) {
     if (const auto runtime = weak.lock()) runtime->stop();
   }
+  if (instance->helper_) instance->helper_->stop();
 }
 
 void Instance::beginWork() {
@@ -146,6 +162,16 @@ Napi::Promise settledPromise(Napi::Env env, const AsyncWork& work, std::exceptio
   return deferred.Promise();
 }
 
+Napi::Promise submit(Napi::Env env, const std::shared_ptr<Runtime>& runtime, Driver& driver, Lane lane,
+                     AsyncWork work) {
+  Instance& instance = Instance::of(env);
+  auto job = std::make_unique<AsyncJob>(env, instance, runtime, driver, lane, std::move(work));
+  const Napi::Promise promise = job->promise();
+  AsyncJob::begin(instance);
+  driver.submit(lane, std::move(job));
+  return promise;
+}
+
 }  // namespace
 
 Napi::Promise startWork(Napi::Env env, const std::shared_ptr<Runtime>& runtime, Lane lane, AsyncWork work) {
@@ -153,12 +179,11 @@ Napi::Promise startWork(Napi::Env env, const std::shared_ptr<Runtime>& runtime, 
     std::exception_ptr error;
     if (runBrief(*runtime, work, error)) return settledPromise(env, work, error);
   }
-  Instance& instance = Instance::of(env);
-  auto job = std::make_unique<AsyncJob>(env, instance, runtime, lane, std::move(work));
-  const Napi::Promise promise = job->promise();
-  AsyncJob::begin(instance);
-  runtime->driver().submit(lane, std::move(job));
-  return promise;
+  return submit(env, runtime, runtime->driver(), lane, std::move(work));
+}
+
+Napi::Promise startBackground(Napi::Env env, AsyncWork work) {
+  return submit(env, nullptr, Instance::of(env).helper(), Lane::kBackground, std::move(work));
 }
 
 }  // namespace guildhall::binding

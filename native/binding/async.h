@@ -23,6 +23,8 @@ class Instance {
   static Instance& of(Napi::Env env) { return *env.GetInstanceData<Instance>(); }
 
   void addRuntime(const std::shared_ptr<Runtime>& runtime);
+  /** For work without a runtime; made at its first use. */
+  Driver& helper();
 
  private:
   friend class AsyncJob;
@@ -36,12 +38,15 @@ class Instance {
   /** Jobs whose promise is pending; the event loop is kept alive while there are any. */
   int64_t inFlight_ = 0;
   std::vector<std::weak_ptr<Runtime>> runtimes_;
+  std::unique_ptr<Driver> helper_;
 };
 
 /** Work for a native thread and what to do with it on the JavaScript thread. */
 struct AsyncWork {
   /** On the native thread. Handles that it uses are captured as shared pointers. */
   std::function<void()> run;
+  /** After `run`, on the native thread: whether it is called again, as a new job behind what waits then. May be null. */
+  std::function<bool()> more;
   /** On the JavaScript thread after success: the promise's value. Undefined when null. */
   std::function<Napi::Value(Napi::Env)> result;
   /** On the JavaScript thread, after success and failure. May be null. */
@@ -57,5 +62,7 @@ struct AsyncWork {
 
 /** Queues work and returns its promise; an exception of `run` rejects it with code NATIVE_FAILURE. */
 Napi::Promise startWork(Napi::Env env, const std::shared_ptr<Runtime>& runtime, Lane lane, AsyncWork work);
+/** The same for background work that needs no runtime. */
+Napi::Promise startBackground(Napi::Env env, AsyncWork work);
 
 }  // namespace guildhall::binding

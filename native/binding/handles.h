@@ -110,5 +110,6 @@ void exportForwardProgram(Napi::Env env, Napi::Object exports);
 void exportSampler(Napi::Env env, Napi::Object exports);
 void exportFrames(Napi::Env env, Napi::Object exports);
 void exportQuantise(Napi::Env env, Napi::Object exports);
+void exportCrc32c(Napi::Env env, Napi::Object exports);
 
 }  // namespace guildhall::binding

@@ -1,8 +1,9 @@
-#include <cstring>
-
+#include "async.h"
 #include "errors.h"
 #include "guildhall/check.h"
+#include "guildhall/transfers.h"
 #include "handles.h"
+#include "steady_bytes.h"
 
 namespace guildhall::binding {
 
@@ -30,13 +31,42 @@ StatePoolOptions readStateOptions(const Arg& arg) {
   return options;
 }
 
-/** `data` must be exactly one page or slot. */
-ByteView exactBytes(const Arg& arg, int64_t expected) {
-  const ByteView bytes = arg.bytes();
-  if (bytes.size != expected) {
-    failRange(arg.path(), std::to_string(bytes.size) + " bytes, expected " + std::to_string(expected));
+/** Entries of an array that are all pages of a pool. */
+std::vector<int32_t> pagesOf(const Arg& arg, const KvPool& pool) {
+  const IntView pages = arg.ints();
+  for (int64_t i = 0; i < pages.size; ++i) {
+    checkRange(arg.path() + "[" + std::to_string(i) + "]", pages[i], 0, pool.options().numPages - 1);
   }
-  return bytes;
+  return {pages.data, pages.data + pages.size};
+}
+
+Napi::Value pageResult(Napi::Env env, std::vector<PoolCopy>& copies) {
+  auto parts = Napi::Array::New(env, copies.size());
+  auto checksums = Napi::Uint32Array::New(env, copies.size());
+  for (size_t i = 0; i < copies.size(); ++i) {
+    parts.Set(static_cast<uint32_t>(i), toBuffer(env, std::move(copies[i].bytes)));
+    checksums[i] = copies[i].checksum;
+  }
+  auto result = Napi::Object::New(env);
+  result.Set("parts", parts);
+  result.Set("checksums", checksums);
+  return result;
+}
+
+/** Runs the steps of an import, each a job of its own. */
+template <typename Import>
+Napi::Promise startImport(Napi::Env env, const std::shared_ptr<Runtime>& runtime, Import import,
+                          std::vector<Napi::Value> keep) {
+  struct Progress {
+    Import import;
+    bool more = false;
+  };
+  const auto progress = std::make_shared<Progress>(Progress{std::move(import)});
+  AsyncWork work;
+  work.keep = std::move(keep);
+  work.run = [progress] { progress->more = progress->import.step(); };
+  work.more = [progress] { return progress->more; };
+  return startWork(env, runtime, Lane::kPrefill, std::move(work));
 }
 
 class KvPoolWrap final : public Handle<KvPoolWrap, Owned<KvPool>> {
@@ -56,13 +86,12 @@ class KvPoolWrap final : public Handle<KvPoolWrap, Owned<KvPool>> {
     return DefineClass(
         env, "KvPool",
         {InstanceAccessor<&KvPoolWrap::numPages>("numPages"), InstanceAccessor<&KvPoolWrap::pageBytes>("pageBytes"),
-         InstanceMethod<&KvPoolWrap::copyPages>("copyPages"), InstanceMethod<&KvPoolWrap::exportPage>("exportPage"),
-         InstanceMethod<&KvPoolWrap::importPage>("importPage")});
+         InstanceMethod<&KvPoolWrap::copyPages>("copyPages"), InstanceMethod<&KvPoolWrap::exportPages>("exportPages"),
+         InstanceMethod<&KvPoolWrap::importPages>("importPages")});
   }
 
  private:
   KvPool& pool() const { return *state_->core; }
-  int64_t pageOf(const Arg& arg) const { return arg.integer(0, pool().options().numPages - 1); }
 
   Napi::Value numPages(const Napi::CallbackInfo& info) {
     return Napi::Number::New(info.Env(), static_cast<double>(pool().options().numPages));
@@ -73,33 +102,45 @@ class KvPoolWrap final : public Handle<KvPoolWrap, Owned<KvPool>> {
 
   void copyPages(const Napi::CallbackInfo& info) {
     guarded(info.Env(), [&] {
-      const IntView from = Arg(info, 0, "from").ints();
-      const IntView to = Arg(info, 1, "to").ints();
-      if (from.size != to.size)
-        failRange("to", std::to_string(to.size) + " entries, expected " + std::to_string(from.size));
-      const int64_t last = pool().options().numPages - 1;
-      for (int64_t i = 0; i < from.size; ++i) {
-        checkRange("from[" + std::to_string(i) + "]", from[i], 0, last);
-        checkRange("to[" + std::to_string(i) + "]", to[i], 0, last);
-      }
-      for (int64_t i = 0; i < from.size; ++i) pool().copyPage(from[i], to[i]);
+      const std::vector<int32_t> from = pagesOf(Arg(info, 0, "from"), pool());
+      const std::vector<int32_t> to = pagesOf(Arg(info, 1, "to"), pool());
+      if (from.size() != to.size())
+        failRange("to", std::to_string(to.size()) + " entries, expected " + std::to_string(from.size()));
+      for (size_t i = 0; i < from.size(); ++i) pool().copyPage(from[i], to[i]);
     });
   }
 
-  Napi::Value exportPage(const Napi::CallbackInfo& info) {
+  Napi::Value exportPages(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
-      const int64_t page = pageOf(Arg(info, 0, "page"));
-      auto out = Napi::Buffer<uint8_t>::New(info.Env(), static_cast<size_t>(pool().pageBytes()));
-      pool().readPage(page, out.Data());
-      return out;
+      std::vector<int32_t> pages = pagesOf(Arg(info, 0, "pages"), pool());
+      const int64_t group = Arg(info, 1, "group").integer(1, kMaxCount);
+      if (static_cast<int64_t>(pages.size()) % group != 0) {
+        failRange("pages", std::to_string(pages.size()) + " entries, expected a multiple of " + std::to_string(group));
+      }
+      const auto copies = std::make_shared<std::vector<PoolCopy>>();
+      AsyncWork work;
+      work.run = [self = state_, pages = std::move(pages), group, copies] {
+        *copies = guildhall::exportPages(*self->core, pages, group);
+      };
+      work.result = [copies](Napi::Env env) { return pageResult(env, *copies); };
+      return startWork(info.Env(), state_->runtime, Lane::kBackground, std::move(work));
     });
   }
 
-  void importPage(const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&] {
-      const int64_t page = pageOf(Arg(info, 0, "page"));
-      const ByteView data = exactBytes(Arg(info, 1, "data"), pool().pageBytes());
-      pool().writePage(page, data.data);
+  Napi::Value importPages(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
+      std::vector<int32_t> pages = pagesOf(Arg(info, 0, "pages"), pool());
+      std::vector<Napi::Value> keep;
+      std::vector<ByteView> parts = steadyParts(Arg(info, 1, "parts"), keep);
+      const size_t group = parts.empty() ? 0 : pages.size() / parts.size();
+      if (group * parts.size() != pages.size() || (group == 0 && !parts.empty())) {
+        failRange("parts", std::to_string(parts.size()) + " entries for " + std::to_string(pages.size()) + " pages");
+      }
+      for (size_t i = 0; i < parts.size(); ++i) {
+        checkBytes("parts[" + std::to_string(i) + "]", parts[i], static_cast<int64_t>(group) * pool().pageBytes());
+      }
+      return startImport(info.Env(), state_->runtime, PageImport(state_->core, std::move(pages), std::move(parts)),
+                         std::move(keep));
     });
   }
 };
@@ -122,8 +163,8 @@ class StatePoolWrap final : public Handle<StatePoolWrap, Owned<StatePool>> {
         env, "StatePool",
         {InstanceAccessor<&StatePoolWrap::numSlots>("numSlots"),
          InstanceAccessor<&StatePoolWrap::slotBytes>("slotBytes"), InstanceMethod<&StatePoolWrap::reset>("reset"),
-         InstanceMethod<&StatePoolWrap::copy>("copy"), InstanceMethod<&StatePoolWrap::exportSlot>("exportSlot"),
-         InstanceMethod<&StatePoolWrap::importSlot>("importSlot")});
+         InstanceMethod<&StatePoolWrap::copy>("copy"), InstanceMethod<&StatePoolWrap::exportState>("exportState"),
+         InstanceMethod<&StatePoolWrap::importState>("importState")});
   }
 
  private:
@@ -145,19 +186,28 @@ class StatePoolWrap final : public Handle<StatePoolWrap, Owned<StatePool>> {
       pool().copy(from, slotOf(Arg(info, 1, "to")));
     });
   }
-  Napi::Value exportSlot(const Napi::CallbackInfo& info) {
+  Napi::Value exportState(const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&]() -> Napi::Value {
       const int64_t slot = slotOf(Arg(info, 0, "slot"));
-      auto out = Napi::Buffer<uint8_t>::New(info.Env(), static_cast<size_t>(pool().slotBytes()));
-      pool().readSlot(slot, out.Data());
-      return out;
+      const auto copy = std::make_shared<PoolCopy>();
+      AsyncWork work;
+      work.run = [self = state_, slot, copy] { *copy = guildhall::exportState(*self->core, slot); };
+      work.result = [copy](Napi::Env env) -> Napi::Value {
+        auto result = Napi::Object::New(env);
+        result.Set("data", toBuffer(env, std::move(copy->bytes)));
+        result.Set("checksum", Napi::Number::New(env, copy->checksum));
+        return result;
+      };
+      return startWork(info.Env(), state_->runtime, Lane::kBackground, std::move(work));
     });
   }
-  void importSlot(const Napi::CallbackInfo& info) {
-    guarded(info.Env(), [&] {
+  Napi::Value importState(const Napi::CallbackInfo& info) {
+    return guarded(info.Env(), [&]() -> Napi::Value {
       const int64_t slot = slotOf(Arg(info, 0, "slot"));
-      const ByteView data = exactBytes(Arg(info, 1, "data"), pool().slotBytes());
-      pool().writeSlot(slot, data.data);
+      const Arg data(info, 1, "data");
+      const ByteView bytes = steadyBytes(data);
+      checkBytes(data.path(), bytes, pool().slotBytes());
+      return startImport(info.Env(), state_->runtime, StateImport(state_->core, slot, bytes), {data.value()});
     });
   }
 };

@@ -61,8 +61,8 @@ void StatePool::readSlot(int64_t index, uint8_t* out) const {
   std::memcpy(out, slot(index), static_cast<size_t>(slotBytes()));
 }
 
-void StatePool::writeSlot(int64_t index, const uint8_t* data) {
-  std::memcpy(slot(index), data, static_cast<size_t>(slotBytes()));
+void StatePool::writeSlot(int64_t index, int64_t offset, const uint8_t* data, int64_t size) {
+  std::memcpy(reinterpret_cast<uint8_t*>(slot(index)) + offset, data, static_cast<size_t>(size));
 }
 
 }  // namespace guildhall

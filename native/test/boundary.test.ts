@@ -139,10 +139,34 @@ test('KvPool checks options, pages and data', () => {
   refuses(() => pool.copyPages(Int32Array.of(-1), Int32Array.of(1)), 'from[0]');
   refuses(() => pool.copyPages(Int32Array.of(1, 2), Int32Array.of(1)), 'to');
   refuses(() => pool.copyPages([0] as Anything, Int32Array.of(1)), 'from');
-  refuses(() => pool.exportPage(4), 'page');
-  refuses(() => pool.importPage(0, new Uint8Array(pool.pageBytes - 1)), 'data');
-  refuses(() => pool.importPage(0, new Float32Array(pool.pageBytes / 4) as Anything), 'data');
+  const two = Int32Array.of(0, 3);
+  refuses(() => void pool.exportPages(Int32Array.of(0, 4), 1), 'pages[1]');
+  refuses(() => void pool.exportPages([0] as Anything, 1), 'pages');
+  refuses(() => void pool.exportPages(two, 3), 'pages');
+  refuses(() => void pool.exportPages(two, 0), 'group');
+  const bytes = (pages: number) => new Uint8Array(pages * pool.pageBytes);
+  refuses(() => void pool.importPages(Int32Array.of(-1), [bytes(1)]), 'pages[0]');
+  refuses(() => void pool.importPages(two, bytes(1) as Anything), 'parts');
+  refuses(() => void pool.importPages(two, []), 'parts');
+  refuses(() => void pool.importPages(two, [bytes(1), bytes(1), bytes(1)]), 'parts');
+  refuses(() => void pool.importPages(new Int32Array(0), [bytes(0)]), 'parts');
+  refuses(() => void pool.importPages(two, [bytes(1)]), 'parts[0]');
+  refuses(() => void pool.importPages(two, [bytes(1), bytes(1).subarray(1)]), 'parts[1]');
+  refuses(() => void pool.importPages(two, [bytes(1), new Float32Array(pool.pageBytes / 4) as Anything]), 'parts[1]');
+  refuses(() => void pool.importPages(two, [resizable(2 * pool.pageBytes)]), 'parts[0]');
+  refuses(() => void pool.importPages(two, [detached(2 * pool.pageBytes)]), 'parts[0]');
 });
+
+/** Bytes whose memory may be given back at any time. */
+function resizable(size: number): Uint8Array {
+  return new Uint8Array(new ArrayBuffer(size, { maxByteLength: size }));
+}
+
+function detached(size: number): Uint8Array {
+  const bytes = new Uint8Array(size);
+  structuredClone(bytes.buffer, { transfer: [bytes.buffer] });
+  return bytes;
+}
 
 test('pages of fp8 hold a byte for each number and two factors for each token and head', () => {
   const { isa, bf16Kernels } = runtime.info;
@@ -153,21 +177,6 @@ test('pages of fp8 hold a byte for each number and two factors for each token an
   const elements = 3 * 2 * 2 * 32 * 64;
   assert.deepEqual([bytes('f32'), bytes('bf16')], [4 * elements, 2 * elements]);
   assert.equal(bytes('fp8'), elements + 3 * 2 * 2 * 64 * 4);
-});
-
-test('pages and slots travel whole', () => {
-  const pool = makeKv(runtime);
-  const page = Buffer.from(Uint8Array.from({ length: pool.pageBytes }, (_, i) => (i * 7) % 251));
-  pool.importPage(3, page);
-  pool.copyPages(Int32Array.of(3), Int32Array.of(5));
-  assert.deepEqual(pool.exportPage(5), page);
-  const states = makeStates(runtime);
-  const slot = Buffer.from(Uint8Array.from({ length: states.slotBytes }, (_, i) => (i * 5) % 249));
-  states.importSlot(1, slot);
-  states.copy(1, 2);
-  states.reset(1);
-  assert.deepEqual(states.exportSlot(2), slot);
-  assert.ok(states.exportSlot(1).every((byte) => byte === 0));
 });
 
 test('StatePool checks options, slots and data', () => {
@@ -186,8 +195,11 @@ test('StatePool checks options, slots and data', () => {
   refuses(() => pool.reset(2), 'slot');
   refuses(() => pool.copy(0, 2), 'to');
   refuses(() => pool.copy(-1, 0), 'from');
-  refuses(() => pool.exportSlot(0.5), 'slot');
-  refuses(() => pool.importSlot(0, new Uint8Array(3)), 'data');
+  refuses(() => void pool.exportState(0.5), 'slot');
+  refuses(() => void pool.importState(2, new Uint8Array(pool.slotBytes)), 'slot');
+  refuses(() => void pool.importState(0, new Uint8Array(3)), 'data');
+  refuses(() => void pool.importState(0, resizable(pool.slotBytes)), 'data');
+  refuses(() => void pool.importState(0, detached(pool.slotBytes)), 'data');
 });
 
 test('StepBuffers checks options, batches, dispatch and replies', async () => {
@@ -420,6 +432,14 @@ test('a failure of the work rejects the promise with NATIVE_FAILURE', async () =
   );
   step.setHidden(new Float32Array(sizes.hidden).fill(1));
   await gate.forward(step, 'decode');
+});
+
+test('crc32c checks its arguments', () => {
+  for (const wrong of wrongKinds) {
+    if (!Array.isArray(wrong)) refuses(() => void native.crc32c(wrong), 'parts');
+    refuses(() => void native.crc32c([new Uint8Array(1), wrong]), 'parts[1]');
+  }
+  refuses(() => void native.crc32c([resizable(8)]), 'parts[0]');
 });
 
 test('classes cannot be called without new', () => {

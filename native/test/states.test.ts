@@ -29,24 +29,25 @@ for (const isa of supportedIsas()) {
   test(`${isa}: a fork of a prompt goes on with its bits, in company too`, async () => {
     const model = await LittleModel.create(makeRuntime({ threads: 2, isa }), 'f32');
     const { states } = model;
-    for (let slot = 0; slot < states.numSlots; slot++) states.importSlot(slot, noise(states.slotBytes));
+    const stateOf = async (slot: number) => (await states.exportState(slot)).data;
+    for (let slot = 0; slot < states.numSlots; slot++) await states.importState(slot, noise(states.slotBytes));
     const plain = await model.forward(PLAIN);
-    const ends = [0, 1, 2].map((slot) => states.exportSlot(slot));
+    const ends = await Promise.all([0, 1, 2].map(stateOf));
 
     const keeping = await model.forward(PLAIN.map((spec, i) => ({ ...spec, snapshot: KEPT[i]! })));
     assertSameBits(keeping.hidden, plain.hidden, 'hidden rows beside snapshots');
     assertSameBits(keeping.logits, plain.logits, 'logits beside snapshots');
-    for (const [slot, end] of ends.entries()) assert.ok(states.exportSlot(slot).equals(end), `slot ${slot}`);
+    for (const [slot, end] of ends.entries()) assert.ok((await stateOf(slot)).equals(end), `slot ${slot}`);
 
     // Slot 4 holds what slot 1 holds: its only row was the last one.
     const layer = states.slotBytes / 2;
-    assert.ok(states.exportSlot(4).subarray(layer).equals(states.exportSlot(1).subarray(layer)));
+    assert.ok((await stateOf(4)).subarray(layer).equals((await stateOf(1)).subarray(layer)));
 
     const fork = { tokens: PROMPT.slice(128), contextLen: 128, slot: 1, init: 3, pages: [3, 4, 9] };
     const alone = await model.forward([fork]);
     assertSameBits(alone.logits, plain.logits.slice(0, sizes.vocab), 'logits of the fork');
     assertSameBits(alone.hidden, plain.hidden.slice(128 * sizes.hidden, 150 * sizes.hidden), 'hidden rows of the fork');
-    assert.ok(states.exportSlot(1).subarray(layer).equals(ends[0]!.subarray(layer)), 'state of the fork');
+    assert.ok((await stateOf(1)).subarray(layer).equals(ends[0]!.subarray(layer)), 'state of the fork');
 
     const other = { tokens: tokens(70, 3).slice(64), contextLen: 64, slot: 2, init: 5, pages: [7, 10] };
     const again = { ...fork, slot: 0, pages: [3, 4, 11] };
@@ -56,7 +57,7 @@ for (const isa of supportedIsas()) {
       assertSameBits(together.logits.slice(row * sizes.vocab, (row + 1) * sizes.vocab), expected, `fork ${row}`);
     }
     for (const [slot, of] of [0, 0, 2].entries()) {
-      assert.ok(states.exportSlot(slot).subarray(layer).equals(ends[of]!.subarray(layer)), `state of slot ${slot}`);
+      assert.ok((await stateOf(slot)).subarray(layer).equals(ends[of]!.subarray(layer)), `state of slot ${slot}`);
     }
   });
 }
@@ -65,19 +66,19 @@ test('snapshots of parts of a prompt and of generated tokens', async () => {
   const model = await LittleModel.create(makeRuntime({ threads: 2 }), 'f32');
   const { states } = model;
   const layer = states.slotBytes / 2;
-  const stateOf = (slot: number) => states.exportSlot(slot).subarray(layer);
+  const stateOf = async (slot: number) => (await states.exportState(slot)).data.subarray(layer);
   const pages = [3, 4, 5];
   await model.forward([{ tokens: PROMPT.slice(0, 64), slot: 0, init: -2, pages }]);
   const part = { tokens: PROMPT.slice(64), contextLen: 64, slot: 0, pages };
   const company = { tokens: tokens(90, 5), slot: 2, init: -2, pages: [7, 8] };
   const rest = await model.forward([company, { ...part, snapshot: { slot: 3, rows: 64 } }]);
   const expected = rest.logits.slice(sizes.vocab);
-  const end = stateOf(0);
+  const end = await stateOf(0);
   const fork = await model.forward([
     { tokens: PROMPT.slice(128), contextLen: 128, slot: 1, init: 3, pages: [3, 4, 9] },
   ]);
   assertSameBits(fork.logits, expected);
-  assert.ok(stateOf(1).equals(end));
+  assert.ok((await stateOf(1)).equals(end));
 
   // Generated tokens, kept after the second of three and gone on from there.
   const generated = { tokens: [5, 6, 7], contextLen: 150, mode: 1 as const, slot: 0, pages };
@@ -87,5 +88,5 @@ test('snapshots of parts of a prompt and of generated tokens', async () => {
     'decode',
   );
   assertSameBits(last.logits, three.logits);
-  assert.ok(stateOf(1).equals(stateOf(0)));
+  assert.ok((await stateOf(1)).equals(await stateOf(0)));
 });

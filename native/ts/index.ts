@@ -35,6 +35,7 @@ export const EXPORT_NAMES = [
   'parseForwardHeader',
   'packStatusReply',
   'quantise',
+  'crc32c',
 ] as const satisfies readonly (keyof NativeBinding)[];
 
 /**

@@ -121,15 +121,37 @@ export interface KvPoolOptions {
   format: KvFormat;
 }
 
+/** Pages out of a KvPool; each part is memory of its own. */
+export interface PageExport {
+  parts: Buffer[];
+  /** CRC-32C of each part. */
+  checksums: Uint32Array;
+}
+
+/** A state out of a StatePool, with its CRC-32C. */
+export interface StateExport {
+  data: Buffer;
+  checksum: number;
+}
+
 /** Pages of 64 tokens of K and V over all full-attention layers; format and kernel arrange them. */
 export interface KvPool {
   readonly numPages: number;
   readonly pageBytes: number;
   /** Copies whole pages over all layers. */
   copyPages(from: Int32Array, to: Int32Array): void;
-  /** Bytes of one page over all layers, in a layout that only the same class reads. */
-  exportPage(page: number): Buffer;
-  importPage(page: number, data: Uint8Array): void;
+  /**
+   * Bytes of pages over all layers, in a layout that only the same class reads, with their CRC-32C. Part j holds the
+   * `group` consecutive entries of `pages` from j * group on; `pages` has a multiple of them. Copied on the background
+   * thread, beside forwards: nobody may write the pages before it resolves.
+   */
+  exportPages(pages: Int32Array, group: number): Promise<PageExport>;
+  /**
+   * Fills pages from parts of pages.length / parts.length pages each, on the prefill lane in jobs of about a millisecond
+   * at most. The pages belong to nobody else before it resolves, and the parts must not change or be detached; those of
+   * resizable buffers are refused.
+   */
+  importPages(pages: Int32Array, parts: readonly Uint8Array[]): Promise<void>;
 }
 
 export interface StatePoolOptions {
@@ -148,8 +170,10 @@ export interface StatePool {
   readonly slotBytes: number;
   reset(slot: number): void;
   copy(from: number, to: number): void;
-  exportSlot(slot: number): Buffer;
-  importSlot(slot: number, data: Uint8Array): void;
+  /** As exportPages: nobody may write the slot before it resolves. */
+  exportState(slot: number): Promise<StateExport>;
+  /** As importPages. */
+  importState(slot: number, data: Uint8Array): Promise<void>;
 }
 
 export interface StepBuffersOptions {
@@ -569,4 +593,9 @@ export interface NativeBinding {
    * Quantises all (gathered) rows of a tensor. Loading the result gives the bits of loading the source with that format.
    */
   quantise(runtime: Runtime, source: TensorSource, format: QuantisedFormat): Promise<QuantisedSource>;
+  /**
+   * CRC-32C (Castagnoli) of each part, on a background thread below every lane. The parts must not change or be detached
+   * before it resolves; those of resizable buffers are refused.
+   */
+  crc32c(parts: readonly Uint8Array[]): Promise<Uint32Array>;
 }

@@ -45,7 +45,7 @@ for (const name of MODELS) {
         const own = rows.filter((_, at) => at !== 3 && at !== rows.length - 1);
         for (const [at, i] of order.entries()) {
           const sequence = sequences[at] as Sequence;
-          const result = { logits: own[at] as Float32Array[], state: runner.stateBytes(sequence) };
+          const result = { logits: own[at] as Float32Array[], state: await runner.stateBytes(sequence) };
           assertSameResult(result, alone[i] as PromptResult, `prompt of ${prompts[i]?.length} in batch ${seed}`);
           runner.end(sequence);
         }
@@ -100,7 +100,7 @@ for (const name of MODELS) {
           rows.push(...(part as Float32Array[]));
           from += count;
         }
-        const result = { logits: rows, state: runner.stateBytes(sequence) };
+        const result = { logits: rows, state: await runner.stateBytes(sequence) };
         assertSameResult(result, stepwise, `replay in pieces of ${pieces.join(', ')}`);
         runner.end(sequence);
       }
@@ -132,7 +132,7 @@ async function decodeOneByOne(
     logits.push(...(rows as Float32Array[]));
   }
   assert.equal(logits.length, kept.length);
-  const state = runner.stateBytes(sequence);
+  const state = await runner.stateBytes(sequence);
   runner.end(sequence);
   return { logits, state, kept };
 }

@@ -21,8 +21,8 @@ function newRuntime(): Runtime {
 }
 
 /** S and the raw convolution inputs of a slot with one layer. */
-function stateOf(states: StatePool, slot: number): Float32Array {
-  const bytes = states.exportSlot(slot);
+async function stateOf(states: StatePool, slot: number): Promise<Float32Array> {
+  const { data: bytes } = await states.exportState(slot);
   return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength));
 }
 
@@ -61,7 +61,8 @@ for (const delta of blockCases('gated_delta_net')) {
         built.states.reset(0);
         await runDeltaNet(built, step, delta, { from: 0, to: length, mode });
         const expected = [...file.floats(`out.state${length}`), ...file.floats(`out.conv${length}`)];
-        assertClose(stateOf(built.states, 0), Float32Array.from(expected), TOLERANCE, `mode ${mode}, ${length} tokens`);
+        const state = await stateOf(built.states, 0);
+        assertClose(state, Float32Array.from(expected), TOLERANCE, `mode ${mode}, ${length} tokens`);
       }
     }
   });

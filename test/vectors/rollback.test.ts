@@ -19,13 +19,13 @@ for (const { name: family, weights, bf16Kernels } of FAMILIES) {
       const snapshot = runner.begin(1);
       await runner.prefill(sequence, ids.slice(0, accepted), Int32Array.of());
       runner.copyState(sequence, snapshot);
-      const before = runner.stateBytes(sequence);
+      const before = await runner.stateBytes(sequence);
 
       const draft = file.ints(`rollback${accepted}.draft`);
       const [drafted] = await runner.step([{ sequence, tokens: draft, mode: 1, want: [0, 1, 2] }]);
-      assert.ok(!runner.stateBytes(sequence).equals(before), 'the draft changed the state');
+      assert.ok(!(await runner.stateBytes(sequence)).equals(before), 'the draft changed the state');
       runner.copyState(snapshot, sequence);
-      assert.ok(runner.stateBytes(sequence).equals(before), 'S and convolution inputs are back, bit for bit');
+      assert.ok((await runner.stateBytes(sequence)).equals(before), 'S and convolution inputs are back, bit for bit');
       sequence.length = accepted;
 
       const next = { sequence, tokens: ids.slice(accepted, accepted + 1), mode: 1 as const, want: [0] };

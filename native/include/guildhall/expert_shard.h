@@ -30,12 +30,6 @@ struct ExpertLoad {
   ExpertWeights weights;
 };
 
-/** A reply frame in memory of its own. */
-struct OwnedFrame {
-  std::unique_ptr<uint8_t[]> data;
-  int64_t size = 0;
-};
-
 /** The experts that one process holds. The table may be changed while forwards run; they keep what they use. */
 class ExpertShard {
  public:

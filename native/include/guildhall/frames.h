@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
@@ -31,6 +32,12 @@ enum class ReplyStatus : int32_t {
 /** Bytes of any alignment. */
 struct ByteView {
   const uint8_t* data = nullptr;
+  int64_t size = 0;
+};
+
+/** A frame, or other bytes, in memory of its own. */
+struct OwnedFrame {
+  std::unique_ptr<uint8_t[]> data;
   int64_t size = 0;
 };
 

@@ -34,7 +34,10 @@ class KvPool {
   KvView view(int64_t layer) const { return layout_.view(data_.as<void>(), layer); }
   /** Pages are in range. */
   virtual void copyPage(int64_t from, int64_t to);
-  /** pageBytes() bytes out of and into a page in range, in a layout that only the same numerics class reads. */
+  /**
+   * pageBytes() bytes out of and into a page in range, in a layout that only the same numerics class reads. Reads come from
+   * any thread, beside forwards that do not write the page.
+   */
   virtual void readPage(int64_t index, uint8_t* out) const;
   virtual void writePage(int64_t index, const uint8_t* data);
   uint8_t* page(int64_t index) const { return data_.as<uint8_t>() + index * pageBytes(); }
@@ -76,9 +79,9 @@ class StatePool {
   /** Slots are in range. */
   virtual void reset(int64_t slot);
   virtual void copy(int64_t from, int64_t to);
-  /** slotBytes() bytes out of and into a slot. */
+  /** All slotBytes() bytes out of a slot; `size` bytes into it from byte `offset` on. Reads come from any thread. */
   virtual void readSlot(int64_t slot, uint8_t* out) const;
-  virtual void writeSlot(int64_t slot, const uint8_t* data);
+  virtual void writeSlot(int64_t slot, int64_t offset, const uint8_t* data, int64_t size);
 
  private:
   int64_t deltaFloats() const { return options_.numValueHeads * options_.keyHeadDim * options_.valueHeadDim; }

@@ -34,7 +34,7 @@ export async function runAlone(
 ): Promise<PromptResult> {
   const sequence = runner.begin(ids.length);
   const logits = await runner.prefill(sequence, ids, positions, cuts);
-  const state = runner.stateBytes(sequence);
+  const state = await runner.stateBytes(sequence);
   runner.end(sequence);
   return { logits, state };
 }

@@ -94,8 +94,8 @@ export class ModelRunner {
   }
 
   /** Bytes of the state of a sequence; empty in models without DeltaNet layers. */
-  stateBytes(sequence: Sequence): Buffer {
-    return this.#pools.states?.exportSlot(sequence.slot) ?? Buffer.alloc(0);
+  async stateBytes(sequence: Sequence): Promise<Buffer> {
+    return (await this.#pools.states?.exportState(sequence.slot))?.data ?? Buffer.alloc(0);
   }
 
   /** Runs one step over several sequences; returns the wanted rows of each part, copied. */
