@@ -103,6 +103,8 @@ export class Sequence {
   /** Named pages; null with the prefix cache off. */
   prefix: SequencePrefix | null = null;
   phase: Phase = 'new';
+  /** Its priority, or more after it has waited for long. */
+  urgency: number;
   /** Tokens whose K, V and state are in place. */
   numComputed = 0;
   /** Pages of its prompt are being brought nearer; it is admitted afterwards. */
@@ -125,6 +127,7 @@ export class Sequence {
 
   constructor(parts: SequenceParts) {
     this.spec = parts.spec;
+    this.urgency = parts.spec.priority;
     this.key = `${parts.spec.requestId}/${parts.spec.choice}#${parts.ticket}`;
     this.ticket = parts.ticket;
     this.arrivedAtMs = parts.arrivedAtMs;
@@ -205,7 +208,7 @@ export class Sequence {
   }
 }
 
-/** Orders sequences by urgency: negative when `a` goes first. Higher priority, then earlier arrival. */
+/** Orders sequences by rank: negative when `a` goes first. Greater urgency, then earlier arrival. */
 export function byRank(a: Sequence, b: Sequence): number {
-  return b.spec.priority - a.spec.priority || a.ticket - b.ticket;
+  return b.urgency - a.urgency || a.ticket - b.ticket;
 }
