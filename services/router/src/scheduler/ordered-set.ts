@@ -25,13 +25,13 @@ export class OrderedSet<T> {
 
   first(): T | undefined {
     let node = this.#root;
-    while (node?.left != null) node = node.left;
+    while (node !== null && node.left !== null) node = node.left;
     return node?.item;
   }
 
   last(): T | undefined {
     let node = this.#root;
-    while (node?.right != null) node = node.right;
+    while (node !== null && node.right !== null) node = node.right;
     return node?.item;
   }
 

@@ -238,7 +238,8 @@ export class WaitingQueue {
 
   /** The highest priority has changed: that is how far lines may rise. */
   #levelAll(): void {
-    for (const line of [...this.#order]) this.#change(line, () => undefined);
+    const lines = [...this.#order];
+    for (const line of lines) this.#change(line, () => undefined);
   }
 
   /** One that is passed over for as long as its reader likes must not hold the others' counters down. */
