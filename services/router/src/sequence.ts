@@ -3,6 +3,7 @@ import type { Sample, SamplerParams, SamplerState } from '@guildhall/native';
 import { PAGE_TOKENS } from './kv/page-pool.ts';
 import { PageTable } from './kv/page-table.ts';
 import type { SequencePrefix, StateSource } from './kv/sequence-prefix.ts';
+import type { SequenceRecord } from './kv/sequence-record.ts';
 import type { SlotId } from './kv/state-slots.ts';
 import type { StopConditions, StopReason, StopSpec } from './stop-conditions.ts';
 
@@ -113,6 +114,10 @@ export class Sequence {
   inFlight = false;
   /** Gives its pages up when the step in flight retires. */
   preemptWanted = false;
+  /** A step broke off, so that its state is neither what it was nor what it should be. */
+  spoiled = false;
+  /** What was copied out of the pool when it was preempted. */
+  record: SequenceRecord | null = null;
   /** Set once the caller has its last event; the rest is cleaning up. */
   ended = false;
   /** Steps that failed under it without being its fault. */

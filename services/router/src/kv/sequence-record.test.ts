@@ -62,7 +62,15 @@ function sourceOf(numComputed: number, firstOwnPage = 0, slot: SlotId | null = S
   pools.states.set(SLOT, Uint8Array.of(1, 2, 3, 4, 5));
   const tokens = Int32Array.from({ length: numComputed + 20 }, (_, i) => (i * 31) % 977);
   const shared = Array.from({ length: firstOwnPage }, (_, i) => `name${i}` as PageName);
-  const source: RecordSource = { numComputed, pages, slot, shared, firstOwnPage, copyTokens: copier(tokens) };
+  const source: RecordSource = {
+    numComputed,
+    pages,
+    slot,
+    shared,
+    firstOwnPage,
+    publishes: true,
+    copyTokens: copier(tokens),
+  };
   const target = (): RecordTarget => {
     const others = [...pages.slice(0, firstOwnPage), ...pool.allocate(pages.length - firstOwnPage)];
     return {

@@ -21,6 +21,8 @@ export interface SequenceRecord {
   /** Pages that hold the computed tokens; [firstOwnPage, numPages) are held. */
   readonly numPages: number;
   readonly hasState: boolean;
+  /** Pages that it fills from now on have the names of their tokens. */
+  readonly publishes: boolean;
   /** Bytes that are held. */
   readonly bytes: number;
 }
@@ -35,6 +37,7 @@ export interface RecordSource {
   readonly shared: readonly PageName[];
   /** Pages of 64 tokens that the shared ones take. */
   readonly firstOwnPage: number;
+  readonly publishes: boolean;
   copyTokens(start: number, count: number, into: Int32Array, offset: number): void;
 }
 
@@ -111,9 +114,9 @@ export async function swapOut(
     }
     if (whole) {
       const digest = tokenDigest(source, numComputed);
-      const { shared } = source;
+      const { shared, publishes } = source;
       const hasState = slot !== null;
-      return { key, numComputed, tokenDigest: digest, shared, firstOwnPage, numPages, hasState, bytes };
+      return { key, numComputed, tokenDigest: digest, shared, firstOwnPage, numPages, hasState, publishes, bytes };
     }
   } catch (err) {
     for (const name of held) store.release(name);

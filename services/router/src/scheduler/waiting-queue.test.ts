@@ -10,8 +10,8 @@ const AGING_MS = 1000;
 
 function queueOf(given: Partial<WaitingQueueOptions> = {}) {
   const clock = new FakeClock();
-  const admissible = (seq: Sequence): boolean => !seq.sink.congested();
-  return { clock, queue: new WaitingQueue({ clock, agingMs: AGING_MS, admissible, ...given }) };
+  const stalled = (seq: Sequence): boolean => seq.sink.congested();
+  return { clock, queue: new WaitingQueue({ clock, agingMs: AGING_MS, stalled, ...given }) };
 }
 
 /** Admits who is next; its tenant. */

@@ -10,8 +10,8 @@ export interface WaitingQueueOptions {
   agingMs: number;
   /** Shares of tenants that are due more or less than the others' 1. */
   tenantWeights?: ReadonlyMap<string, number>;
-  /** False while a sequence could do nothing with pages: it is passed over. */
-  admissible: (seq: Sequence) => boolean;
+  /** True while a sequence could do nothing with pages, for reasons of its own. */
+  stalled: (seq: Sequence) => boolean;
 }
 
 /** A sequence's place. */
@@ -102,12 +102,15 @@ export class WaitingQueue {
     if (this.#census.delete(seq.spec.priority)) this.#levelAll();
   }
 
-  /** The first that can be admitted now, of those whose own priority is above `above`; null when there is none. */
-  next(above = -Infinity): Sequence | null {
-    for (const seq of this.inOrder()) {
-      if (seq.spec.priority > above && this.#o.admissible(seq)) return seq;
-    }
+  /** The first that is not stalled and `accept` is true of; null when there is none. */
+  next(accept: (seq: Sequence) => boolean = () => true): Sequence | null {
+    for (const seq of this.inOrder()) if (!this.#o.stalled(seq) && accept(seq)) return seq;
     return null;
+  }
+
+  /** Urgency of a waiting sequence with what waiting has added to it. */
+  levelOf(seq: Sequence): number {
+    return this.#lineOf(seq).level;
   }
 
   /** Everybody, in the order of admission. The queue must not change meanwhile. */
@@ -245,7 +248,7 @@ export class WaitingQueue {
   /** One that is passed over for as long as its reader likes must not hold the others' counters down. */
   #isServable(tenant: Tenant): boolean {
     for (const { entries } of this.#lines.get(tenant)?.values() ?? []) {
-      for (const { seq } of entries) if (this.#o.admissible(seq)) return true;
+      for (const { seq } of entries) if (!this.#o.stalled(seq)) return true;
     }
     return false;
   }
