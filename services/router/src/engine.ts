@@ -86,7 +86,7 @@ export class Engine {
       admitted: (seq) => this.#onAdmitted(seq),
       restoring: (seq, match) => void this.#restore(seq, match),
       swapOut: (seq) => this.#swapOut(seq),
-      discard: (record) => options.swapper?.discard(record),
+      discard: (record, lost) => options.swapper?.discard(record, lost),
       preempted: (seq, how) => options.observer.preempted(seq, how),
     };
     this.scheduler = new Scheduler(options.kv, options.limits, hooks, options.clock);

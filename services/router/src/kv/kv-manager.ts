@@ -144,12 +144,23 @@ export class KvManager {
     return match;
   }
 
-  /** Leading pages of an active sequence that have the names prefill gives: what it shares when it is copied out. */
-  numShared(seq: Sequence): number {
+  /** Leading pages of an active sequence that have the names which prefill gives. */
+  numPlain(seq: Sequence): number {
     const { prefix } = seq;
     if (prefix === null) return 0;
     const other = prefix.nodes.findIndex(({ name }, i) => i >= prefix.names.length || name !== prefix.names.at(i));
     return other < 0 ? prefix.nodes.length : other;
+  }
+
+  /** Of those: the leading ones that will be there when it comes back, because lower tiers or other sequences have them. */
+  numKept(seq: Sequence): number {
+    const nodes = (seq.prefix?.nodes ?? []).slice(0, this.numPlain(seq));
+    const gone = nodes.findIndex(({ name, pages }) => {
+      const elsewhere = this.#o.store !== null && this.#o.store.where('page', name) !== null;
+      // One reference is its own, one the cache's.
+      return !elsewhere && pages.some((page) => this.pool.references(page) <= 2);
+    });
+    return gone < 0 ? nodes.length : gone;
   }
 
   /** Tokens of an active sequence that need not be computed if it gives everything up and comes back soon. */

@@ -63,28 +63,26 @@ export class Swapper {
    * when something is missing, and the sequence has to be computed from what is in the pool.
    */
   async swapIn(seq: Sequence, record: SequenceRecord, match: PrefixMatch): Promise<boolean> {
-    const { clock, restorer, moved, lost } = this.#o;
+    const { clock, restorer, moved } = this.#o;
     const begun = clock.monotonicMs();
     const shared = match.imports.length === 0 || (await restorer?.restorePages(seq, match)) === true;
     const { numTokens, slot } = seq;
     const target = { numTokens, pages: seq.table.pages, slot, copyTokens: seq.copyTokens.bind(seq) };
-    if (!shared || seq.ended || !(await swapIn(target, record, this.#o))) {
-      if (!seq.ended) lost();
-      return false;
-    }
+    if (!shared || seq.ended || !(await swapIn(target, record, this.#o))) return false;
     this.rates.observe('in', record.bytes, clock.monotonicMs() - begun);
     moved('in', record.bytes);
     return true;
   }
 
-  /** Lets go of what a record holds. */
-  discard(record: SequenceRecord): void {
+  /** Lets go of what a record holds, which was used, is no longer wanted, or could not be used. */
+  discard(record: SequenceRecord, lost: boolean): void {
+    if (lost) this.#o.lost();
     releaseRecord(record, this.#o.store);
   }
 
   #firstOwnPage(seq: Sequence): number {
     const { kv } = this.#o;
-    return (kv.numShared(seq) * kv.pageTokens) / PAGE_TOKENS;
+    return (kv.numKept(seq) * kv.pageTokens) / PAGE_TOKENS;
   }
 
   #bytesOf(seq: Sequence): number {
@@ -93,14 +91,14 @@ export class Swapper {
 
   #source(seq: Sequence): Parameters<typeof swapOut>[0] {
     const nodes = seq.prefix?.nodes ?? [];
-    const numShared = this.#o.kv.numShared(seq);
+    const { kv } = this.#o;
     return {
       numComputed: seq.numComputed,
       pages: [...seq.table.pages],
       slot: this.#o.stateBytes === 0 ? null : seq.slot,
-      shared: nodes.slice(0, numShared).map(({ name }) => name),
+      shared: nodes.slice(0, kv.numKept(seq)).map(({ name }) => name),
       firstOwnPage: this.#firstOwnPage(seq),
-      publishes: seq.prefix?.publishes === true && nodes.length === numShared,
+      publishes: seq.prefix?.publishes === true && nodes.length === kv.numPlain(seq),
       copyTokens: seq.copyTokens.bind(seq),
     };
   }

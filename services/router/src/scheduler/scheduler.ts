@@ -57,8 +57,8 @@ export interface SchedulerHooks {
   restoring(seq: Sequence, match: PrefixMatch): void;
   /** Begins to copy the sequence out of the pool, and calls `swappedOut`; false to compute it again later. */
   swapOut(seq: Sequence): boolean;
-  /** What was copied out is of no use any more. */
-  discard(record: SequenceRecord): void;
+  /** What was copied out is of no use any more; `lost` if it could not be used at all. */
+  discard(record: SequenceRecord, lost: boolean): void;
   preempted(seq: Sequence, how: Preemption): void;
 }
 
@@ -180,6 +180,14 @@ export class Scheduler {
     return stepBudgetMs * Math.max(1, prefillPauses * LEAST_PREFILL_SHARE);
   }
 
+  /** Expected milliseconds of computing a sequence's tokens [from, to) with nobody beside it. */
+  recomputeMs(from: number, to: number): number {
+    const tokens = to - from;
+    const steps = Math.ceil(tokens / this.#limits.chunkTokens);
+    const work = { tokens, depthTokens: (tokens * (from + to)) / 2 };
+    return this.prefillCost.marginal(work) + steps * this.prefillCost.predict({ tokens: 0, depthTokens: 0 });
+  }
+
   /** What a step did to a sequence's pages and state: `done` if its tokens are in place, and counted. */
   stepDone(seq: Sequence, done: boolean, snapshot: PlannedSnapshot | null): void {
     if (!done) seq.spoiled = true;
@@ -189,14 +197,14 @@ export class Scheduler {
   /** The imports of `match` are over; `resume` named pages are in place. */
   restored(seq: Sequence, match: PrefixMatch, resume: number): void {
     this.kv.restored(seq, match, resume);
-    this.#dropRecord(seq);
+    this.#dropRecord(seq, !seq.ended);
     this.#ready(seq);
   }
 
   /** What its record holds is in place. */
   swappedIn(seq: Sequence, record: SequenceRecord): void {
     this.kv.resumed(seq, record);
-    this.#dropRecord(seq);
+    this.#dropRecord(seq, false);
     this.#ready(seq);
   }
 
@@ -257,12 +265,12 @@ export class Scheduler {
       if (seq.phase !== 'waiting') this.#release(seq);
       this.queue.leave(seq);
     }
-    this.#dropRecord(seq);
+    this.#dropRecord(seq, false);
     seq.phase = 'done';
   }
 
-  #dropRecord(seq: Sequence): void {
-    if (seq.record !== null) this.#hooks.discard(seq.record);
+  #dropRecord(seq: Sequence, lost: boolean): void {
+    if (seq.record !== null) this.#hooks.discard(seq.record, lost);
     seq.record = null;
   }
 
@@ -293,7 +301,7 @@ export class Scheduler {
   /** What the sequence can begin with: what its record needs, or else what there is of its prefix. */
   #matchOf(seq: Sequence): PrefixMatch {
     const match = seq.record === null ? null : this.kv.matchShared(seq, seq.record.shared.length);
-    if (match === null) this.#dropRecord(seq);
+    if (match === null) this.#dropRecord(seq, true);
     return match ?? this.kv.match(seq);
   }
 
