@@ -62,10 +62,40 @@ export const METRICS = {
     labels: ['model_name', 'source'],
     services: ['router'],
   },
-  'guildhall_kv_hit_tokens_total': {
+  guildhall_kv_hit_tokens_total: {
     type: 'counter',
     help: 'Prompt tokens found in the prefix cache, by the tier that had them: device, host or disk.',
     labels: ['tier'],
+    services: ['router'],
+  },
+  guildhall_preemptions_total: {
+    type: 'counter',
+    help: 'Sequences that gave their pages up, by how: swap (copied out of the pool) or recompute.',
+    labels: ['how'],
+    services: ['router'],
+  },
+  guildhall_swap_bytes_total: {
+    type: 'counter',
+    help: 'Bytes of preempted sequences that were copied out of the pool, or in again.',
+    labels: ['direction'],
+    services: ['router'],
+  },
+  guildhall_swap_lost_total: {
+    type: 'counter',
+    help: 'Sequences that were copied out of the pool and had to be computed again nevertheless.',
+    labels: [],
+    services: ['router'],
+  },
+  guildhall_tenants_waiting: {
+    type: 'gauge',
+    help: 'Tenants of which sequences wait to be admitted.',
+    labels: [],
+    services: ['router'],
+  },
+  guildhall_tenant_spread_tokens: {
+    type: 'gauge',
+    help: 'How far the tenants that wait are apart in weighted tokens served.',
+    labels: [],
     services: ['router'],
   },
   'vllm:prompt_tokens_total': {

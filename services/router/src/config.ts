@@ -15,6 +15,16 @@ const byteSize = z
 
 const positive = z.int().min(1);
 
+/** `name=2.5`; the name may have `=` in it. */
+const tenantWeight = z
+  .string()
+  .regex(/^[^]{0,128}=\d{1,6}(\.\d{1,6})?$/, 'expected name=weight')
+  .transform((text) => {
+    const at = text.lastIndexOf('=');
+    return { tenant: text.slice(0, at), weight: Number(text.slice(at + 1)) };
+  })
+  .refine(({ weight }) => weight > 0, 'a weight must be above 0');
+
 /** Options of the router; docs/config.md is made from it. */
 export const routerSchema = z.strictObject({
   model: z.string().min(1).describe('Directory of the checkpoint.'),
@@ -82,6 +92,21 @@ export const routerSchema = z.strictObject({
   maxRunning: positive.max(4096).default(64).describe('Sequences that hold pages and state at a time.'),
   maxWaiting: positive.default(1024).describe('Sequences that wait at most; one more is refused.'),
   queueLimitMs: positive.default(120_000).describe('Time that a sequence may wait to be admitted, milliseconds.'),
+  priorityAgingMs: positive
+    .default(30_000)
+    .describe(
+      "Time after which a tenant's waiting requests of one priority rise by one level, if none of them was admitted; milliseconds. Up to the highest priority that is about.",
+    ),
+  tenantWeights: z
+    .array(tenantWeight)
+    .default([])
+    .describe('Tenants that are due more or less than the others, as name=weight; everybody else has the weight 1.'),
+  swap: z
+    .enum(['auto', 'off'])
+    .default('auto')
+    .describe(
+      'Whether a sequence that has to give its pages up is copied to host memory or disk, where the measured rates say that this is cheaper than computing it again.',
+    ),
   stepBudgetMs: positive
     .default(50)
     .describe('Predicted time of a decode step with the prefill beside it: bounds the time between two tokens.'),

@@ -6,16 +6,25 @@ import { Gate } from './gate.ts';
 import type { KvManager, PrefixMatch } from './kv/kv-manager.ts';
 import type { Restorer } from './kv/restorer.ts';
 import type { PlannedSnapshot } from './kv/sequence-prefix.ts';
+import type { SequenceRecord } from './kv/sequence-record.ts';
+import type { Swapper } from './kv/swapper.ts';
 import type { Outcome, StepRunner } from './runner.ts';
 import type { PrefillAllowance } from './scheduler/budget.ts';
-import { type DecodePlan, type PrefillPlan, Scheduler, type SchedulerLimits } from './scheduler/scheduler.ts';
+import {
+  type DecodePlan,
+  type PrefillPlan,
+  type Preemption,
+  Scheduler,
+  type SchedulerHooks,
+  type SchedulerLimits,
+} from './scheduler/scheduler.ts';
 import { Sequence, type SequenceSink, type SequenceSpec } from './sequence.ts';
 import { type Detokenizer, StopConditions, type StopReason } from './stop-conditions.ts';
 
 /** What the engine tells its metrics. */
 export interface EngineObserver {
   step(lane: Lane, tokens: number, ms: number): void;
-  preempted(): void;
+  preempted(seq: Sequence, how: Preemption): void;
   /** For the first time: what it takes from the cache is known. */
   admitted(seq: Sequence): void;
   token(seq: Sequence, previousAtMs: number | null, nowMs: number): void;
@@ -30,7 +39,9 @@ export interface EngineOptions {
   runner: StepRunner;
   kv: KvManager;
   /** Null without lower tiers. */
-  restorer: Pick<Restorer, 'restore'> | null;
+  restorer: Pick<Restorer, 'restore' | 'shallower'> | null;
+  /** Null without lower tiers: preempted sequences are computed again. */
+  swapper: Pick<Swapper, 'isWorthwhile' | 'swapOut' | 'swapIn' | 'discard'> | null;
   /** Begins to bring pages of a waiting sequence nearer; null when there is nothing to do. */
   prefetch?: (seq: Sequence) => Promise<void> | null;
   limits: SchedulerLimits;
@@ -71,11 +82,14 @@ export class Engine {
 
   constructor(options: EngineOptions) {
     this.#o = options;
-    this.scheduler = new Scheduler(options.kv, options.limits, {
+    const hooks: SchedulerHooks = {
       admitted: (seq) => this.#onAdmitted(seq),
       restoring: (seq, match) => void this.#restore(seq, match),
-      preempted: () => options.observer.preempted(),
-    });
+      swapOut: (seq) => this.#swapOut(seq),
+      discard: (record, lost) => options.swapper?.discard(record, lost),
+      preempted: (seq, how) => options.observer.preempted(seq, how),
+    };
+    this.scheduler = new Scheduler(options.kv, options.limits, hooks, options.clock);
   }
 
   start(): void {
@@ -138,19 +152,56 @@ export class Engine {
       });
   }
 
-  /** Imports what lower tiers have of an admitted sequence's prefix. */
+  /** Imports what lower tiers have of an admitted sequence: its prefix, or what it was when it was preempted. */
   async #restore(seq: Sequence, match: PrefixMatch): Promise<void> {
     this.#unchecked = true;
     try {
-      const resume = await this.#o.restorer?.restore(seq, match).catch((err: unknown) => {
-        this.#o.logger.error({ err, sequence: seq.key }, 'an import broke off');
-        return 0;
-      });
-      this.scheduler.restored(seq, match, resume ?? 0);
+      const { record } = seq;
+      if (record !== null && (await this.#swapIn(seq, record, match))) this.scheduler.swappedIn(seq, record);
+      else this.scheduler.restored(seq, match, await this.#restorePrefix(seq, match));
       this.wake();
     } catch (err) {
       this.#o.onFatal(err);
     }
+  }
+
+  async #swapIn(seq: Sequence, record: SequenceRecord, match: PrefixMatch): Promise<boolean> {
+    try {
+      return (await this.#o.swapper?.swapIn(seq, record, match)) ?? false;
+    } catch (err) {
+      this.#o.logger.error({ err, sequence: seq.key }, 'a sequence could not be copied back');
+      return false;
+    }
+  }
+
+  async #restorePrefix(seq: Sequence, match: PrefixMatch): Promise<number> {
+    const { restorer, logger } = this.#o;
+    if (restorer === null) return 0;
+    // A record that failed leaves what is in the pool.
+    if (seq.record !== null) return restorer.shallower(seq);
+    try {
+      return await restorer.restore(seq, match);
+    } catch (err) {
+      logger.error({ err, sequence: seq.key }, 'an import broke off');
+      return 0;
+    }
+  }
+
+  /** Copies a sequence out that is to give its pages up, if that is cheaper than computing it again. */
+  #swapOut(seq: Sequence): boolean {
+    const { swapper, logger, onFatal } = this.#o;
+    if (this.#stopping || swapper?.isWorthwhile(seq) !== true) return false;
+    const copied = swapper.swapOut(seq).catch((err: unknown) => {
+      logger.error({ err, sequence: seq.key }, 'a sequence could not be copied out');
+      return null;
+    });
+    copied
+      .then((record) => {
+        this.scheduler.swappedOut(seq, record);
+        this.wake();
+      })
+      .catch(onFatal);
+    return true;
   }
 
   /** Has both lanes look for work: something arrived, was freed, or can be sent again. */
@@ -205,6 +256,7 @@ export class Engine {
     const whole = outcomes.every((outcome) => outcome.kind === 'ok');
     const cost = plan.lane === 'decode' ? this.scheduler.decodeCost : this.scheduler.prefillCost;
     if (whole) cost.observe(plan.work, ms);
+    this.#charge(outcomes);
     for (const outcome of outcomes) {
       const done = outcome.kind === 'ok';
       if (done) outcome.seq.numComputed += outcome.computed;
@@ -214,6 +266,16 @@ export class Engine {
       else this.#again(outcome.seq, outcome.cause);
       this.scheduler.retire(outcome.seq);
     }
+  }
+
+  #charge(outcomes: readonly Outcome[]): void {
+    const generated = new Map<string, number>();
+    for (const outcome of outcomes) {
+      if (outcome.kind !== 'ok' || outcome.sample === null) continue;
+      const { tenant } = outcome.seq.spec;
+      generated.set(tenant, (generated.get(tenant) ?? 0) + 1);
+    }
+    for (const [tenant, tokens] of generated) this.scheduler.queue.charge(tenant, 0, tokens);
   }
 
   #advance({ seq, sample, promptOutputs }: Extract<Outcome, { kind: 'ok' }>): void {

@@ -14,7 +14,10 @@ export function engineObserver(metrics: Metrics, modelName: string): EngineObser
       metrics.observe('guildhall_step_seconds', seconds(ms), { lane });
       metrics.observe('vllm:iteration_tokens_total', tokens, model);
     },
-    preempted: () => metrics.count('vllm:num_preemptions_total', model),
+    preempted(_seq, how) {
+      metrics.count('vllm:num_preemptions_total', model);
+      metrics.count('guildhall_preemptions_total', { how });
+    },
     admitted(seq) {
       const { prefix } = seq;
       if (prefix === null) return;
@@ -106,6 +109,8 @@ export function setGauges(metrics: Metrics, modelName: string, from: GaugeSource
   const { scheduler, pool, slots } = from;
   metrics.gauge('vllm:num_requests_running', scheduler.numActive, model);
   metrics.gauge('vllm:num_requests_waiting', scheduler.numWaiting, model);
+  metrics.gauge('guildhall_tenants_waiting', scheduler.queue.shares.numWaiting);
+  metrics.gauge('guildhall_tenant_spread_tokens', scheduler.queue.shares.spread);
   metrics.gauge('vllm:kv_cache_usage_perc', pool.numUsed / pool.numPages, model);
   metrics.gauge('guildhall_kv_pages', pool.numFree, { state: 'free' });
   metrics.gauge('guildhall_kv_pages', pool.numUsed, { state: 'used' });

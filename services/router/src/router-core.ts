@@ -18,6 +18,7 @@ import { RemoteHome } from './experts/remote-home.ts';
 import type { ExpertHome } from './experts/source.ts';
 import { nativeTransfer } from './kv/native-transfer.ts';
 import { RouterKv } from './kv/router-kv.ts';
+import { Swapper } from './kv/swapper.ts';
 import { type LoadedModel, MAX_PREFILL_SEQUENCES } from './load-model.ts';
 import { encodeMember } from './member.ts';
 import { DispatchMetrics, engineObserver, setGauges } from './metrics.ts';
@@ -196,6 +197,7 @@ export class RouterCore {
       runner: this.#makeRunner(allowance),
       kv: this.kv.manager,
       restorer: this.kv.restorer,
+      swapper: this.#makeSwapper(),
       limits: {
         maxWaiting: config.maxWaiting,
         chunkTokens: config.chunkTokens,
@@ -203,6 +205,8 @@ export class RouterCore {
         maxPrefillSequences: MAX_PREFILL_SEQUENCES,
         stepBudgetMs: config.stepBudgetMs,
         prefillPauses: loaded.config.numLayers,
+        priorityAgingMs: config.priorityAgingMs,
+        tenantWeights: new Map(config.tenantWeights.map(({ tenant, weight }) => [tenant, weight])),
       },
       allowance,
       // With experts of this process a forward is one native call.
@@ -213,6 +217,26 @@ export class RouterCore {
       queueLimitMs: config.queueLimitMs,
       expertWaitMs: config.expertWaitMs,
       onFatal,
+    });
+  }
+
+  /** Null without lower tiers: preempted sequences are computed again. */
+  #makeSwapper(): Swapper | null {
+    const { config, loaded, metrics, clock } = this.#o;
+    const { manager, store, restorer, transfer } = this.kv;
+    if (store === null || config.swap === 'off') return null;
+    const { kv, states } = loaded.pools;
+    return new Swapper({
+      clock,
+      kv: manager,
+      restorer,
+      store,
+      transfer,
+      pageBytes: kv.pageBytes,
+      stateBytes: states?.slotBytes ?? 0,
+      recomputeMs: (from, to) => this.engine.scheduler.recomputeMs(from, to),
+      moved: (direction, bytes) => metrics.count('guildhall_swap_bytes_total', { direction }, bytes),
+      lost: () => metrics.count('guildhall_swap_lost_total'),
     });
   }
 

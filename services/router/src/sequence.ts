@@ -3,6 +3,7 @@ import type { Sample, SamplerParams, SamplerState } from '@guildhall/native';
 import { PAGE_TOKENS } from './kv/page-pool.ts';
 import { PageTable } from './kv/page-table.ts';
 import type { SequencePrefix, StateSource } from './kv/sequence-prefix.ts';
+import type { SequenceRecord } from './kv/sequence-record.ts';
 import type { SlotId } from './kv/state-slots.ts';
 import type { StopConditions, StopReason, StopSpec } from './stop-conditions.ts';
 
@@ -103,6 +104,8 @@ export class Sequence {
   /** Named pages; null with the prefix cache off. */
   prefix: SequencePrefix | null = null;
   phase: Phase = 'new';
+  /** Its priority, or more after it has waited for long. */
+  urgency: number;
   /** Tokens whose K, V and state are in place. */
   numComputed = 0;
   /** Pages of its prompt are being brought nearer; it is admitted afterwards. */
@@ -111,6 +114,10 @@ export class Sequence {
   inFlight = false;
   /** Gives its pages up when the step in flight retires. */
   preemptWanted = false;
+  /** A step broke off, so that its state is neither what it was nor what it should be. */
+  spoiled = false;
+  /** What was copied out of the pool when it was preempted. */
+  record: SequenceRecord | null = null;
   /** Set once the caller has its last event; the rest is cleaning up. */
   ended = false;
   /** Steps that failed under it without being its fault. */
@@ -125,6 +132,7 @@ export class Sequence {
 
   constructor(parts: SequenceParts) {
     this.spec = parts.spec;
+    this.urgency = parts.spec.priority;
     this.key = `${parts.spec.requestId}/${parts.spec.choice}#${parts.ticket}`;
     this.ticket = parts.ticket;
     this.arrivedAtMs = parts.arrivedAtMs;
@@ -205,7 +213,7 @@ export class Sequence {
   }
 }
 
-/** Orders sequences by urgency: negative when `a` goes first. Higher priority, then earlier arrival. */
+/** Orders sequences by rank: negative when `a` goes first. Greater urgency, then earlier arrival. */
 export function byRank(a: Sequence, b: Sequence): number {
-  return b.spec.priority - a.spec.priority || a.ticket - b.ticket;
+  return b.urgency - a.urgency || a.ticket - b.ticket;
 }

@@ -4,6 +4,7 @@ import type { BlobKind, Tier } from './blob.ts';
 import { PAGE_TOKENS, type PagePool, pagesFor } from './page-pool.ts';
 import type { CachedState, CacheNode, PrefixCache } from './prefix-cache.ts';
 import { type PlannedSnapshot, SequencePrefix } from './sequence-prefix.ts';
+import type { SequenceRecord } from './sequence-record.ts';
 import type { SlotId, StateSlots } from './state-slots.ts';
 import type { BlobStore } from './tiers/blob-store.ts';
 
@@ -78,6 +79,11 @@ export class KvManager {
     this.cache = options.cache;
   }
 
+  /** Tokens of a named page. */
+  get pageTokens(): number {
+    return this.#o.space.pageTokens;
+  }
+
   /** Physical pages of a named page. */
   get #group(): number {
     return this.#o.space.pageTokens / PAGE_TOKENS;
@@ -123,6 +129,47 @@ export class KvManager {
     return match;
   }
 
+  /** The pages that a record shares, without a state; null when one of them is nowhere. */
+  matchShared(seq: Sequence, count: number): PrefixMatch | null {
+    const match: PrefixMatch = { shared: [], imports: [], resume: count, state: null, known: count };
+    const { prefix } = seq;
+    prefix?.unbranch();
+    for (let index = 0; index < count; index++) {
+      const found = prefix === null ? null : this.#find(prefix, index, match.imports.length === 0);
+      if (found === null) return null;
+      const { name, node, tier } = found;
+      if (node !== null) match.shared.push(node);
+      else match.imports.push({ kind: 'page', name, index, tier });
+    }
+    return match;
+  }
+
+  /** Leading pages of an active sequence that have the names which prefill gives. */
+  numPlain(seq: Sequence): number {
+    const { prefix } = seq;
+    if (prefix === null) return 0;
+    const other = prefix.nodes.findIndex(({ name }, i) => i >= prefix.names.length || name !== prefix.names.at(i));
+    return other < 0 ? prefix.nodes.length : other;
+  }
+
+  /** Of those: the leading ones that will be there when it comes back, because lower tiers or other sequences have them. */
+  numKept(seq: Sequence): number {
+    const nodes = (seq.prefix?.nodes ?? []).slice(0, this.numPlain(seq));
+    const gone = nodes.findIndex(({ name, pages }) => {
+      const elsewhere = this.#o.store !== null && this.#o.store.where('page', name) !== null;
+      // One reference is its own, one the cache's.
+      return !elsewhere && pages.some((page) => this.pool.references(page) <= 2);
+    });
+    return gone < 0 ? nodes.length : gone;
+  }
+
+  /** Tokens of an active sequence that need not be computed if it gives everything up and comes back soon. */
+  resumePoint(seq: Sequence): number {
+    const nodes = seq.prefix?.nodes ?? [];
+    const pages = this.#o.stateless ? nodes.length : nodes.findLastIndex(({ state }) => state !== null) + 1;
+    return Math.min(pages, seq.prefix?.readable ?? 0) * this.pageTokens;
+  }
+
   /** Page `index` of the prompt. Below the device's pages there are none of the device. */
   #find(prefix: SequencePrefix, index: number, device: boolean): Found | null {
     const name = prefix.nameOf(index);
@@ -154,7 +201,7 @@ export class KvManager {
     const { prefix } = seq;
     if (prefix === null || match.known >= prefix.readable) return false;
     const other = this.#computing.get(prefix.nameOf(match.known));
-    if (other === undefined || other === seq || other.ended || other.spec.priority < seq.spec.priority) return false;
+    if (other === undefined || other === seq || other.ended || other.urgency < seq.urgency) return false;
     let end = match.known + 1;
     while (end < prefix.readable && this.#computing.get(prefix.nameOf(end)) === other) end += 1;
     other.prefix?.addFork(end * this.#o.space.pageTokens);
@@ -183,7 +230,7 @@ export class KvManager {
     this.cache?.touch(match.shared, match.state);
     if (match.known > match.resume) prefix.addFork(match.known * this.#o.space.pageTokens);
     this.#announce(seq, match.known);
-    if (match.imports.length === 0) this.#begin(seq, match, match.resume);
+    if (match.imports.length === 0 && seq.record === null) this.#begin(seq, match, match.resume);
   }
 
   /** Pages [0, resume) are in place and the state behind them is where `stateSource` says. */
@@ -208,6 +255,14 @@ export class KvManager {
     const own = resume === 0 || this.#o.stateless ? 'zeros' : 'own';
     seq.stateSource = seq.prefix?.borrowed?.slot ?? own;
     this.#begin(seq, match, resume);
+  }
+
+  /** What its record says is in place in its pages and its own slot. */
+  resumed(seq: Sequence, record: SequenceRecord): void {
+    seq.stateSource = 'own';
+    seq.numComputed = record.numComputed;
+    // Behind a page of decode everything has other names, which nobody knows any more.
+    if (seq.prefix !== null && !record.publishes) seq.prefix.publishes = false;
   }
 
   #announce(seq: Sequence, from: number): void {

@@ -46,19 +46,24 @@ export class Restorer {
    * them is what its prefix has borrowed, or else in its own slot. Table and slot must not be given back before.
    */
   async restore(seq: Sequence, match: PrefixMatch): Promise<number> {
-    const pages = match.imports.filter(({ kind }) => kind === 'page');
     const state = match.imports.find(({ kind }) => kind === 'state') ?? null;
+    if (!(await this.restorePages(seq, match))) return this.shallower(seq);
+    if (state === null) return match.resume;
+    return (await this.#importState(seq, state)) ? match.resume : this.shallower(seq);
+  }
+
+  /** Imports the pages of `match`; false when one could not be had, or nobody wants them any more. */
+  async restorePages(seq: Sequence, match: PrefixMatch): Promise<boolean> {
+    const pages = match.imports.filter(({ kind }) => kind === 'page');
     let whole = true;
     for (let at = 0; at < pages.length && whole && !seq.ended; at += BATCH) {
       whole = await this.#importPages(seq, pages.slice(at, at + BATCH));
     }
-    if (!whole || seq.ended) return this.#shallower(seq);
-    if (state === null) return match.resume;
-    return (await this.#importState(seq, state)) ? match.resume : this.#shallower(seq);
+    return whole && !seq.ended;
   }
 
-  /** The deepest point on the device. */
-  #shallower(seq: Sequence): number {
+  /** Where the sequence can go on from what is in the pool, named pages. Borrows the state there. */
+  shallower(seq: Sequence): number {
     const nodes = seq.prefix?.nodes ?? [];
     if (this.#o.stateless) return nodes.length;
     const resume = nodes.findLastIndex((node) => node.state !== null) + 1;

@@ -50,7 +50,7 @@ export class RouterKv {
     const stateless = options.stateBytes === 0;
     this.transfer = transfer;
     this.cache = options.mode === 'off' ? null : makeCache(options, pool);
-    this.store = this.cache === null ? null : options.store;
+    this.store = options.store;
     const { cache, store } = this;
     const pageBytes = options.pageBytes * (pageTokens / PAGE_TOKENS);
     const tiers = cache === null || store === null ? null : { cache, store };

@@ -15,7 +15,7 @@ export function chooseDecode(
   const chosen: Sequence[] = [];
   for (const seq of ready) {
     // Making room for one before it may have preempted this one.
-    if (seq.phase !== 'decode') continue;
+    if (seq.phase !== 'decode' || seq.inFlight) continue;
     if (!makeRoom(seq, active, pool, preempt)) continue;
     seq.table.grow(pool, seq.numTokens);
     chosen.push(seq);
@@ -34,7 +34,8 @@ function makeRoom(
     const victim = victimFor(seq, active);
     if (victim === null) return false;
     preempt(victim);
-    if (victim === seq) return false;
+    // Its pages come when its step, or its copy, has ended.
+    if (victim === seq || victim.inFlight) return false;
   }
   return true;
 }
@@ -45,9 +46,6 @@ function victimFor(seq: Sequence, active: readonly Sequence[]): Sequence | null 
   if (active.some((other) => other.inFlight && (other.preemptWanted || other.ended))) return null;
   const idle = active.filter((other) => other.phase === 'decode' && !other.inFlight && other.sink.congested());
   const least = idle.at(-1) ?? active.filter((other) => !other.ended).at(-1) ?? seq;
-  if (least.inFlight) {
-    least.preemptWanted = true;
-    return null;
-  }
+  if (least.inFlight) return least;
   return byRank(least, seq) < 0 && !idle.includes(least) ? seq : least;
 }

@@ -1,12 +1,14 @@
-import { fail } from '@guildhall/common';
+import { type Clock, fail } from '@guildhall/common';
 import type { KvManager, PrefixMatch } from '../kv/kv-manager.ts';
 import { type PagePool, pagesFor } from '../kv/page-pool.ts';
 import type { PlannedSnapshot } from '../kv/sequence-prefix.ts';
+import type { SequenceRecord } from '../kv/sequence-record.ts';
 import type { StateSlots } from '../kv/state-slots.ts';
 import { byRank, type Sequence } from '../sequence.ts';
 import { StepCostModel, type StepWork } from './budget.ts';
 import { chooseDecode } from './decode.ts';
 import { choosePrefill, type PrefillItem, workOf } from './prefill.ts';
+import { WaitingQueue } from './waiting-queue.ts';
 
 export interface SchedulerLimits {
   /** Sequences that wait at most; one more is refused. */
@@ -20,6 +22,10 @@ export interface SchedulerLimits {
   stepBudgetMs: number;
   /** Points at which a prefill step can pause for decode: the layers of the model. */
   prefillPauses: number;
+  /** Waiting time that is worth one level of priority, milliseconds. */
+  priorityAgingMs: number;
+  /** Shares of tenants that are due more or less than the others' 1. */
+  tenantWeights: ReadonlyMap<string, number>;
 }
 
 /** A prefill step: parts of some sequences' tokens. */
@@ -49,13 +55,20 @@ export interface SchedulerHooks {
   admitted(seq: Sequence): void;
   /** Pages and slot are there; those of `match` have to be imported before `restored` is called. */
   restoring(seq: Sequence, match: PrefixMatch): void;
-  preempted(seq: Sequence): void;
+  /** Begins to copy the sequence out of the pool, and calls `swappedOut`; false to compute it again later. */
+  swapOut(seq: Sequence): boolean;
+  /** What was copied out is of no use any more; `lost` if it could not be used at all. */
+  discard(record: SequenceRecord, lost: boolean): void;
+  preempted(seq: Sequence, how: Preemption): void;
 }
 
+/** What becomes of a preempted sequence: copied out of the pool, or computed again. */
+export type Preemption = 'swap' | 'recompute';
+
 /**
- * Decides what the next step of each lane is, and who holds pages and slots. Waiting sequences are admitted in
- * order of urgency; when pages run out the least urgent sequence gives all of its own up and is computed again
- * later, which never hits the most urgent one.
+ * Decides what the next step of each lane is, and who holds pages and slots. Waiting sequences are admitted in the order
+ * of their queue; when pages run out the least urgent sequence gives all of its own up, copied out of the pool or to be
+ * computed again, which never hits the most urgent one.
  */
 export class Scheduler {
   readonly kv: KvManager;
@@ -63,13 +76,20 @@ export class Scheduler {
   readonly decodeCost = new StepCostModel();
   readonly #limits: SchedulerLimits;
   readonly #hooks: SchedulerHooks;
-  /** Without pages and slot, in order of urgency. */
-  readonly #waiting: Sequence[] = [];
+  /** Without pages and slot. */
+  readonly queue: WaitingQueue;
   /** With pages and slot, in order of urgency. */
   readonly #active: Sequence[] = [];
 
-  constructor(kv: KvManager, limits: SchedulerLimits, hooks: SchedulerHooks) {
+  constructor(kv: KvManager, limits: SchedulerLimits, hooks: SchedulerHooks, clock: Clock) {
     this.kv = kv;
+    this.queue = new WaitingQueue({
+      clock,
+      agingMs: limits.priorityAgingMs,
+      tenantWeights: limits.tenantWeights,
+      // One whose reader is still slow after it was preempted could do nothing with pages.
+      stalled: (seq) => seq.sink.congested() || seq.prefetching,
+    });
     this.#limits = limits;
     this.#hooks = hooks;
   }
@@ -83,7 +103,7 @@ export class Scheduler {
   }
 
   get numWaiting(): number {
-    return this.#waiting.length;
+    return this.queue.size;
   }
 
   get numActive(): number {
@@ -92,7 +112,7 @@ export class Scheduler {
 
   /** Every sequence that is not done, the active ones first. */
   sequences(): Sequence[] {
-    return [...this.#active, ...this.#waiting];
+    return [...this.#active, ...this.queue.sequences()];
   }
 
   /** Queues a sequence. Errors: `queue_full`; `out_of_pages` for a prompt that the whole pool cannot hold. */
@@ -102,12 +122,12 @@ export class Scheduler {
       const message = `the prompt needs ${needed} KV pages and the router has ${this.pool.numPages}`;
       throw fail('out_of_pages', message, { field: 'prompt_ids' });
     }
-    if (this.#waiting.length >= this.#limits.maxWaiting) {
-      throw fail('queue_full', `${this.#waiting.length} sequences are waiting, which is the limit`);
+    if (this.queue.size >= this.#limits.maxWaiting) {
+      throw fail('queue_full', `${this.queue.size} sequences are waiting, which is the limit`);
     }
     seq.phase = 'waiting';
     this.kv.open(seq);
-    insertByRank(this.#waiting, seq);
+    this.queue.add(seq);
   }
 
   /** Admits who fits and puts the next prefill step together; null when there is none. */
@@ -160,17 +180,39 @@ export class Scheduler {
     return stepBudgetMs * Math.max(1, prefillPauses * LEAST_PREFILL_SHARE);
   }
 
+  /** Expected milliseconds of computing a sequence's tokens [from, to) with nobody beside it. */
+  recomputeMs(from: number, to: number): number {
+    const tokens = to - from;
+    const steps = Math.ceil(tokens / this.#limits.chunkTokens);
+    const work = { tokens, depthTokens: (tokens * (from + to)) / 2 };
+    return this.prefillCost.marginal(work) + steps * this.prefillCost.predict({ tokens: 0, depthTokens: 0 });
+  }
+
   /** What a step did to a sequence's pages and state: `done` if its tokens are in place, and counted. */
   stepDone(seq: Sequence, done: boolean, snapshot: PlannedSnapshot | null): void {
+    if (!done) seq.spoiled = true;
     this.kv.stepDone(seq, done, snapshot);
   }
 
   /** The imports of `match` are over; `resume` named pages are in place. */
   restored(seq: Sequence, match: PrefixMatch, resume: number): void {
     this.kv.restored(seq, match, resume);
-    seq.phase = 'prefill';
+    this.#dropRecord(seq, !seq.ended);
+    this.#ready(seq);
+  }
+
+  /** What its record holds is in place. */
+  swappedIn(seq: Sequence, record: SequenceRecord): void {
+    this.kv.resumed(seq, record);
+    this.#dropRecord(seq, false);
+    this.#ready(seq);
+  }
+
+  #ready(seq: Sequence): void {
+    const decodes = seq.numPending === 1 && seq.numGenerated > 0;
+    seq.phase = decodes ? 'decode' : 'prefill';
     this.retire(seq);
-    if (seq.phase === 'prefill') this.#hooks.admitted(seq);
+    if (seq.phase === 'prefill' || seq.phase === 'decode') this.#hooks.admitted(seq);
   }
 
   /**
@@ -183,57 +225,96 @@ export class Scheduler {
     else if (seq.preemptWanted) this.preempt(seq);
   }
 
-  /** Takes pages and slot away; the sequence waits in its old place and is computed again. In flight: later. */
+  /**
+   * Takes pages and slot away; the sequence waits in its old place. Later, if it is in flight, or is to be copied out
+   * before: that counts as in flight as well.
+   */
   preempt(seq: Sequence): void {
     if (seq.inFlight) {
       seq.preemptWanted = true;
-      return;
+    } else if (!seq.spoiled && this.#hooks.swapOut(seq)) {
+      seq.inFlight = true;
+      seq.preemptWanted = true;
+    } else {
+      this.#giveUp(seq, 'recompute');
     }
+  }
+
+  /** The copy that `swapOut` began has ended, with what is held, or null. */
+  swappedOut(seq: Sequence, record: SequenceRecord | null): void {
+    seq.inFlight = false;
+    seq.record = record;
+    if (seq.ended) this.remove(seq);
+    else this.#giveUp(seq, record === null ? 'recompute' : 'swap');
+  }
+
+  #giveUp(seq: Sequence, how: Preemption): void {
     this.#release(seq);
     seq.phase = 'waiting';
     seq.numComputed = 0;
     seq.preemptWanted = false;
-    insertByRank(this.#waiting, seq);
-    this.#hooks.preempted(seq);
+    seq.spoiled = false;
+    this.queue.putBack(seq);
+    this.#hooks.preempted(seq, how);
   }
 
   /** Frees an ended sequence, or has its step in flight do so. */
   remove(seq: Sequence): void {
     if (seq.inFlight || seq.phase === 'done') return;
-    if (seq.phase === 'waiting') removeFrom(this.#waiting, seq);
-    else if (seq.phase !== 'new') this.#release(seq);
+    if (seq.phase !== 'new') {
+      if (seq.phase !== 'waiting') this.#release(seq);
+      this.queue.leave(seq);
+    }
+    this.#dropRecord(seq, false);
     seq.phase = 'done';
+  }
+
+  #dropRecord(seq: Sequence, lost: boolean): void {
+    if (seq.record !== null) this.#hooks.discard(seq.record, lost);
+    seq.record = null;
   }
 
   /** Errors: `integrity` when pages or slots do not add up. */
   checkIntegrity(): void {
     this.kv.checkIntegrity(this.#active);
-    for (const seq of this.#waiting) {
+    this.queue.checkIntegrity();
+    for (const seq of this.queue.sequences()) {
       if (seq.slot !== null || seq.table.numPages > 0) throw fail('integrity', `${seq.key} waits and holds pages`);
     }
   }
 
-  /** Strictly in order of urgency: who does not fit holds up those behind, so that nobody is overtaken for ever. */
+  /** Strictly in the queue's order: who does not fit holds up those behind, so that nobody is overtaken for ever. */
   #admit(): void {
-    for (const head of [...this.#waiting]) {
-      // One whose reader is still slow after it was preempted could do nothing with pages.
-      if (head.sink.congested() || head.prefetching) continue;
-      const match = this.kv.match(head);
-      if (this.kv.awaits(head, match)) continue;
-      if (!this.#fits(head, match)) {
-        if (!this.#makeRoom(head)) return;
-        // What was preempted for it may have been what it shares.
-        return this.#admit();
-      }
-      this.#begin(head, match);
+    for (;;) {
+      let match: PrefixMatch | null = null;
+      const head = this.queue.next((seq) => {
+        match = this.#matchOf(seq);
+        return seq.record !== null || !this.kv.awaits(seq, match);
+      });
+      if (head === null || match === null) return;
+      if (this.#fits(head, match)) this.#begin(head, match);
+      // What was preempted for it may have been what it shares, so that the next round looks again.
+      else if (!this.#makeRoom(head)) return;
     }
   }
 
+  /** What the sequence can begin with: what its record needs, or else what there is of its prefix. */
+  #matchOf(seq: Sequence): PrefixMatch {
+    const match = seq.record === null ? null : this.kv.matchShared(seq, seq.record.shared.length);
+    if (match === null) this.#dropRecord(seq, true);
+    return match ?? this.kv.match(seq);
+  }
+
   #begin(seq: Sequence, match: PrefixMatch): void {
-    removeFrom(this.#waiting, seq);
+    this.queue.admit(seq);
+    if (seq.admittedAtMs === null) {
+      // Counted now, not when they are computed: else one tenant would get all that is admitted at a time.
+      const cached = match.resume * this.kv.pageTokens;
+      this.queue.charge(seq.spec.tenant, Math.max(0, seq.numTokens - cached), 0);
+    }
     this.kv.admit(seq, match);
     insertByRank(this.#active, seq);
-    if (match.imports.length === 0) {
+    if (match.imports.length === 0 && seq.record === null) {
       seq.phase = 'prefill';
       this.#hooks.admitted(seq);
     } else {
@@ -249,18 +330,19 @@ export class Scheduler {
     return this.kv.fits(seq, match, reserve);
   }
 
-  /** Preempts for a waiting sequence: those whose reader is slow, and those of lower priority. */
+  /** Preempts for a waiting sequence: those whose reader is slow, and those that are less urgent. */
   #makeRoom(head: Sequence): boolean {
-    for (let at = this.#active.length - 1; at >= 0 && !this.#fits(head, this.kv.match(head)); at--) {
+    const level = this.queue.levelOf(head);
+    for (let at = this.#active.length - 1; at >= 0 && !this.#fits(head, this.#matchOf(head)); at--) {
       const seq = this.#active[at];
       if (seq === undefined || seq.ended) continue;
-      const yields = seq.spec.priority < head.spec.priority || (seq.phase === 'decode' && seq.sink.congested());
+      const yields = seq.urgency < level || (seq.phase === 'decode' && seq.sink.congested());
       if (!yields) continue;
       this.preempt(seq);
       // Its pages come when its step retires; that is enough to wait for.
       if (seq.inFlight) return false;
     }
-    return this.#fits(head, this.kv.match(head));
+    return this.#fits(head, this.#matchOf(head));
   }
 
   #release(seq: Sequence): void {

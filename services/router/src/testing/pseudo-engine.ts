@@ -4,6 +4,8 @@ import { Engine } from '../engine.ts';
 import type { PinnedView } from '../experts/placement-view.ts';
 import type { WorkerLink } from '../experts/worker-link.ts';
 import { RouterKv, type RouterKvOptions } from '../kv/router-kv.ts';
+import type { SwapDeps } from '../kv/sequence-record.ts';
+import { Swapper } from '../kv/swapper.ts';
 import { PrefillAllowance } from '../scheduler/budget.ts';
 import type { SchedulerLimits } from '../scheduler/scheduler.ts';
 import { PSEUDO_PAGE_BYTES, PSEUDO_STATE_BYTES, PseudoRunner } from './pseudo-runner.ts';
@@ -47,7 +49,32 @@ export interface PseudoEngineOptions {
   limits?: Partial<SchedulerLimits>;
   clock?: Clock;
   text?: (id: number) => string;
+  runner?: PseudoRunner;
   kv?: Partial<RouterKvOptions>;
+  /** Where preempted sequences are copied to. */
+  swap?: SwapDeps['store'];
+}
+
+/** Swaps whatever can be swapped. */
+function pseudoSwapper(
+  store: SwapDeps['store'],
+  kv: RouterKv,
+  clock: Clock,
+  runner: PseudoRunner,
+  counts: { lost: number },
+): Swapper {
+  return new Swapper({
+    clock,
+    kv: kv.manager,
+    restorer: kv.restorer,
+    transfer: runner.transfer,
+    store,
+    pageBytes: PSEUDO_PAGE_BYTES,
+    stateBytes: PSEUDO_STATE_BYTES,
+    recomputeMs: () => Infinity,
+    moved: () => undefined,
+    lost: () => (counts.lost += 1),
+  });
 }
 
 function pseudoKv(options: PseudoEngineOptions, runner: PseudoRunner): RouterKv {
@@ -76,10 +103,10 @@ function pseudoKv(options: PseudoEngineOptions, runner: PseudoRunner): RouterKv 
 /** An engine over the model of hashes. */
 export function pseudoEngine(options: PseudoEngineOptions = {}) {
   const clock = options.clock ?? new FakeClock();
-  const runner = new PseudoRunner();
+  const runner = options.runner ?? new PseudoRunner();
   const kv = pseudoKv(options, runner);
   const views = new FakeViews();
-  const counts = { preempted: 0, fatal: [] as unknown[] };
+  const counts = { preempted: 0, swapped: 0, lost: 0, fatal: [] as unknown[] };
   const engine = new Engine({
     clock,
     logger: silentLogger(),
@@ -87,6 +114,7 @@ export function pseudoEngine(options: PseudoEngineOptions = {}) {
     runner,
     kv: kv.manager,
     restorer: kv.restorer,
+    swapper: options.swap === undefined ? null : pseudoSwapper(options.swap, kv, clock, runner, counts),
     limits: {
       maxWaiting: 100,
       chunkTokens: 128,
@@ -94,6 +122,8 @@ export function pseudoEngine(options: PseudoEngineOptions = {}) {
       maxPrefillSequences: 8,
       stepBudgetMs: 50,
       prefillPauses: 1,
+      priorityAgingMs: 1000,
+      tenantWeights: new Map(),
       ...options.limits,
     },
     allowance: new PrefillAllowance(clock),
@@ -102,7 +132,10 @@ export function pseudoEngine(options: PseudoEngineOptions = {}) {
     makeDetokenizer: () => ({ push: options.text ?? ((id) => String(id)) }),
     observer: {
       step: () => undefined,
-      preempted: () => (counts.preempted += 1),
+      preempted: (_seq, how) => {
+        counts.preempted += 1;
+        if (how === 'swap') counts.swapped += 1;
+      },
       admitted: () => undefined,
       token: () => undefined,
       finished: () => undefined,
