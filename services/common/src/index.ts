@@ -87,6 +87,8 @@ export {
   parseEntryKey,
 } from './redis/directory-codec.ts';
 export {
+  type DirectoryObserver,
+  type DirectoryOp,
   type DirectoryOwner,
   ENTRIES_PER_CALL,
   type EvictAnswer,

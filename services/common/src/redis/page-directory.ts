@@ -13,9 +13,10 @@ import {
   tierOf,
   unpackKeys,
 } from './directory-codec.ts';
+import type { Metrics } from '../metrics.ts';
 import type { RedisKeys } from './keys.ts';
 import { LEASE_MS } from './member-lease.ts';
-import { runScript } from './scripts.ts';
+import { runScript, type ScriptName } from './scripts.ts';
 
 /** Entries of one script call at most, so that none keeps Redis for more than a few milliseconds. */
 export const ENTRIES_PER_CALL = 1024;
@@ -100,6 +101,11 @@ export interface LookupOptions {
   timeoutMs: number;
 }
 
+export type DirectoryOp = 'fence' | 'publish' | 'evict' | 'lease' | 'release' | 'forget' | 'lookup';
+
+/** Told of each script call, whether or not anybody still waits for it. Must not throw. */
+export type DirectoryObserver = (op: DirectoryOp, ms: number, outcome: 'ok' | 'failed') => void;
+
 export interface PageDirectoryOptions {
   redis: Redis;
   keys: RedisKeys;
@@ -123,6 +129,7 @@ export class PageDirectory {
   readonly #clock: Clock;
   readonly #leaseMs: number;
   #lookups = 0;
+  #observer: DirectoryObserver = () => undefined;
 
   constructor(options: PageDirectoryOptions) {
     this.#redis = options.redis;
@@ -131,15 +138,24 @@ export class PageDirectory {
     this.#leaseMs = options.leaseMs ?? LEASE_MS;
   }
 
+  /** Tells `observer` of every call from now on, instead of an earlier one. */
+  observe(observer: DirectoryObserver): void {
+    this.#observer = observer;
+  }
+
+  /** Observes every call in the metrics of a router or gateway. */
+  meter(metrics: Metrics): void {
+    this.observe((op, ms, outcome) => metrics.observe('guildhall_directory_seconds', ms / 1000, { op, outcome }));
+  }
+
   /**
    * Makes a process the owner of a router's entries, and forgets all that was listed. `born` is that of the process's
    * earlier fence, if it had one.
    */
   async fence(router: string, incarnation: bigint, born = 0): Promise<FenceResult> {
     const keys = this.#keys;
-    const [fence, first] = (await runScript(
-      this.#redis,
-      'pages-fence',
+    const [fence, first] = (await this.#call(
+      'fence',
       [keys.pages(router), keys.pageLeases(router), keys.pageHolders, keys.pageFence, keys.pageOwner(router)],
       [router, String(incarnation), born, this.#leaseMs, KEEP_OWNER_MS],
     )) as [Buffer, Buffer];
@@ -161,7 +177,7 @@ export class PageDirectory {
     let leases: Leases | null = null;
     let full = false;
     for (let at = 0; at < most; at += ENTRIES_PER_CALL) {
-      const answer = (await runScript(this.#redis, 'pages-publish', this.#holder(owner.router), [
+      const answer = (await this.#call('publish', this.#holder(owner.router), [
         owner.fence,
         this.#leaseMs,
         leases?.version ?? leaseVersion,
@@ -188,10 +204,7 @@ export class PageDirectory {
     for (let at = 0; at < entries.length; at += ENTRIES_PER_CALL) {
       const part = packKeys(entries.slice(at, at + ENTRIES_PER_CALL));
       const args = [owner.fence, this.#leaseMs, part];
-      const [status, kept] = (await runScript(this.#redis, 'pages-evict', this.#holder(owner.router), args)) as [
-        number,
-        Buffer,
-      ];
+      const [status, kept] = (await this.#call('evict', this.#holder(owner.router), args)) as [number, Buffer];
       const refusal = refused(status);
       if (refusal !== null) return refusal;
       leased.push(...unpackKeys(kept));
@@ -210,7 +223,7 @@ export class PageDirectory {
     for (let at = 0; at < entries.length; at += ENTRIES_PER_CALL) {
       const id = randomBytes(LEASE_ID_BYTES);
       const args = [id, forMs, packKeys(entries.slice(at, at + ENTRIES_PER_CALL))];
-      const answer = (await runScript(this.#redis, 'pages-lease', this.#holder(holder), args)) as Buffer;
+      const answer = (await this.#call('lease', this.#holder(holder), args)) as Buffer;
       ids.push(id);
       for (const byte of answer) there.push(byte === 0x31);
     }
@@ -222,13 +235,13 @@ export class PageDirectory {
     const { holder, ids } = lease;
     if (ids.length === 0) return false;
     const args = [ids.length, Buffer.concat(ids)];
-    return Number(await runScript(this.#redis, 'pages-release', [this.#keys.pageLeases(holder)], args)) > 0;
+    return Number(await this.#call('release', [this.#keys.pageLeases(holder)], args)) > 0;
   }
 
   /** Takes a router that leaves off the list; false when another process owns its entries. */
   async forget(owner: DirectoryOwner): Promise<boolean> {
     const keys = [...this.#holder(owner.router), this.#keys.pageHolders];
-    return Number(await runScript(this.#redis, 'pages-forget', keys, [owner.router, owner.fence])) === 1;
+    return Number(await this.#call('forget', keys, [owner.router, owner.fence])) === 1;
   }
 
   /**
@@ -268,7 +281,7 @@ export class PageDirectory {
   async #lookupPart(names: readonly PageName[], stateless: boolean): Promise<HolderPrefix[]> {
     const { pageHolders, pagesPrefix } = this.#keys;
     const args = [pagesPrefix, stateless ? 1 : 0, packNames(names)];
-    const flat = (await runScript(this.#redis, 'pages-lookup', [pageHolders], args)) as (Buffer | number)[];
+    const flat = (await this.#call('lookup', [pageHolders], args)) as (Buffer | number)[];
     const found: HolderPrefix[] = [];
     for (let i = 0; i + 5 < flat.length; i += 6) {
       const [router, fence, pages, tier, resumePages, resumeTier] = flat.slice(i, i + 6);
@@ -282,6 +295,18 @@ export class PageDirectory {
       });
     }
     return found;
+  }
+
+  async #call(op: DirectoryOp, keys: string[], args: (string | number | Uint8Array)[]): Promise<unknown> {
+    const startMs = this.#clock.monotonicMs();
+    let outcome: 'ok' | 'failed' = 'failed';
+    try {
+      const answer = await runScript(this.#redis, `pages-${op}` satisfies ScriptName, keys, args);
+      outcome = 'ok';
+      return answer;
+    } finally {
+      this.#observer(op, this.#clock.monotonicMs() - startMs, outcome);
+    }
   }
 
   #holder(router: string): [string, string] {
