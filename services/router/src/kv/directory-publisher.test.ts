@@ -51,8 +51,8 @@ interface Rig {
   directory: PageDirectory;
   /** What the router has, by tier: what `entries` answers. */
   has: Map<PageName, EntryTier>;
-  add(tier: EntryTier, names: readonly PageName[]): void;
-  remove(names: readonly PageName[]): void;
+  add: (tier: EntryTier, names: readonly PageName[]) => void;
+  remove: (names: readonly PageName[]) => void;
   calls: DirectoryOp[];
   faults: string[];
   replaced: Error[];

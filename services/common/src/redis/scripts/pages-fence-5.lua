@@ -22,9 +22,9 @@ if same then
 elseif last[1] and born > 0 and born < tonumber(last[2]) then
   return { '0', last[2] }
 end
--- From the clock, so that fences grow even when Redis has lost its counter.
+-- From the clock (microseconds), so that fences grow even when Redis has lost its counter.
 local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local fence = math.max(tonumber(redis.call('GET', KEYS[4]) or '0') + 1, born + 1, now)
 if born == 0 then
   born = fence
