@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { Transform } from 'node:stream';
 
 /**
  * A TCP listener in front of a server of this process, so that the server can die as its clients would see a killed
@@ -9,6 +10,8 @@ export class TcpFront {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #address = '';
+  /** Milliseconds that each piece of up to 64 KiB takes, each way. */
+  delayMs = 0;
 
   private constructor(port: number) {
     this.#server = createServer((client) => this.#join(client, connect(port, '127.0.0.1')));
@@ -32,6 +35,11 @@ export class TcpFront {
   /** Breaks all connections and stops listening. */
   kill(): void {
     this.#server.close();
+    this.cut();
+  }
+
+  /** Breaks all connections; new ones are taken. */
+  cut(): void {
     for (const socket of this.#sockets) socket.destroy();
   }
 
@@ -52,7 +60,16 @@ export class TcpFront {
         this.#sockets.delete(from);
         to.destroy();
       });
-      from.pipe(to);
+      from.pipe(this.#slowly()).pipe(to);
     }
+  }
+
+  #slowly(): Transform {
+    return new Transform({
+      transform: (chunk: Buffer, _encoding, done) => {
+        if (this.delayMs === 0) done(null, chunk);
+        else setTimeout(() => done(null, chunk), this.delayMs);
+      },
+    });
   }
 }

@@ -341,6 +341,25 @@ export const METRICS = {
     labels: [],
     services: ['router', 'expert', 'controller'],
   },
+  guildhall_directory_seconds: {
+    type: 'histogram',
+    help: 'Round trips to the directory of pages in Redis, by operation and outcome: ok, failed.',
+    labels: ['op', 'outcome'],
+    services: ['router', 'gateway'],
+    buckets: SHORT,
+  },
+  guildhall_directory_changes_total: {
+    type: 'counter',
+    help: 'Pages and states that this router published to the directory: added (or moved between tiers), removed.',
+    labels: ['change'],
+    services: ['router'],
+  },
+  guildhall_directory_entries: {
+    type: 'gauge',
+    help: 'Pages and states of this router by state: listed in the directory, pending, waiting for room in Redis.',
+    labels: ['state'],
+    services: ['router'],
+  },
   guildhall_redis_up: { type: 'gauge', help: '1 while Redis answers.', labels: [], services: ['all'] },
   guildhall_lease_renewals_total: {
     type: 'counter',
