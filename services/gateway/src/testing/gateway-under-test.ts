@@ -3,6 +3,7 @@ import { Cluster, createMetrics, type MemberLease, type Metrics, systemClock } f
 import { eventually, RedisServer, silentLogger } from '@guildhall/common/testing';
 import { control } from '@guildhall/proto';
 import OpenAI from 'openai';
+import { FakeDirectory } from '../../../../test/fakes/fake-directory.ts';
 import { FakeRouter, type FakeRouterOptions } from '../../../../test/fakes/fake-router.ts';
 import { buildApp } from '../app.ts';
 import { type Assets, loadAssets } from '../assets.ts';
@@ -32,6 +33,7 @@ export class GatewayUnderTest {
   readonly routers: FakeRouter[] = [];
   readonly leases = new Map<FakeRouter, MemberLease>();
   readonly metrics: Metrics = createMetrics('gateway');
+  readonly directory = new FakeDirectory();
   url = '';
   #cluster: Cluster | null = null;
   #fakes: Cluster | null = null;
@@ -54,6 +56,7 @@ export class GatewayUnderTest {
     const parts = {
       assets: tinyAssets(),
       members: test.#cluster.members,
+      directory: test.directory,
       clock: systemClock,
       logger: silentLogger(),
       metrics: test.metrics,
