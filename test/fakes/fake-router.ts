@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Server, ServerWritableStream } from '@grpc/grpc-js';
 import {
   bindGrpcServer,
@@ -77,6 +78,9 @@ export class FakeRouter {
   pendingPrefillTokens = 0;
   prefillMsPerToken = 0;
   decodeStepMs = 0;
+  /** Calls that were moved away end only by `endMoved`: the end of a call looks like a cancel of its caller. */
+  keepMovedOpen = false;
+  readonly #movedOpen: GenerateCall[] = [];
   /** Drain requests as they were received. */
   readonly drains: router.DrainRequest[] = [];
   /** Thrown by the next drain. */
@@ -178,6 +182,10 @@ export class FakeRouter {
     this.#moveAt = index;
   }
 
+  endMoved(): void {
+    for (const call of this.#movedOpen.splice(0)) call.end();
+  }
+
   /** Calls stop before the token at this position until `release`. */
   holdBeforeToken(index: number): void {
     this.#holdAt = index;
@@ -232,14 +240,21 @@ export class FakeRouter {
       router.DrainProgress.create({ running: open(), moved: this.calls.filter((one) => one.moved).length });
     call.write(progress());
     this.#startedMoving.resolve();
-    for (let tries = 0; open() > 0 && tries < 1000; tries += 1) await new Promise((resolve) => setTimeout(resolve, 5));
+    for (let tries = 0; open() > 0 && tries < 1000; tries += 1) await sleep(5);
     call.write(progress());
     call.end();
   }
 
   async #generate(call: GenerateCall): Promise<void> {
     const { promise: whenCancelled, resolve } = Promise.withResolvers<void>();
-    const record: RecordedCall = { request: call.request, sent: 0, cancelled: false, finished: false, moved: false, whenCancelled };
+    const record: RecordedCall = {
+      request: call.request,
+      sent: 0,
+      cancelled: false,
+      finished: false,
+      moved: false,
+      whenCancelled,
+    };
     this.calls.push(record);
     call.on('cancelled', () => {
       record.cancelled = true;
@@ -305,7 +320,8 @@ export class FakeRouter {
     const value = { routerId: this.id, address: this.address, handle: `${this.id}/${requestId}`, numComputed };
     record.moved = true;
     await this.#write(call, record, { $case: 'moved', value });
-    call.end();
+    if (this.keepMovedOpen) this.#movedOpen.push(call);
+    else call.end();
   }
 
   /** Waits for the caller to read, as the real router must not queue without end. */

@@ -198,7 +198,7 @@ export const METRICS = {
     labels: ['source'],
     services: ['gateway'],
   },
-  guildhall_routing_cost_seconds: {
+  guildhall_routing_predicted_ttft_seconds: {
     type: 'histogram',
     help: 'Predicted time until the first token in the chosen router.',
     labels: [],

@@ -32,7 +32,11 @@ export const gatewaySchema = z.object({
     .default([])
     .describe('Further keys, separated by commas; for GUILDHALL_API_KEYS.')
     .meta({ secret: true }),
-  apiKeyFile: z.string().nullable().default(null).describe(
+  apiKeyFile: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe(
       'File with one key a line, after it perhaps the name of its tenant; keys of one name share a tenant. # starts a comment.',
     ),
   allowPriority: z

@@ -104,12 +104,7 @@ export class Generation {
     });
   }
 
-  async #runChoice(
-    plan: ChoicePlan,
-    route: PromptRoute,
-    sink: ChoiceSink,
-    signal: AbortSignal,
-  ): Promise<ChoiceCounts> {
+  async #runChoice(plan: ChoicePlan, route: PromptRoute, sink: ChoiceSink, signal: AbortSignal): Promise<ChoiceCounts> {
     const assembler = new ChoiceAssembler(plan.assembler);
     const timer = new TokenTimer(this.#context);
     for await (const event of this.#stream(plan, route, signal).events()) {

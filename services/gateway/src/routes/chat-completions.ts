@@ -5,7 +5,14 @@ import { planChoices } from '../plan.ts';
 import { prepareChat, tokenBudget } from '../prompt.ts';
 import { completionId } from '../request-id.ts';
 import { type RequestScope, withRequestScope } from '../request-scope.ts';
-import { type PlannedRequest, routingTraceOf, runStream, runWhole, startGeneration, traceOf } from '../run-completion.ts';
+import {
+  type PlannedRequest,
+  routingTraceOf,
+  runStream,
+  runWhole,
+  startGeneration,
+  traceOf,
+} from '../run-completion.ts';
 import { chatChunk, type ChatRequest, chatRequest, type ChatResponse, chatResponse } from '../schema/chat.ts';
 import { errorResponse } from '../schema/error.ts';
 import type { GatewayApp } from './types.ts';

@@ -11,7 +11,14 @@ import { planChoices, type PlannedPrompt } from '../plan.ts';
 import { preparePrompt, tokenBudget } from '../prompt.ts';
 import { completionId } from '../request-id.ts';
 import { type RequestScope, withRequestScope } from '../request-scope.ts';
-import { type PlannedRequest, routingTraceOf, runStream, runWhole, startGeneration, traceOf } from '../run-completion.ts';
+import {
+  type PlannedRequest,
+  routingTraceOf,
+  runStream,
+  runWhole,
+  startGeneration,
+  traceOf,
+} from '../run-completion.ts';
 import {
   type CompletionRequest,
   completionRequest,

@@ -28,12 +28,16 @@ export interface Score<T> {
   pullTokens: number;
   /** Predicted time to compute, pull or bring back what the device lacks, milliseconds. */
   ownMs: number;
-  /** Predicted time until the first token: `ownMs` behind what waits there already. */
+  /** Predicted time until the first token, milliseconds: `ownMs` behind what waits there already. */
+  ttftMs: number;
+  /** What decides: the time until the first token, and a share of the work, which others will wait for. */
   costMs: number;
 }
 
 /** A pulled token costs less than a computed one and more than a cached one; the rate of the link is the router's to know. */
 export const PULL_SHARE = 0.3;
+/** What work costs beside the time of its own request. */
+export const WORK_SHARE = 0.25;
 /** What a cached token costs where it must be brought back from, as a share of computing it. */
 export const TIER_SHARE: Readonly<Record<string, number>> = { device: 0, host: 0.01, disk: 0.05 };
 /** Costs this near to the least are no reason to prefer a router: predictions are not that exact. */
@@ -103,32 +107,24 @@ export function scoreRouters<T extends PricedCandidate>(
     const computed = Math.max(0, promptTokens - cachedTokens - pullTokens);
     const restored = cachedTokens * (TIER_SHARE[tier ?? 'device'] ?? 0) + pullTokens * PULL_SHARE;
     const ownMs = (computed + restored) * perToken;
-    const costMs = candidate.pendingPrefillTokens * perToken + ownMs + candidate.load * perStep;
-    return { candidate, cachedTokens, pullTokens, ownMs, costMs };
+    const ttftMs = candidate.pendingPrefillTokens * perToken + ownMs + candidate.load * perStep;
+    return { candidate, cachedTokens, pullTokens, ownMs, ttftMs, costMs: ttftMs + WORK_SHARE * ownMs };
   });
 }
 
-function near<T>(items: readonly T[], valueOf: (item: T) => number): T[] {
-  const least = Math.min(...items.map(valueOf));
-  return items.filter((item) => valueOf(item) <= least * (1 + NEAR_SHARE) + NEAR_MS);
-}
-
 /**
- * The cheapest candidate. Among those about as cheap the one with the least work of its own, which leaves more of the
- * cluster to others; among equals of that the least loaded, then one drawn at random, so that gateways that see the
- * same reports don't all run to the same router. Null when there is no candidate.
+ * The cheapest candidate. Among those about as cheap the least loaded, then one drawn at random, so that gateways that
+ * see the same reports don't all run to the same router. Null when there is no candidate.
  */
 export function chooseByCost<T extends PricedCandidate>(
   scores: readonly Score<T>[],
   random: () => number,
 ): Score<T> | null {
   const pool = new Set(trusted(scores.map((score) => score.candidate)));
-  const cheap = near(
-    scores.filter((score) => pool.has(score.candidate)),
-    (score) => score.costMs,
-  );
-  const light = near(cheap, (score) => score.ownMs);
-  const leastLoad = Math.min(...light.map((score) => score.candidate.load));
-  const equals = light.filter((score) => score.candidate.load === leastLoad);
+  const open = scores.filter((score) => pool.has(score.candidate));
+  const least = Math.min(...open.map((score) => score.costMs));
+  const cheap = open.filter((score) => score.costMs <= least * (1 + NEAR_SHARE) + NEAR_MS);
+  const leastLoad = Math.min(...cheap.map((score) => score.candidate.load));
+  const equals = cheap.filter((score) => score.candidate.load === leastLoad);
   return equals[Math.floor(random() * equals.length)] ?? null;
 }

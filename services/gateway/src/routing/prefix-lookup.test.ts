@@ -105,7 +105,10 @@ test('requests that fail together lengthen the pause once', async () => {
 });
 
 test('pages of a prompt are named but for the one that its last token needs', async () => {
-  assert.deepEqual([1, 64, 65, 128, 129].map((tokens) => reusablePages(tokens, 64)), [0, 0, 1, 1, 2]);
+  assert.deepEqual(
+    [1, 64, 65, 128, 129].map((tokens) => reusablePages(tokens, 64)),
+    [0, 0, 1, 1, 2],
+  );
   assert.equal(reusablePages(1000, 0), 0);
   const long = Array.from({ length: 262_144 }, (_, i) => i % 1000);
   let turns = 0;
@@ -118,21 +121,28 @@ test('pages of a prompt are named but for the one that its last token needs', as
   assert.notEqual((await namePages({ ...SPACE, salt: 'x' }, PROMPT))[0], (await namePages(SPACE, PROMPT))[0]);
 });
 
-test('a backlog shrinks at the measured rate between reports', async () => {
+test('a backlog shrinks at the measured rate between reports, and by what is known to be done', async () => {
   const clock = new FakeClock();
   const backlog = new PrefillBacklog(clock);
   backlog.report(1000, 2);
   await clock.advance(500);
   assert.equal(backlog.tokens, 750);
-  backlog.add(250);
-  assert.equal(backlog.tokens, 1000);
-  backlog.remove(200);
+  const first = backlog.add(250);
+  const second = backlog.add(200);
+  assert.equal(backlog.tokens, 1200);
+  backlog.remove(second);
   await clock.advance(600);
+  assert.equal(backlog.tokens, 700);
+  const third = backlog.add(40);
+  backlog.done(first);
+  assert.equal(backlog.tokens, 240);
+  backlog.done(third);
+  assert.equal(backlog.tokens, 0);
+  const old = backlog.add(100);
+  backlog.report(500, 2);
+  backlog.done(old);
+  backlog.remove(old);
   assert.equal(backlog.tokens, 500);
   await clock.advance(10_000);
-  assert.equal(backlog.tokens, 0);
-  backlog.add(10);
-  assert.equal(backlog.tokens, 10);
-  backlog.remove(50);
   assert.equal(backlog.tokens, 0);
 });

@@ -1,4 +1,12 @@
-import { type Clock, errorMessage, isGuildhallError, type Logger, type Metrics, type PageName, type Timer } from '@guildhall/common';
+import {
+  type Clock,
+  errorMessage,
+  isGuildhallError,
+  type Logger,
+  type Metrics,
+  type PageName,
+  type Timer,
+} from '@guildhall/common';
 
 /** How much of a prompt a router holds, as the directory knows. */
 export interface PrefixHolding {

@@ -1,6 +1,14 @@
 import type { Clock, Metrics, PageName } from '@guildhall/common';
 import type { router } from '@guildhall/proto';
-import { chooseByCost, chooseRouter, type Reuse, type RoutingMode, type Score, scoreRouters, trusted } from './choose-router.ts';
+import {
+  chooseByCost,
+  chooseRouter,
+  type Reuse,
+  type RoutingMode,
+  type Score,
+  scoreRouters,
+  trusted,
+} from './choose-router.ts';
 import type { PrefixHolding, PrefixLookup } from './prefix-lookup.ts';
 import { namePages, reusablePages } from './prompt-names.ts';
 import type { PageClass, Reservation, RouterHandle } from './router-handle.ts';
@@ -177,7 +185,7 @@ export class PromptRoute {
     metrics.count('guildhall_routing_decisions_total', { reason: decision.reason });
     metrics.count('guildhall_routing_cached_tokens_total', { source: 'own' }, score.cachedTokens);
     metrics.count('guildhall_routing_cached_tokens_total', { source: 'peer' }, score.pullTokens);
-    metrics.observe('guildhall_routing_cost_seconds', score.costMs / 1000);
+    metrics.observe('guildhall_routing_predicted_ttft_seconds', score.ttftMs / 1000);
   }
 
   /** The last token that can be reused, in whole pages of a class. */
@@ -207,11 +215,7 @@ export class PromptRoute {
     return peers.toSorted((a, b) => b.tokens - a.tokens || a.peer.load - b.peer.load)[0] ?? null;
   }
 
-  #holderFor(
-    handle: RouterHandle,
-    found: Found,
-    lost: ReadonlySet<RouterHandle>,
-  ): router.PrefixHolder | undefined {
+  #holderFor(handle: RouterHandle, found: Found, lost: ReadonlySet<RouterHandle>): router.PrefixHolder | undefined {
     const best = this.#bestPeer(handle, found, lost);
     // What the directory knows counts, not what another choice is about to compute: that may fail.
     if (best === null || best.tokens < heldBy(handle, found).tokens + handle.pageClass.pageTokens) return undefined;

@@ -49,8 +49,6 @@ export class ResumableStream {
   readonly #avoid = new Set<RouterHandle>();
   /** Routers that died under the stream. */
   readonly #lost = new Set<RouterHandle>();
-  /** Routers that moved it away: they drain. */
-  readonly #left = new Set<RouterHandle>();
   /** Where the last of them has parked it, until another router goes on. */
   #moved: router.MovedSequence | undefined = undefined;
   #numericsId = '';
@@ -80,10 +78,12 @@ export class ResumableStream {
       const { handle, reservation } = decision;
       const lengthBefore = this.#log.length;
       let accepted = false;
+      let moved = false;
       try {
         for await (const event of handle.generate(this.#attempt(decision), this.#options.signal)) {
           if (event.event?.$case === 'moved') {
             this.#onMoved(event.event.value, handle);
+            moved = true;
             break;
           }
           accepted = true;
@@ -93,7 +93,7 @@ export class ResumableStream {
           if (out !== null) yield out;
           if (out?.kind === 'finished') return;
         }
-        if (!this.#left.has(handle)) throw fail('router_lost', `router ${handle.id} ended the stream too early`);
+        if (!moved) throw fail('router_lost', `router ${handle.id} ended the stream too early`);
       } catch (err) {
         this.#recover(err, handle, accepted, this.#log.length > lengthBefore);
       } finally {
@@ -154,7 +154,7 @@ export class ResumableStream {
     const { clock, logger, resumeTimeoutMs } = this.#options;
     this.#accepted = true;
     this.#moved = moved;
-    this.#left.add(handle);
+    this.#avoid.add(handle);
     this.#outcome = 'moved';
     this.#numericsId ||= handle.member.numericsId;
     this.#waitUntilMs ??= clock.monotonicMs() + resumeTimeoutMs;
@@ -199,7 +199,7 @@ export class ResumableStream {
       const decision = await route.pick({
         model: routerModel,
         numericsId: this.#numericsId,
-        avoid: new Set([...this.#avoid, ...this.#left]),
+        avoid: this.#avoid,
         generatedTokens: this.#log.length,
         lost: this.#lost,
       });

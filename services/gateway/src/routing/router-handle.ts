@@ -175,14 +175,17 @@ export class RouterHandle implements PricedCandidate {
     let waiting = true;
     let held = true;
     this.#inFlight += 1;
-    this.#backlog.add(prefillTokens);
+    const added = this.#backlog.add(prefillTokens);
     return {
-      prefillDone: () => (waiting = false),
+      prefillDone: () => {
+        if (waiting) this.#backlog.done(added);
+        waiting = false;
+      },
       release: () => {
         if (!held) return;
         held = false;
         this.#inFlight -= 1;
-        if (waiting) this.#backlog.remove(prefillTokens);
+        if (waiting) this.#backlog.remove(added);
         if (this.#gone && this.#inFlight === 0) this.#client.close();
       },
     };

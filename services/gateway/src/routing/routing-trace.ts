@@ -51,6 +51,7 @@ export class RoutingTrace {
         id: score.candidate.id,
         cached_tokens: score.cachedTokens,
         pull_tokens: score.pullTokens,
+        ttft_ms: rounded(score.ttftMs),
         cost_ms: rounded(score.costMs),
         load: score.candidate.load,
       })),

@@ -29,7 +29,7 @@ const cacheSalt = z
   .min(1)
   .superRefine((salt, ctx) => {
     if (!salt.isWellFormed()) addIssue(ctx, 'invalid_value', 'is not well-formed Unicode');
-    else if (salt.length > 2 * MAX_SALT_LENGTH || [...salt].length > MAX_SALT_LENGTH)
+    else if (salt.length > 2 * MAX_SALT_LENGTH || Array.from(salt).length > MAX_SALT_LENGTH)
       addIssue(ctx, 'invalid_value', `at most ${MAX_SALT_LENGTH} characters`);
   })
   .meta({ maxLength: MAX_SALT_LENGTH });

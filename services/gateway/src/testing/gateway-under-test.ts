@@ -10,7 +10,7 @@ import { type Assets, loadAssets } from '../assets.ts';
 import { type GatewayConfig, gatewaySchema } from '../config.ts';
 import type { GatewayContext } from '../context.ts';
 import type { GatewayApp } from '../routes/types.ts';
-import { closeApp, createContext, listen } from '../start.ts';
+import { closeApp, createContext, listen, routerConnector } from '../start.ts';
 
 /** Directory of the checkpoint that ships. */
 export const TINY_DIR = fileURLToPath(new URL('../../../../models/tiny', import.meta.url));
@@ -102,6 +102,11 @@ export class GatewayUnderTest {
     if (lease === undefined) throw new TypeError('not started');
     this.leases.set(router, lease);
     await lease.join();
+  }
+
+  /** A client of one router, as the gateway has it. */
+  connect(address: string): ReturnType<ReturnType<typeof routerConnector>> {
+    return routerConnector(this.context.config)(address);
   }
 
   /** The official client, without retries of its own. */
