@@ -83,8 +83,10 @@ export class FakeRouter {
   readonly #movedOpen: GenerateCall[] = [];
   /** Drain requests as they were received. */
   readonly drains: router.DrainRequest[] = [];
-  /** Thrown by the next drain. */
+  /** Thrown by drains while set. */
   drainFailure: GuildhallError | null = null;
+  /** What drains report while set, whatever runs. */
+  drainScript: Partial<router.DrainProgress>[] | null = null;
   readonly incarnation = newIncarnation();
   readonly #options: Required<Omit<FakeRouterOptions, 'clusterToken'>>;
   readonly #server: Server;
@@ -231,6 +233,11 @@ export class FakeRouter {
     this.drains.push(call.request);
     if (this.drainFailure !== null) {
       call.emit('error', toGrpc(this.drainFailure));
+      return;
+    }
+    if (this.drainScript !== null) {
+      for (const step of this.drainScript) call.write(router.DrainProgress.create(step));
+      call.end();
       return;
     }
     this.draining = true;
