@@ -78,6 +78,30 @@ export {
   type PublishResult,
   type StoredPlacement,
 } from './redis/placements.ts';
+export {
+  type DirectoryEntry,
+  type EntryKey,
+  entryKey,
+  type EntryKind,
+  type EntryTier,
+  parseEntryKey,
+} from './redis/directory-codec.ts';
+export {
+  type DirectoryOwner,
+  ENTRIES_PER_CALL,
+  type EvictAnswer,
+  type FenceResult,
+  type HolderPrefix,
+  isRedisFull,
+  type Leases,
+  type LookupOptions,
+  NAMES_PER_CALL,
+  PageDirectory,
+  type PageDirectoryOptions,
+  type PageLease,
+  type PublishAnswer,
+  type Refusal,
+} from './redis/page-directory.ts';
 export { runScript, type ScriptName, SCRIPTS } from './redis/scripts.ts';
 export { authMetadata, sameSecret, tokenInterceptor } from './grpc/auth.ts';
 export {

@@ -7,6 +7,7 @@ import { type RedisKeys, redisKeys } from './keys.ts';
 import { LoadStore } from './loads.ts';
 import { MemberLease, type MemberLeaseOptions } from './member-lease.ts';
 import { MemberView } from './member-view.ts';
+import { PageDirectory } from './page-directory.ts';
 import { PlacementStore, PlacementView } from './placements.ts';
 
 export interface ClusterOptions {
@@ -26,6 +27,8 @@ export class Cluster {
   readonly placements: PlacementView;
   readonly placementStore: PlacementStore;
   readonly loads: LoadStore;
+  /** Which router has which pages. */
+  readonly directory: PageDirectory;
   readonly #options: ClusterOptions;
   readonly #leases: MemberLease[] = [];
   readonly #closing = Promise.withResolvers<void>();
@@ -40,6 +43,7 @@ export class Cluster {
     this.placementStore = new PlacementStore(this.redis, this.keys);
     this.loads = new LoadStore(this.redis, this.keys);
     const { redis, keys, events } = this;
+    this.directory = new PageDirectory({ redis, keys, clock });
     this.members = new MemberView({ redis, keys, events, clock, logger });
     this.placements = new PlacementView({ store: this.placementStore, events, clock, logger });
   }

@@ -23,6 +23,17 @@ export interface RedisKeys {
   loadPrefix: string;
   /** Set of reporters; may name some whose report has expired. */
   loads: string;
+  /** Hash of a router's pages and states, with a lease as its expiry: `#fence`, and a record for each entry. */
+  pages(router: string): string;
+  pagesPrefix: string;
+  /** Hash of the leases that others have on a router's entries. */
+  pageLeases(router: string): string;
+  /** Set of routers with entries; may name some whose lease is over. */
+  pageHolders: string;
+  /** Counter behind the fencing numbers of routers. */
+  pageFence: string;
+  /** Hash `incarnation`, `born`, `fence` of the process that owned a router's entries last. */
+  pageOwner(router: string): string;
   /** JSON text that a service writes about itself for `guildhall status`. */
   status(name: string): string;
   /** Pub/sub channel; messages are `members`, `leave:<kind>/<id>` and `epoch`. */
@@ -45,6 +56,12 @@ export function redisKeys(cluster: string): RedisKeys {
     load: (reporter) => `${prefix}load:${reporter}`,
     loadPrefix: `${prefix}load:`,
     loads: `${prefix}loads`,
+    pages: (router) => `${prefix}kv:h:${router}`,
+    pagesPrefix: `${prefix}kv:h:`,
+    pageLeases: (router) => `${prefix}kv:l:${router}`,
+    pageHolders: `${prefix}kv:holders`,
+    pageFence: `${prefix}kv:fence`,
+    pageOwner: (router) => `${prefix}kv:o:${router}`,
     status: (name) => `${prefix}status:${name}`,
     events: `${prefix}events`,
   };

@@ -90,6 +90,12 @@ test('all keys of a cluster share one slot', () => {
     keys.leaderFence,
     keys.load('r'),
     keys.loads,
+    keys.pages('r'),
+    keys.pagesPrefix,
+    keys.pageLeases('r'),
+    keys.pageHolders,
+    keys.pageFence,
+    keys.pageOwner('r'),
     keys.status('controller'),
     keys.events,
   ];

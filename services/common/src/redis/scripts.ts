@@ -14,6 +14,13 @@ export const SCRIPTS = {
   'leader-release': 1,
   'load-report': 2,
   'loads-read': 1,
+  'pages-fence': 5,
+  'pages-publish': 2,
+  'pages-evict': 2,
+  'pages-lease': 2,
+  'pages-release': 1,
+  'pages-lookup': 1,
+  'pages-forget': 3,
 } as const;
 
 export type ScriptName = keyof typeof SCRIPTS;

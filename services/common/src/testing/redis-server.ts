@@ -26,17 +26,20 @@ export class RedisServer {
   readonly port: number;
   readonly url: string;
   readonly #dir: string;
+  readonly #flags: readonly string[];
   #guard: ChildProcess | null = null;
   #pid = 0;
 
-  private constructor(port: number) {
+  private constructor(port: number, flags: readonly string[]) {
     this.port = port;
+    this.#flags = flags;
     this.url = `redis://127.0.0.1:${port}`;
     this.#dir = mkdtempSync(join(tmpdir(), 'guildhall-redis-'));
   }
 
-  static async start(): Promise<RedisServer> {
-    const server = new RedisServer(await freePort());
+  /** `flags` are further options of redis-server. */
+  static async start(flags: readonly string[] = []): Promise<RedisServer> {
+    const server = new RedisServer(await freePort(), flags);
     await server.restart();
     return server;
   }
@@ -44,7 +47,7 @@ export class RedisServer {
   /** Starts it again on the same port, empty. */
   async restart(): Promise<void> {
     const args = ['--port', String(this.port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
-    const command = ['redis-server', ...args, '--dir', this.#dir];
+    const command = ['redis-server', ...args, '--dir', this.#dir, ...this.#flags];
     const guard = spawn('sh', ['-c', GUARD, 'sh', ...command], { stdio: ['pipe', 'pipe', 'inherit'] });
     this.#guard = guard;
     let log = '';
