@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Server, ServerWritableStream } from '@grpc/grpc-js';
 import {
   bindGrpcServer,
@@ -14,6 +15,7 @@ import { control, router } from '@guildhall/proto';
 import { TcpFront } from './tcp-front.ts';
 
 type GenerateCall = ServerWritableStream<router.GenerateRequest, router.GenerateEvent>;
+type DrainCall = ServerWritableStream<router.DrainRequest, router.DrainProgress>;
 
 /** What the fake generates for a request. */
 export interface FakeScript {
@@ -21,6 +23,7 @@ export interface FakeScript {
   /** How it ends after its last token; STOP by default. */
   finished?: Partial<router.Finished>;
   cachedTokens?: number;
+  decodeCachedTokens?: number;
   /** Thrown after the last token instead of finishing. */
   failure?: GuildhallError;
 }
@@ -32,6 +35,11 @@ export interface FakeRouterOptions {
   servedModels?: string[];
   maxContext?: number;
   clusterToken?: string | null;
+  /** Tokens of a named page; 0 for a router that shares no prefixes. */
+  pageTokens?: number;
+  /** Bytes of a state; 0 for a model without. */
+  stateBytes?: bigint;
+  tiers?: Partial<router.CacheTier>[];
   script: (request: router.GenerateRequest) => FakeScript;
 }
 
@@ -44,6 +52,8 @@ export interface RecordedCall {
   cancelled: boolean;
   /** Finished was written. */
   finished: boolean;
+  /** Moved was written. */
+  moved: boolean;
   /** Resolves when `cancelled` becomes true. */
   whenCancelled: Promise<void>;
 }
@@ -55,7 +65,8 @@ export function fakeLogprob(id: number, rank = 0): number {
 
 /**
  * A real gRPC server of `guildhall.v1.Router` that replays scripted tokens. It records its calls and can be told to
- * fail, to hold, and to die in the middle of a stream. A resumed call must bring the beginning of the same script.
+ * fail, to hold, to move its calls away, and to die in the middle of a stream. A resumed call must bring the beginning
+ * of the same script, a moved one also where it was parked.
  */
 export class FakeRouter {
   readonly calls: RecordedCall[] = [];
@@ -64,6 +75,18 @@ export class FakeRouter {
   draining = false;
   running = 0;
   waiting = 0;
+  pendingPrefillTokens = 0;
+  prefillMsPerToken = 0;
+  decodeStepMs = 0;
+  /** Calls that were moved away end only by `endMoved`: the end of a call looks like a cancel of its caller. */
+  keepMovedOpen = false;
+  readonly #movedOpen: GenerateCall[] = [];
+  /** Drain requests as they were received. */
+  readonly drains: router.DrainRequest[] = [];
+  /** Thrown by drains while set. */
+  drainFailure: GuildhallError | null = null;
+  /** What drains report while set, whatever runs. */
+  drainScript: Partial<router.DrainProgress>[] | null = null;
   readonly incarnation = newIncarnation();
   readonly #options: Required<Omit<FakeRouterOptions, 'clusterToken'>>;
   readonly #server: Server;
@@ -72,6 +95,9 @@ export class FakeRouter {
   #dieAt: number | null = null;
   #endAt: number | null = null;
   #endAlways = false;
+  #moveAt: number | null = null;
+  #movingAll = false;
+  readonly #startedMoving = Promise.withResolvers<void>();
   #holdAt: number | null = null;
   #held = Promise.withResolvers<void>();
 
@@ -82,6 +108,9 @@ export class FakeRouter {
       fingerprint: '0123456789abcdef0123456789abcdef',
       servedModels: ['tiny'],
       maxContext: 4096,
+      pageTokens: 0,
+      stateBytes: 0n,
+      tiers: [],
       ...options,
     };
     const config = { clusterToken: options.clusterToken ?? null, tlsCert: null, tlsKey: null, tlsCa: null };
@@ -89,6 +118,7 @@ export class FakeRouter {
     this.#server.addService(router.RouterService, {
       generate: (call: GenerateCall) => void this.#generate(call),
       getInfo: (_call: unknown, callback: (err: null, info: router.RouterInfo) => void) => callback(null, this.#info()),
+      drain: (call: DrainCall) => void this.#drain(call),
     });
   }
 
@@ -109,7 +139,7 @@ export class FakeRouter {
 
   /** The router's entry among the members. */
   member(): control.Member {
-    const { id, fingerprint, numericsId, servedModels } = this.#options;
+    const { id, fingerprint, numericsId, servedModels, pageTokens } = this.#options;
     return control.Member.create({
       kind: control.MemberKind.MEMBER_KIND_ROUTER,
       id,
@@ -122,6 +152,10 @@ export class FakeRouter {
       draining: this.draining,
       running: this.running,
       waiting: this.waiting,
+      pageTokens,
+      pendingPrefillTokens: BigInt(this.pendingPrefillTokens),
+      prefillMsPerToken: this.prefillMsPerToken,
+      decodeStepMs: this.decodeStepMs,
     });
   }
 
@@ -143,6 +177,15 @@ export class FakeRouter {
   /** Every call ends without Finished before its first token. */
   endAlways(on = true): void {
     this.#endAlways = on;
+  }
+
+  /** The next call that gets there is moved away before the token at this position; before Started when negative. */
+  moveBeforeToken(index: number | null): void {
+    this.#moveAt = index;
+  }
+
+  endMoved(): void {
+    for (const call of this.#movedOpen.splice(0)) call.end();
   }
 
   /** Calls stop before the token at this position until `release`. */
@@ -170,7 +213,7 @@ export class FakeRouter {
   }
 
   #info(): router.RouterInfo {
-    const { id, fingerprint, numericsId, servedModels, maxContext } = this.#options;
+    const { id, fingerprint, numericsId, servedModels, maxContext, pageTokens, stateBytes, tiers } = this.#options;
     return router.RouterInfo.create({
       routerId: id,
       ready: this.ready,
@@ -178,12 +221,47 @@ export class FakeRouter {
       numericsId,
       servedModels,
       maxContext,
+      pageTokens,
+      pageBytes: BigInt(pageTokens * 1024),
+      stateBytes,
+      tiers: tiers.map((tier) => router.CacheTier.create(tier)),
     });
+  }
+
+  /** Moves every running call away, as it gets to its next token, and reports until none is left. */
+  async #drain(call: DrainCall): Promise<void> {
+    this.drains.push(call.request);
+    if (this.drainFailure !== null) {
+      call.emit('error', toGrpc(this.drainFailure));
+      return;
+    }
+    if (this.drainScript !== null) {
+      for (const step of this.drainScript) call.write(router.DrainProgress.create(step));
+      call.end();
+      return;
+    }
+    this.draining = true;
+    this.#movingAll = true;
+    const open = (): number => this.calls.filter((one) => !one.moved && !one.finished && !one.cancelled).length;
+    const progress = (): router.DrainProgress =>
+      router.DrainProgress.create({ running: open(), moved: this.calls.filter((one) => one.moved).length });
+    call.write(progress());
+    this.#startedMoving.resolve();
+    for (let tries = 0; open() > 0 && tries < 1000; tries += 1) await sleep(5);
+    call.write(progress());
+    call.end();
   }
 
   async #generate(call: GenerateCall): Promise<void> {
     const { promise: whenCancelled, resolve } = Promise.withResolvers<void>();
-    const record: RecordedCall = { request: call.request, sent: 0, cancelled: false, finished: false, whenCancelled };
+    const record: RecordedCall = {
+      request: call.request,
+      sent: 0,
+      cancelled: false,
+      finished: false,
+      moved: false,
+      whenCancelled,
+    };
     this.calls.push(record);
     call.on('cancelled', () => {
       record.cancelled = true;
@@ -193,6 +271,7 @@ export class FakeRouter {
     try {
       const failure = this.#failures.shift();
       if (failure !== undefined) throw failure;
+      if (this.draining) throw fail('not_ready', 'this router drains');
       await this.#replay(call, record);
     } catch (err) {
       if (!record.cancelled) call.emit('error', toGrpc(err));
@@ -204,6 +283,7 @@ export class FakeRouter {
     const script = this.#options.script(request);
     checkResume(request, script, this.#options.numericsId);
     const { id, numericsId } = this.#options;
+    if (this.#moves(-1)) return this.#moveAway(call, record);
     const cachedTokens = script.cachedTokens ?? 0;
     await this.#write(call, record, { $case: 'started', value: { routerId: id, numericsId, epoch: 1n, cachedTokens } });
     if (this.#endAlways) {
@@ -215,7 +295,9 @@ export class FakeRouter {
     }
     const end = Math.min(script.tokens.length, request.stop?.maxTokens ?? 0);
     for (let index = request.generatedIds.length; index < end && !record.cancelled; index += 1) {
-      if (this.#holdAt === index) await Promise.race([this.#held.promise, record.whenCancelled]);
+      if (this.#holdAt === index)
+        await Promise.race([this.#held.promise, record.whenCancelled, this.#startedMoving.promise]);
+      if (this.#moves(index)) return this.#moveAway(call, record);
       await this.#write(call, record, { $case: 'token', value: tokenEvent(request, index, script.tokens[index] ?? 0) });
       record.sent += 1;
       if (this.#dieAt === index) return this.kill();
@@ -232,6 +314,23 @@ export class FakeRouter {
     call.end();
   }
 
+  #moves(index: number): boolean {
+    if (this.#movingAll) return true;
+    if (this.#moveAt === null || (this.#moveAt < 0 ? index >= 0 : index !== this.#moveAt)) return false;
+    this.#moveAt = null;
+    return true;
+  }
+
+  async #moveAway(call: GenerateCall, record: RecordedCall): Promise<void> {
+    const { requestId, promptIds, generatedIds } = record.request;
+    const numComputed = promptIds.length + generatedIds.length + record.sent;
+    const value = { routerId: this.id, address: this.address, handle: `${this.id}/${requestId}`, numComputed };
+    record.moved = true;
+    await this.#write(call, record, { $case: 'moved', value });
+    if (this.keepMovedOpen) this.#movedOpen.push(call);
+    else call.end();
+  }
+
   /** Waits for the caller to read, as the real router must not queue without end. */
   async #write(call: GenerateCall, record: RecordedCall, event: router.GenerateEvent['event']): Promise<void> {
     if (record.cancelled || call.write({ event })) return;
@@ -244,6 +343,11 @@ function checkResume(request: router.GenerateRequest, script: FakeScript, numeri
     throw fail('numerics_mismatch', 'another numerics class');
   const same = request.generatedIds.every((id, i) => id === script.tokens[i]);
   if (!same) throw fail('integrity', 'the resumed tokens are not the ones that were sent');
+  const { moved, holder } = request;
+  if (moved !== undefined && (request.numericsId === '' || !moved.handle.endsWith(`/${request.requestId}`)))
+    throw fail('integrity', 'a moved sequence comes without its class, or with the handle of another one');
+  if (holder !== undefined && (holder.routerId === '' || holder.address === '' || holder.tokens < 1))
+    throw fail('integrity', 'a holder without address or tokens');
 }
 
 function tokenEvent(request: router.GenerateRequest, index: number, id: number): router.TokenEvent {
@@ -266,6 +370,7 @@ function finishedEvent(request: router.GenerateRequest, script: FakeScript, end:
     promptTokens: request.promptIds.length,
     completionTokens: end,
     cachedTokens: script.cachedTokens ?? 0,
+    decodeCachedTokens: script.decodeCachedTokens ?? 0,
     ...(cut ? {} : script.finished),
   });
 }

@@ -1,11 +1,14 @@
 import { Command } from 'commander';
 import { chatCommand } from './commands/chat.ts';
 import { doctorCommand } from './commands/doctor.ts';
+import { drainCommand } from './commands/drain.ts';
 import { pullCommand } from './commands/pull.ts';
 import { serveCommand } from './commands/serve.ts';
 import { statusCommand } from './commands/status.ts';
 import { upCommand } from './commands/up.ts';
 import { VERSION } from './version.ts';
+
+const COMMANDS = [upCommand, serveCommand, pullCommand, chatCommand, statusCommand, drainCommand, doctorCommand];
 
 /** Builds the command tree; every command answers `--help`, and `--json` where it prints data. */
 export function buildProgram(): Command {
@@ -15,7 +18,7 @@ export function buildProgram(): Command {
     .showHelpAfterError('(--help lists the options)')
     .enablePositionalOptions()
     .exitOverride();
-  for (const make of [upCommand, serveCommand, pullCommand, chatCommand, statusCommand, doctorCommand]) {
+  for (const make of COMMANDS) {
     program.addCommand(make().exitOverride().showHelpAfterError('(--help lists the options)'));
   }
   return program;

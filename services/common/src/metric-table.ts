@@ -212,9 +212,41 @@ export const METRICS = {
   },
   guildhall_stream_resumes_total: {
     type: 'counter',
-    help: 'Streams taken over by another router, by outcome.',
+    help: 'Streams that changed their router, by outcome: resumed (the old one was lost), moved (it drained), failed.',
     labels: ['outcome'],
     services: ['gateway'],
+  },
+  guildhall_routing_decisions_total: {
+    type: 'counter',
+    help: 'Choices of a router by reason: kv, load, round-robin, only (one candidate), away or slow (no answer of the directory: by load).',
+    labels: ['reason'],
+    services: ['gateway'],
+  },
+  guildhall_routing_cached_tokens_total: {
+    type: 'counter',
+    help: 'Prompt tokens that the chosen router was expected to have (own) or to pull from another one (peer).',
+    labels: ['source'],
+    services: ['gateway'],
+  },
+  guildhall_routing_predicted_ttft_seconds: {
+    type: 'histogram',
+    help: 'Predicted time until the first token in the chosen router.',
+    labels: [],
+    services: ['gateway'],
+    buckets: LATENCY,
+  },
+  guildhall_routing_lookups_total: {
+    type: 'counter',
+    help: 'Lookups of cached prefixes by outcome: hit, miss, slow, away, skipped (while Redis is away or slow).',
+    labels: ['outcome'],
+    services: ['gateway'],
+  },
+  guildhall_routing_lookup_seconds: {
+    type: 'histogram',
+    help: 'One lookup of cached prefixes, as the request waited for it.',
+    labels: [],
+    services: ['gateway'],
+    buckets: SHORT,
   },
   guildhall_routers: {
     type: 'gauge',

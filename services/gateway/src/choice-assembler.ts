@@ -47,6 +47,8 @@ export interface ChoiceCounts {
   completionTokens: number;
   reasoningTokens: number;
   cachedTokens: number;
+  /** Of those: made by decode. */
+  decodeCachedTokens: number;
 }
 
 /** Builds the text of one choice from its tokens: detokenizer, then stop strings, then the parser. */
@@ -58,7 +60,7 @@ export class ChoiceAssembler {
   #unsent: LoggedToken[] = [];
   #rawLength = 0;
   #inReasoning: boolean;
-  #counts: ChoiceCounts = { completionTokens: 0, reasoningTokens: 0, cachedTokens: 0 };
+  #counts: ChoiceCounts = { completionTokens: 0, reasoningTokens: 0, cachedTokens: 0, decodeCachedTokens: 0 };
 
   constructor(options: AssemblerOptions) {
     this.#options = options;
@@ -73,6 +75,11 @@ export class ChoiceAssembler {
 
   get counts(): ChoiceCounts {
     return { ...this.#counts };
+  }
+
+  /** A router has begun. What it found cached is known before it has finished, which a stop string may forestall. */
+  onStarted(started: router.Started): void {
+    this.#counts.cachedTokens = started.cachedTokens;
   }
 
   /** Takes the next token. The delta may be empty. */
@@ -90,6 +97,7 @@ export class ChoiceAssembler {
   onFinished(finished: router.Finished, finish: FinishName): ChoiceDelta {
     this.#counts.completionTokens = Math.max(this.#counts.completionTokens, finished.completionTokens);
     this.#counts.cachedTokens = finished.cachedTokens;
+    this.#counts.decodeCachedTokens = finished.decodeCachedTokens;
     const last = this.#waiting;
     this.#waiting = null;
     const byToken = finish === 'stop' && finished.stopString === '';

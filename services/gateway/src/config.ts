@@ -1,6 +1,7 @@
 import { serviceOptions, hostPortField } from '@guildhall/common';
 import { z } from 'zod';
 import { PARSER_NAMES } from './parsers/registry.ts';
+import { ROUTING_MODES } from './routing/choose-router.ts';
 
 const words = z.array(z.string().min(1));
 
@@ -31,7 +32,19 @@ export const gatewaySchema = z.object({
     .default([])
     .describe('Further keys, separated by commas; for GUILDHALL_API_KEYS.')
     .meta({ secret: true }),
-  apiKeyFile: z.string().nullable().default(null).describe('File with one key a line; # starts a comment.'),
+  apiKeyFile: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe(
+      'File with one key a line, after it perhaps the name of its tenant; keys of one name share a tenant. # starts a comment.',
+    ),
+  allowPriority: z
+    .enum(['auto', 'on', 'off'])
+    .default('auto')
+    .describe(
+      'Whether requests may set `priority`; auto: only without API keys, since a caller could push past the others.',
+    ),
   maxContext: z
     .int()
     .min(1)
@@ -60,11 +73,23 @@ export const gatewaySchema = z.object({
     .describe('Largest request body.'),
   maxInFlight: z.int().min(1).default(1024).describe('Completions at a time; more are refused with 429.'),
   requestTimeoutMs: z.int().min(0).default(1_800_000).describe('Longest duration of a completion; 0 means no limit.'),
+  routing: z
+    .enum(ROUTING_MODES)
+    .default('kv')
+    .describe(
+      'How a router is chosen: by the time until the first token, with what each holds of the prompt (kv), by load, or in turn.',
+    ),
+  routingTimeoutMs: z
+    .int()
+    .min(1)
+    .max(1000)
+    .default(25)
+    .describe('How long a request waits for the directory of cached prefixes before it is routed by load.'),
   resumeTimeoutMs: z
     .int()
     .min(0)
     .default(60_000)
-    .describe('How long a stream whose router died waits for another one.'),
+    .describe('How long a stream whose router died or drains waits for another one.'),
   maxFruitlessResumes: z
     .int()
     .min(1)

@@ -4,6 +4,7 @@ import type { ApiKeys } from './auth.ts';
 import type { GatewayConfig } from './config.ts';
 import type { InFlight } from './in-flight.ts';
 import type { ParserName } from './parsers/registry.ts';
+import type { Routing } from './routing/prompt-route.ts';
 import type { RouterPool } from './routing/router-pool.ts';
 import type { ServedModels } from './served-models.ts';
 
@@ -14,6 +15,7 @@ export interface GatewayContext {
   /** How chat answers are parsed. */
   parser: ParserName;
   pool: RouterPool;
+  routing: Routing;
   models: ServedModels;
   keys: ApiKeys;
   inFlight: InFlight;

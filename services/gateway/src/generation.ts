@@ -3,7 +3,8 @@ import { router } from '@guildhall/proto';
 import { ChoiceAssembler, type AssemblerOptions, type ChoiceCounts, type ChoiceDelta } from './choice-assembler.ts';
 import { systemFingerprint, usageOf } from './answers/usage.ts';
 import { ResumableStream, type ResumeOptions } from './routing/resume.ts';
-import type { RouterPool } from './routing/router-pool.ts';
+import type { PromptRoute, Routing } from './routing/prompt-route.ts';
+import type { RoutingTrace } from './routing/routing-trace.ts';
 
 /** One choice that is to be generated. */
 export interface ChoicePlan {
@@ -21,7 +22,9 @@ export interface ChoiceSink {
 }
 
 export interface GenerationContext {
-  pool: RouterPool;
+  routing: Routing;
+  /** Notes why routers were chosen; null when nobody asked. */
+  trace: RoutingTrace | null;
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
@@ -64,10 +67,11 @@ export class Generation {
     const abort = new AbortController();
     const signal = AbortSignal.any([this.#context.signal, abort.signal]);
     let failure: unknown = null;
+    const routes = this.#routes(plans);
     const results = await Promise.all(
-      plans.map(async (plan) => {
+      plans.map(async (plan, i) => {
         try {
-          return await this.#runChoice(plan, sink, signal);
+          return await this.#runChoice(plan, routes[i] as PromptRoute, sink, signal);
         } catch (err) {
           failure ??= err;
           abort.abort(err);
@@ -89,12 +93,24 @@ export class Generation {
     metrics.count('guildhall_http_tokens_total', { model_name: modelName, kind: 'completion' }, completion);
   }
 
-  async #runChoice(plan: ChoicePlan, sink: ChoiceSink, signal: AbortSignal): Promise<ChoiceCounts> {
+  /** A route for each choice; those of one prompt share theirs. */
+  #routes(plans: readonly ChoicePlan[]): PromptRoute[] {
+    const { routing, trace } = this.#context;
+    const routes = new Map<readonly number[], PromptRoute>();
+    return plans.map(({ request: { promptIds: ids, cacheSalt: salt, promptLogprobs } }) => {
+      const route = routes.get(ids) ?? routing.route({ ids, salt, reusable: !promptLogprobs }, trace);
+      routes.set(ids, route);
+      return route;
+    });
+  }
+
+  async #runChoice(plan: ChoicePlan, route: PromptRoute, sink: ChoiceSink, signal: AbortSignal): Promise<ChoiceCounts> {
     const assembler = new ChoiceAssembler(plan.assembler);
     const timer = new TokenTimer(this.#context);
-    for await (const event of this.#stream(plan, signal).events()) {
+    for await (const event of this.#stream(plan, route, signal).events()) {
       if (event.kind === 'started') {
         this.#fingerprint ??= systemFingerprint(event.fingerprint, event.started.numericsId);
+        assembler.onStarted(event.started);
         await sink.started(plan.index);
       } else if (event.kind === 'promptLogprobs') {
         await sink.promptLogprobs(plan.index, event.tokens);
@@ -113,13 +129,14 @@ export class Generation {
     return assembler.counts;
   }
 
-  #stream(plan: ChoicePlan, signal: AbortSignal): ResumableStream {
-    const { pool, clock, logger, metrics, routerModel, resumeTimeoutMs, maxFruitlessResumes, deadlineAtMs } =
+  #stream(plan: ChoicePlan, route: PromptRoute, signal: AbortSignal): ResumableStream {
+    const { routing, clock, logger, metrics, routerModel, resumeTimeoutMs, maxFruitlessResumes, deadlineAtMs } =
       this.#context;
     const onResume: ResumeOptions['onResume'] = (outcome) =>
       metrics.count('guildhall_stream_resumes_total', { outcome });
     const options = {
-      pool,
+      pool: routing.pool,
+      route,
       clock,
       logger,
       routerModel,

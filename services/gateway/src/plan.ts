@@ -1,3 +1,4 @@
+import { fail } from '@guildhall/common';
 import { IncrementalDetokenizer } from '@guildhall/model/tokenizer';
 import type { router } from '@guildhall/proto';
 import type { GatewayContext } from './context.ts';
@@ -9,12 +10,20 @@ import type { PreparedPrompt } from './prompt.ts';
 /** What all choices of a request share. */
 export interface PlanInput {
   id: string;
-  body: SamplingInput & StopInput & { n?: number | null | undefined; skip_special_tokens?: boolean | null | undefined };
+  body: SamplingInput &
+    StopInput & {
+      n?: number | null | undefined;
+      skip_special_tokens?: boolean | null | undefined;
+      cache_salt?: string | null | undefined;
+      priority?: number | null | undefined;
+    };
   parser: ParserName;
   /** Alternatives per token; -1 for no log-probabilities. */
   topLogprobs: number;
   promptLogprobs: boolean;
   traceparent: string;
+  /** Whose share of the cluster the request uses. */
+  tenant: string;
 }
 
 /** A prompt and how much may be generated after it. */
@@ -32,7 +41,8 @@ export function planChoices(
   prompts: readonly PlannedPrompt[],
 ): ChoicePlan[] {
   const { assets, config } = context;
-  const { body, id, topLogprobs, promptLogprobs, traceparent } = input;
+  const { body, id, topLogprobs, promptLogprobs, traceparent, tenant } = input;
+  const priority = routerPriority(context, body.priority ?? 0);
   const sampling = samplingParams(assets, body, config.generationConfig === 'auto', topLogprobs);
   const choices = body.n ?? 1;
   return prompts.flatMap((prompt, p) => {
@@ -49,17 +59,27 @@ export function planChoices(
         model: '',
         numericsId: '',
         deadlineMs: 0,
-        priority: 0,
+        priority,
         traceparent,
         promptLogprobs,
-        cacheSalt: '',
-        tenant: '',
+        cacheSalt: body.cache_salt ?? '',
+        tenant,
         holder: undefined,
         moved: undefined,
       },
       assembler: assemblerOptions(context, input, prompt, stop),
     }));
   });
+}
+
+/** Priority as routers take it, larger first. Throws `unsupported` where callers may not set one. */
+function routerPriority({ config, keys }: GatewayContext, priority: number): number {
+  const allowed = config.allowPriority === 'auto' ? !keys.required : config.allowPriority === 'on';
+  if (!allowed && priority !== 0) {
+    const message = 'priority: this gateway serves all callers alike; it must be started with --allow-priority on';
+    throw fail('unsupported', message, { field: 'priority' });
+  }
+  return 0 - priority;
 }
 
 function assemblerOptions(

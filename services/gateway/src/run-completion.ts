@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { GatewayContext } from './context.ts';
 import { type ChoicePlan, Generation } from './generation.ts';
 import { traceparentOf } from './request-id.ts';
+import { DEBUG_HEADER, RoutingTrace } from './routing/routing-trace.ts';
 import type { RequestScope } from './request-scope.ts';
 import { SseStream } from './sse.ts';
 
@@ -12,15 +13,18 @@ export interface PlannedRequest {
   /** Name that routers are asked for; null where any router will do. */
   routerModel: string | null;
   plans: ChoicePlan[];
+  /** Where the choices went, for callers who asked. */
+  trace: RoutingTrace | null;
 }
 
 /** The generation of a planned request, not yet running. */
 export function startGeneration(context: GatewayContext, scope: RequestScope, planned: PlannedRequest): Generation {
-  const { pool, clock, logger, metrics, config } = context;
-  const { modelName, routerModel } = planned;
+  const { routing, clock, logger, metrics, config } = context;
+  const { modelName, routerModel, trace } = planned;
   const { resumeTimeoutMs, maxFruitlessResumes } = config;
   return new Generation({
-    pool,
+    routing,
+    trace,
     clock,
     logger,
     metrics,
@@ -40,13 +44,14 @@ export async function runStream(
   context: GatewayContext,
   scope: RequestScope,
   reply: FastifyReply,
+  trace: RoutingTrace | null,
   answer: (stream: SseStream) => Promise<void>,
 ): Promise<void> {
   const { clock, config, metrics, logger, inFlight } = context;
   const stream = new SseStream({
     response: reply.raw,
     onOpen: () => void reply.hijack(),
-    headers: { 'x-request-id': reply.request.id },
+    headers: () => ({ 'x-request-id': reply.request.id, ...trace?.headers() }),
     clock,
     keepAliveMs: config.keepAliveMs,
     signal: scope.signal,
@@ -55,13 +60,34 @@ export async function runStream(
   try {
     await answer(stream);
   } catch (err) {
-    if (!stream.opened) throw err;
+    if (!stream.opened) {
+      void reply.headers(trace?.headers() ?? {});
+      throw err;
+    }
     logger.debug({ request: reply.request.id, err }, 'stream ended with an error');
     stream.failed(err);
   } finally {
     stream.dispose();
     metrics.gauge('guildhall_http_streams', inFlight.closeStream());
   }
+}
+
+/** Runs `answer` for a plain HTTP answer. */
+export async function runWhole<T>(
+  reply: FastifyReply,
+  trace: RoutingTrace | null,
+  answer: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await answer();
+  } finally {
+    void reply.headers(trace?.headers() ?? {});
+  }
+}
+
+/** A trace of routing, if the caller asks for one. */
+export function routingTraceOf(request: FastifyRequest): RoutingTrace | null {
+  return RoutingTrace.of(request.headers[DEBUG_HEADER]);
 }
 
 /** Trace context of the caller, for the router. */

@@ -5,8 +5,8 @@ export interface SseOptions {
   response: ServerResponse;
   /** Called once, before the head is written. */
   onOpen: () => void;
-  /** Headers beside those of an event stream. */
-  headers: Record<string, string>;
+  /** Headers beside those of an event stream; asked for when the head is written. */
+  headers: () => Record<string, string>;
   clock: Clock;
   /** A comment is sent when nothing was for so long. */
   keepAliveMs: number;
@@ -68,7 +68,7 @@ export class SseStream {
     const { response, onOpen, headers } = this.#options;
     onOpen();
     response.writeHead(200, {
-      ...headers,
+      ...headers(),
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-cache, no-transform',
       'x-accel-buffering': 'no',

@@ -33,6 +33,8 @@ import { InFlight } from './in-flight.ts';
 import type { ParserName } from './parsers/registry.ts';
 import { readiness } from './routes/health.ts';
 import type { GatewayApp } from './routes/types.ts';
+import { type PrefixDirectory, PrefixLookup } from './routing/prefix-lookup.ts';
+import { Routing } from './routing/prompt-route.ts';
 import { type MemberSource, RouterPool } from './routing/router-pool.ts';
 import { ServedModels } from './served-models.ts';
 
@@ -57,18 +59,29 @@ export function routerConnector(
   });
 }
 
+/** What a gateway is put together from. */
+export interface GatewayParts {
+  assets: Assets;
+  members: MemberSource;
+  /** Null where cached prefixes are not shared. */
+  directory: PrefixDirectory | null;
+  clock: Clock;
+  logger: Logger;
+  metrics: Metrics;
+}
+
 /** Puts together what routes need. */
-export function createContext(
-  config: GatewayConfig,
-  parts: { assets: Assets; members: MemberSource; clock: Clock; logger: Logger; metrics: Metrics },
-): GatewayContext {
-  const { assets, members, clock, logger, metrics } = parts;
+export function createContext(config: GatewayConfig, parts: GatewayParts): GatewayContext {
+  const { assets, members, directory, clock, logger, metrics } = parts;
   const pool = new RouterPool({ members, connect: routerConnector(config), clock, logger });
+  const timeoutMs = config.routingTimeoutMs;
+  const lookup = directory === null ? null : new PrefixLookup({ directory, clock, logger, metrics, timeoutMs });
   return {
     config,
     assets,
     parser: parserOf(config, assets),
     pool,
+    routing: new Routing({ pool, lookup, mode: config.routing, clock, metrics }),
     models: new ServedModels(config.servedModelName, pool, assets.name),
     keys: ApiKeys.load(config),
     inFlight: new InFlight(config.maxInFlight, clock),
@@ -134,7 +147,14 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
   service.onShutdown(() => cluster.close());
   await cluster.members.start();
-  const context = createContext(config, { assets, members: cluster.members, clock, logger, metrics });
+  const context = createContext(config, {
+    assets,
+    members: cluster.members,
+    directory: null,
+    clock,
+    logger,
+    metrics,
+  });
   service.onShutdown(() => context.pool.close());
   const app = await buildApp(context);
   const address = await listen(app, config.listen);

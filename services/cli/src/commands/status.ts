@@ -1,52 +1,59 @@
 import { Command } from 'commander';
-import { fail } from '@guildhall/common';
-import { control } from '@guildhall/proto';
+import { errorMessage } from '@guildhall/common';
+import { control, type router } from '@guildhall/proto';
+import { addClusterOptions, type ClusterAccess, clusterAccess, type ClusterFlags } from '../stack/cluster-target.ts';
 import { ClusterView, loadedShare, type ClusterSnapshot } from '../stack/cluster-view.ts';
-import { StateDir, type RunSecrets } from '../stack/state-dir.ts';
+import { getRouterInfo } from '../stack/router-client.ts';
+import { StateDir } from '../stack/state-dir.ts';
+import { formatBytes } from '../ui/bytes.ts';
 import { formatTable } from '../ui/table.ts';
 
-interface StatusFlags {
-  redis: string | null;
-  cluster: string;
-  stateDir: string | null;
+interface StatusFlags extends ClusterFlags {
   json: boolean;
 }
 
-/** `guildhall status`: members, placement and coverage of a cluster. */
+/** What a router says of itself, or why it said nothing, by its id. */
+type RouterInfos = ReadonlyMap<string, router.RouterInfo | string>;
+
+/** `guildhall status`: members, placement and coverage of a cluster, and what its routers have cached. */
 export function statusCommand(): Command {
-  return new Command('status')
-    .description('show the members, the placement and the load of a cluster')
-    .option('--redis <url>', "Redis of the cluster (default: this folder's running stack)")
-    .option('--cluster <name>', 'name of the cluster in that Redis', 'default')
-    .option('--state-dir <dir>', 'where run.json is (default: .guildhall)')
+  const command = new Command('status').description('show the members, the placement and the load of a cluster');
+  return addClusterOptions(command)
     .option('--json', 'print one JSON object', false)
     .action(async (flags: StatusFlags) => {
       const state = new StateDir(flags.stateDir ?? null);
-      const view = new ClusterView(target(flags, state));
+      const access = clusterAccess(flags, state, process.env);
+      const view = new ClusterView(access);
       try {
         await view.start();
         const snapshot = view.snapshot();
+        const infos = await routerInfos(view.routers(), access);
         const url = flags.redis ? null : (state.readRun()?.url ?? null);
-        process.stdout.write(flags.json ? `${JSON.stringify(asJson(snapshot, url))}\n` : asText(snapshot, url));
+        process.stdout.write(
+          flags.json ? `${JSON.stringify(asJson(snapshot, infos, url))}\n` : asText(snapshot, infos, url),
+        );
       } finally {
         await view.stop();
       }
     });
 }
 
-function target(flags: StatusFlags, state: StateDir): RunSecrets {
-  if (flags.redis) return { redisUrl: flags.redis, cluster: flags.cluster, clusterToken: '' };
-  const secrets = state.readSecrets();
-  if (secrets === null)
-    throw fail('not_found', `nothing is running from ${state.path}; start it with \`npm run up\`, or give --redis`);
-  return secrets;
+async function routerInfos(routers: readonly control.Member[], access: ClusterAccess): Promise<RouterInfos> {
+  const ask = async ({ id, address }: control.Member): Promise<[string, router.RouterInfo | string]> => {
+    try {
+      return [id, await getRouterInfo(address, access)];
+    } catch (error) {
+      return [id, errorMessage(error)];
+    }
+  };
+  return new Map(await Promise.all(routers.map(ask)));
 }
 
 function kindName(kind: control.MemberKind): string {
   return control.memberKindToJSON(kind).replace('MEMBER_KIND_', '').toLowerCase();
 }
 
-function asJson(snapshot: ClusterSnapshot, url: string | null): unknown {
+function asJson(snapshot: ClusterSnapshot, infos: RouterInfos, url: string | null): unknown {
   const { held, wanted } = loadedShare(snapshot);
   return {
     url,
@@ -67,7 +74,29 @@ function asJson(snapshot: ClusterSnapshot, url: string | null): unknown {
       numericsId: member.numericsId,
       version: member.version,
       models: member.servedModels,
+      ...cacheJson(infos.get(member.id)),
     })),
+  };
+}
+
+function cacheJson(info: router.RouterInfo | string | undefined): object {
+  if (info === undefined) return {};
+  if (typeof info === 'string') return { cache: null, cacheError: info };
+  return {
+    cache: {
+      pageTokens: info.pageTokens,
+      pageBytes: Number(info.pageBytes),
+      stateBytes: Number(info.stateBytes),
+      pagesTotal: info.pagesTotal,
+      pagesFree: info.pagesFree,
+      tiers: info.tiers.map((tier) => ({
+        name: tier.name,
+        capacityBytes: Number(tier.capacityBytes),
+        usedBytes: Number(tier.usedBytes),
+        pages: Number(tier.pages),
+        states: Number(tier.states),
+      })),
+    },
   };
 }
 
@@ -75,7 +104,23 @@ function countHeld(member: control.Member): number {
   return member.holdings.reduce((sum, layer) => sum + layer.experts.length, 0);
 }
 
-function asText(snapshot: ClusterSnapshot, url: string | null): string {
+/** One row for each tier of a router's cache; one that did not answer says why. */
+function cacheRows(infos: RouterInfos): (string | number)[][] {
+  return [...infos].flatMap(([id, info]) => {
+    if (typeof info === 'string') return [[id, info]];
+    return info.tiers.map((tier) => [
+      id,
+      tier.name,
+      formatBytes(Number(tier.usedBytes)),
+      formatBytes(Number(tier.capacityBytes)),
+      Number(tier.pages),
+      Number(tier.states),
+      info.pageTokens,
+    ]);
+  });
+}
+
+function asText(snapshot: ClusterSnapshot, infos: RouterInfos, url: string | null): string {
   const rows = [...snapshot.members]
     .sort((a, b) => a.kind - b.kind || a.id.localeCompare(b.id))
     .map((member) => [
@@ -103,5 +148,10 @@ function asText(snapshot: ClusterSnapshot, url: string | null): string {
     '',
     formatTable(['id', 'kind', 'address', 'state', 'epoch', 'experts', 'running+waiting'], rows),
   ];
+  const cache = cacheRows(infos);
+  if (cache.length > 0) {
+    const headings = ['router', 'cache tier', 'used', 'of', 'pages', 'states', 'tokens of a page'];
+    lines.push('', formatTable(headings, cache));
+  }
   return `${lines.join('\n')}\n`;
 }

@@ -7,16 +7,18 @@ import type { WeightFormat } from '@guildhall/native';
 import { ModelStore } from '../hub/model-store.ts';
 import { ClusterView, loadedShare } from '../stack/cluster-view.ts';
 import { watchParents } from '../stack/parent-watch.ts';
-import { getRouterInfo } from '../stack/router-info.ts';
+import { getRouterInfo } from '../stack/router-client.ts';
 import { ROOT, StateDir } from '../stack/state-dir.ts';
 import { endLeftovers, Stack, type StackOptions } from '../stack/stack.ts';
 import { firstAnswer, type FirstAnswer } from '../stack/first-answer.ts';
+import { positiveInteger } from '../ui/arguments.ts';
 import { Progress } from '../ui/progress.ts';
 
 export interface UpFlags {
   model: string;
   servedModelName: string[];
   workers: number;
+  routers: number;
   experts: 'remote' | 'local';
   weights: WeightFormat;
   weightsCache: string;
@@ -43,6 +45,7 @@ export function addStackOptions(command: Command): Command {
     )
     .option('--served-model-name <name>', 'name that requests use; repeat for aliases', collect, [])
     .option('--workers <n>', 'expert workers to start', positiveInteger, 2)
+    .option('--routers <n>', 'routers to start: streams go on when one is drained or dies', positiveInteger, 1)
     .addOption(
       new Option('--experts <where>', 'in expert workers, or in the process of the router: fastest on one machine')
         .choices(['remote', 'local'])
@@ -65,13 +68,6 @@ export function addStackOptions(command: Command): Command {
     )
     .option('--state-dir <dir>', 'where run.json and logs go (default: .guildhall)')
     .option('--timeout <seconds>', 'give up when not ready by then', positiveInteger, 600);
-}
-
-function positiveInteger(value: string): number {
-  const number = Number(value);
-  if (!Number.isInteger(number) || number < 1)
-    throw fail('config_invalid', `'${value}' is not a positive whole number`);
-  return number;
 }
 
 /** `guildhall up`: the whole stack on this machine, a first answer, and on until Ctrl-C. */
@@ -128,6 +124,7 @@ function stackOptions(flags: UpFlags): StackOptions {
     model: dir,
     servedModelNames: flags.servedModelName.length > 0 || name === null ? flags.servedModelName : [name],
     workers: flags.experts === 'local' ? 0 : flags.workers,
+    routers: flags.routers,
     experts: flags.experts,
     weights: flags.weights,
     weightsCache: flags.weightsCache,
@@ -143,8 +140,8 @@ async function bringUp(stack: Stack, flags: UpFlags, run: StackRun, progress: Pr
   const started = clock.monotonicMs();
   progress.update(
     flags.experts === 'local'
-      ? 'starting redis, gateway and a router with all experts'
-      : 'starting redis, controller, router, gateway and expert workers',
+      ? `starting redis, gateway and ${flags.routers === 1 ? 'a router' : `${flags.routers} routers`} with all experts`
+      : 'starting redis, controller, routers, gateway and expert workers',
   );
   await stack.start();
   const view = new ClusterView(stack.secrets);
@@ -153,9 +150,8 @@ async function bringUp(stack: Stack, flags: UpFlags, run: StackRun, progress: Pr
     await untilReady(stack, view, progress, clock, flags.timeout * 1000);
     const readyMs = clock.monotonicMs() - started;
     progress.done(`ready in ${(readyMs / 1000).toFixed(1)} s`);
-    const router = view.snapshot().members.find((member) => member.id === 'router-1');
     const answer =
-      run.prompt === null || router === undefined
+      run.prompt === null
         ? null
         : await firstAnswer({
             url: stack.url,
@@ -164,12 +160,21 @@ async function bringUp(stack: Stack, flags: UpFlags, run: StackRun, progress: Pr
             prompt: run.prompt,
             echo: !run.json,
             clock,
-            expertRows: async () => (await getRouterInfo(router.address, stack.secrets)).expertRows,
+            expertRows: () => expertRows(view, stack),
           });
     report(stack, answer, readyMs, run.json);
   } finally {
     await view.stop();
   }
+}
+
+/** Expert rows that all routers had from each worker so far. */
+async function expertRows(view: ClusterView, stack: Stack): Promise<Map<string, bigint>> {
+  const infos = await Promise.all(view.routers().map((member) => getRouterInfo(member.address, stack.secrets)));
+  const rows = new Map<string, bigint>();
+  for (const [worker, count] of infos.flatMap((info) => [...info.expertRows]))
+    rows.set(worker, (rows.get(worker) ?? 0n) + count);
+  return rows;
 }
 
 async function untilReady(
@@ -183,8 +188,10 @@ async function untilReady(
   let reason = 'no answer yet';
   while (clock.monotonicMs() < deadline) {
     const response = await fetch(`${stack.url}/ready`).catch(() => null);
-    if (response?.ok) return;
-    if (response !== null) reason = (await response.text()).slice(0, 300);
+    const ready = view.routers().filter((member) => member.ready).length;
+    if (response?.ok && ready >= stack.routers) return;
+    if (response !== null)
+      reason = response.ok ? `${ready} of ${stack.routers} routers are ready` : (await response.text()).slice(0, 300);
     const snapshot = view.snapshot();
     const { held, wanted } = loadedShare(snapshot);
     const label =

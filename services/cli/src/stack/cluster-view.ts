@@ -31,6 +31,11 @@ export class ClusterView {
     return { members, placement, stale: this.#cluster.members.stale };
   }
 
+  /** The routers among the members. */
+  routers(): control.Member[] {
+    return this.snapshot().members.filter((member) => member.kind === control.MemberKind.MEMBER_KIND_ROUTER);
+  }
+
   async stop(): Promise<void> {
     await this.#cluster.close();
   }

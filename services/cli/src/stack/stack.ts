@@ -13,6 +13,7 @@ export interface StackOptions {
   model: string;
   servedModelNames: string[];
   workers: number;
+  routers: number;
   /** In expert workers, or all of them in the router's process: then there are neither workers nor a controller. */
   experts: 'remote' | 'local';
   weights: WeightFormat;
@@ -22,7 +23,7 @@ export interface StackOptions {
   /** HOST:PORT of the gateway, or null for the default and the next free port. */
   listen: string | null;
   apiKeys: string[];
-  /** Native threads of the router and of each worker. */
+  /** Native threads of each router and worker. */
   threads: number;
   /** Whether its processes lease the cores of the machine from each other. */
   coreLeases: 'on' | 'off';
@@ -38,7 +39,7 @@ export interface StackEvents {
   progress(progress: ChildProgress): void;
 }
 
-/** The processes of a one-box cluster: redis-server, controller, workers, router and gateway, each on its own. */
+/** The processes of a one-box cluster: redis-server, controller, workers, routers and gateway, each on its own. */
 export class Stack {
   readonly #options: StackOptions;
   readonly #state: StateDir;
@@ -66,6 +67,11 @@ export class Stack {
   get secrets(): RunSecrets {
     if (this.#secrets === null) throw fail('internal', 'the stack has not been started');
     return this.#secrets;
+  }
+
+  /** Routers that are started. */
+  get routers(): number {
+    return this.#options.routers;
   }
 
   /** Where the processes write their logs. */
@@ -96,18 +102,18 @@ export class Stack {
   /** Ends every process, the gateway first so that clients hear of it, Redis last. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    const order = ['gateway', 'router-1', 'expert', 'controller', 'redis'];
+    const order = ['gateway', 'router', 'expert', 'controller', 'redis'];
     const rank = (child: Child): number => order.findIndex((prefix) => child.name.startsWith(prefix));
     const children = [...this.#children.values()].sort((a, b) => rank(a) - rank(b));
     for (const group of order) {
       const members = children.filter((child) => child.name.startsWith(group)).map((child) => child.record());
-      await endProcesses(members, group === 'gateway' || group === 'router-1' ? 5000 : 2000, this.#clock);
+      await endProcesses(members, group === 'gateway' || group === 'router' ? 5000 : 2000, this.#clock);
     }
     this.#state.clear();
   }
 
   #serviceArgs(gatewayAddress: string): Map<string, string[]> {
-    const { model, experts, weights, weightsCache, kvDtype, workers, threads, coreLeases, servedModelNames } =
+    const { model, experts, weights, weightsCache, kvDtype, workers, routers, threads, coreLeases, servedModelNames } =
       this.#options;
     const formats = ['--weights', weights, '--weights-cache', weightsCache, '--kv-dtype', kvDtype];
     const native = ['--model', model, ...formats, '--threads', String(threads), '--core-leases', coreLeases];
@@ -120,7 +126,17 @@ export class Stack {
     for (let number = 1; remote && number <= workers; number++) {
       services.set(`expert-${number}`, ['expert', '--id', `expert-${number}`, ...native]);
     }
-    services.set('router-1', ['router', '--id', 'router-1', '--experts', experts, ...native, ...names]);
+    for (let number = 1; number <= routers; number++) {
+      services.set(`router-${number}`, [
+        'router',
+        '--id',
+        `router-${number}`,
+        '--experts',
+        experts,
+        ...native,
+        ...names,
+      ]);
+    }
     services.set('gateway-1', ['gateway', '--id', 'gateway-1', '--model', model, ...names, '--listen', gatewayAddress]);
     return services;
   }

@@ -11,14 +11,18 @@ export function usageOf(promptTokens: readonly number[], counts: readonly Choice
   const perPrompt = promptTokens.length === 0 ? 0 : counts.length / promptTokens.length;
   const prompt = sum(promptTokens);
   const completion = sum(counts.map((count) => count.completionTokens));
-  const cached = promptTokens.map((_, i) =>
-    counts.slice(i * perPrompt, (i + 1) * perPrompt).reduce((most, count) => Math.max(most, count.cachedTokens), 0),
-  );
+  // The most that any choice of a prompt found, over all prompts.
+  const most = (valueOf: (count: ChoiceCounts) => number): number =>
+    sum(promptTokens.map((_, i) => Math.max(0, ...counts.slice(i * perPrompt, (i + 1) * perPrompt).map(valueOf))));
+  const decodeCached = most((count) => count.decodeCachedTokens);
   return {
     prompt_tokens: prompt,
     completion_tokens: completion,
     total_tokens: prompt + completion,
-    prompt_tokens_details: { cached_tokens: sum(cached) },
+    prompt_tokens_details: {
+      cached_tokens: most((count) => count.cachedTokens),
+      ...(decodeCached > 0 ? { decode_cached_tokens: decodeCached } : {}),
+    },
     completion_tokens_details: { reasoning_tokens: sum(counts.map((count) => count.reasoningTokens)) },
   };
 }

@@ -5,7 +5,14 @@ import { planChoices } from '../plan.ts';
 import { prepareChat, tokenBudget } from '../prompt.ts';
 import { completionId } from '../request-id.ts';
 import { type RequestScope, withRequestScope } from '../request-scope.ts';
-import { type PlannedRequest, runStream, startGeneration, traceOf } from '../run-completion.ts';
+import {
+  type PlannedRequest,
+  routingTraceOf,
+  runStream,
+  runWhole,
+  startGeneration,
+  traceOf,
+} from '../run-completion.ts';
 import { chatChunk, type ChatRequest, chatRequest, type ChatResponse, chatResponse } from '../schema/chat.ts';
 import { errorResponse } from '../schema/error.ts';
 import type { GatewayApp } from './types.ts';
@@ -30,10 +37,12 @@ async function planChat(context: GatewayContext, body: ChatRequest, request: Fas
     topLogprobs: logprobs ? (body.top_logprobs ?? 0) : -1,
     promptLogprobs: false,
     traceparent: traceOf(request),
+    tenant: context.keys.check(request.headers.authorization),
   };
   return {
     modelName: body.model,
     routerModel,
+    trace: routingTraceOf(request),
     plans: planChoices(context, input, [{ ...prompt, maxTokens }]),
     promptTokens: prompt.ids.length,
     options: {
@@ -61,7 +70,7 @@ async function answerStream(
 ): Promise<void> {
   const { options, plans, promptTokens } = planned;
   const generation = startGeneration(context, scope, planned);
-  await runStream(context, scope, reply, async (stream) => {
+  await runStream(context, scope, reply, planned.trace, async (stream) => {
     const streamer = new ChatStreamer({ ...options, fingerprint: () => generation.fingerprint }, stream, includeUsage);
     const counts = await generation.run(plans, streamer);
     await streamer.finish(promptTokens, counts);
@@ -88,7 +97,8 @@ export function chatCompletionsRoute(app: GatewayApp, context: GatewayContext): 
     (request, reply) =>
       withRequestScope(context, reply, request.body.model, async (scope) => {
         const planned = await planChat(context, request.body, request);
-        if (request.body.stream !== true) return answerWhole(context, scope, planned);
+        if (request.body.stream !== true)
+          return runWhole(reply, planned.trace, () => answerWhole(context, scope, planned));
         await answerStream(context, scope, reply, planned, request.body.stream_options?.include_usage === true);
         return reply;
       }),

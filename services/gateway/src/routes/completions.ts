@@ -11,7 +11,14 @@ import { planChoices, type PlannedPrompt } from '../plan.ts';
 import { preparePrompt, tokenBudget } from '../prompt.ts';
 import { completionId } from '../request-id.ts';
 import { type RequestScope, withRequestScope } from '../request-scope.ts';
-import { type PlannedRequest, runStream, startGeneration, traceOf } from '../run-completion.ts';
+import {
+  type PlannedRequest,
+  routingTraceOf,
+  runStream,
+  runWhole,
+  startGeneration,
+  traceOf,
+} from '../run-completion.ts';
 import {
   type CompletionRequest,
   completionRequest,
@@ -80,10 +87,12 @@ async function planCompletion(
     topLogprobs,
     promptLogprobs: echo && topLogprobs >= 0,
     traceparent: traceOf(request),
+    tenant: context.keys.check(request.headers.authorization),
   };
   return {
     modelName: body.model,
     routerModel,
+    trace: routingTraceOf(request),
     plans: planChoices(context, input, prompts),
     promptTokens: prompts.map((prompt) => prompt.ids.length),
     options: {
@@ -117,7 +126,7 @@ async function answerStream(
   const { options, plans, promptTokens } = planned;
   const generation = startGeneration(context, scope, planned);
   const answer = { ...options, fingerprint: () => generation.fingerprint };
-  await runStream(context, scope, reply, async (stream) => {
+  await runStream(context, scope, reply, planned.trace, async (stream) => {
     const streamer = new CompletionStreamer(answer, plans.length, stream, includeUsage);
     const counts = await generation.run(plans, streamer);
     await streamer.finish(promptTokens, counts);
@@ -147,7 +156,8 @@ export function completionsRoute(app: GatewayApp, context: GatewayContext): void
     (request, reply) =>
       withRequestScope(context, reply, request.body.model, async (scope) => {
         const planned = await planCompletion(context, request.body, request);
-        if (request.body.stream !== true) return answerWhole(context, scope, planned);
+        if (request.body.stream !== true)
+          return runWhole(reply, planned.trace, () => answerWhole(context, scope, planned));
         await answerStream(context, scope, reply, planned, request.body.stream_options?.include_usage === true);
         return reply;
       }),

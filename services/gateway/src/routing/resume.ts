@@ -2,12 +2,15 @@ import { type Clock, fail, type GuildhallError, type Logger, toGuildhallError } 
 import type { router } from '@guildhall/proto';
 import { TokenLog } from '../token-log.ts';
 import { classifyFailure } from './failure.ts';
+import type { PromptRoute, RoutingDecision } from './prompt-route.ts';
 import type { RouterHandle } from './router-handle.ts';
 import type { RouterPool } from './router-pool.ts';
 
 /** How a stream is resumed. */
 export interface ResumeOptions {
   pool: RouterPool;
+  /** Chooses routers for the prompt. */
+  route: PromptRoute;
   clock: Clock;
   logger: Logger;
   /** Served model name that routers are asked for; null takes any router and its first name. */
@@ -19,7 +22,8 @@ export interface ResumeOptions {
   /** Monotonic time at which the request ends, or null. */
   deadlineAtMs: number | null;
   signal: AbortSignal;
-  onResume: (outcome: 'resumed' | 'failed') => void;
+  /** A stream goes on: after its router was lost, or had moved it away. `failed` when nobody took it over. */
+  onResume: (outcome: 'resumed' | 'moved' | 'failed') => void;
 }
 
 /** An event of the stream as its consumer sees it, whatever happened to routers. */
@@ -41,14 +45,20 @@ export class ResumableStream {
   readonly #request: router.GenerateRequest;
   readonly #options: ResumeOptions;
   readonly #log = new TokenLog();
+  /** Routers to pass over for now. */
   readonly #avoid = new Set<RouterHandle>();
+  /** Routers that died under the stream. */
+  readonly #lost = new Set<RouterHandle>();
+  /** Where the last of them has parked it, until another router goes on. */
+  #moved: router.MovedSequence | undefined = undefined;
   #numericsId = '';
   /** A router has taken the request: from now on a loss is waited out. */
   #accepted = false;
   #startedSent = false;
   #promptLogprobsSent = false;
-  /** Monotonic time until which a lost stream waits for a router; null while one runs it. */
-  #lostUntilMs: number | null = null;
+  /** Monotonic time until which a stream without a router waits for one; null while one runs it. */
+  #waitUntilMs: number | null = null;
+  #outcome: 'resumed' | 'moved' = 'resumed';
   #pauseMs = FIRST_PAUSE_MS;
   #fruitless = 0;
   #lastError: GuildhallError | null = null;
@@ -64,25 +74,35 @@ export class ResumableStream {
    */
   async *events(): AsyncGenerator<ChoiceEvent, void, undefined> {
     for (;;) {
-      const handle = await this.#acquire();
+      const decision = await this.#acquire();
+      const { handle, reservation } = decision;
       const lengthBefore = this.#log.length;
       let accepted = false;
+      let moved = false;
       try {
-        for await (const event of handle.generate(this.#attempt(handle), this.#options.signal)) {
+        for await (const event of handle.generate(this.#attempt(decision), this.#options.signal)) {
+          if (event.event?.$case === 'moved') {
+            this.#onMoved(event.event.value, handle);
+            moved = true;
+            break;
+          }
           accepted = true;
           this.#markRunning(handle);
+          if (event.event?.$case === 'token') reservation.prefillDone();
           const out = this.#accept(event, handle);
           if (out !== null) yield out;
           if (out?.kind === 'finished') return;
         }
-        throw fail('router_lost', `router ${handle.id} ended the stream too early`);
+        if (!moved) throw fail('router_lost', `router ${handle.id} ended the stream too early`);
       } catch (err) {
         this.#recover(err, handle, accepted, this.#log.length > lengthBefore);
+      } finally {
+        reservation.release();
       }
     }
   }
 
-  #attempt(handle: RouterHandle): router.GenerateRequest {
+  #attempt({ handle, holder }: RoutingDecision): router.GenerateRequest {
     const { deadlineAtMs, clock, routerModel } = this.#options;
     const deadlineMs = deadlineAtMs === null ? 0 : Math.max(1, Math.ceil(deadlineAtMs - clock.monotonicMs()));
     return {
@@ -91,6 +111,8 @@ export class ResumableStream {
       generatedIds: this.#log.ids(),
       numericsId: this.#numericsId,
       deadlineMs,
+      holder,
+      moved: this.#moved,
     };
   }
 
@@ -98,8 +120,11 @@ export class ResumableStream {
     const inner = event.event;
     if (inner === undefined) return null;
     if (inner.$case === 'started') return this.#acceptStarted(inner.value, handle);
-    if (inner.$case === 'token')
+    if (inner.$case === 'token') {
+      // Whoever generates has taken the sequence over, or computed it anew.
+      this.#moved = undefined;
       return this.#log.append(inner.value.index, inner.value.id) ? { kind: 'token', token: inner.value } : null;
+    }
     if (inner.$case === 'finished') return { kind: 'finished', finished: inner.value };
     if (inner.$case === 'moved' || this.#promptLogprobsSent) return null;
     this.#promptLogprobsSent = true;
@@ -115,13 +140,27 @@ export class ResumableStream {
 
   #markRunning(handle: RouterHandle): void {
     this.#accepted = true;
-    if (this.#lostUntilMs === null) return;
-    this.#lostUntilMs = null;
+    if (this.#waitUntilMs === null) return;
+    this.#waitUntilMs = null;
     this.#pauseMs = FIRST_PAUSE_MS;
     this.#avoid.clear();
-    this.#options.onResume('resumed');
+    this.#options.onResume(this.#outcome);
     const facts = { request: this.#request.requestId, router: handle.id, tokens: this.#log.length };
-    this.#options.logger.info(facts, 'stream resumed on a router');
+    this.#options.logger.info(facts, `stream ${this.#outcome} to a router`);
+  }
+
+  /** The router drains: it has parked the sequence for another one, of the same class since it hands bits over. */
+  #onMoved(moved: router.MovedSequence, handle: RouterHandle): void {
+    const { clock, logger, resumeTimeoutMs } = this.#options;
+    this.#accepted = true;
+    this.#moved = moved;
+    this.#avoid.add(handle);
+    this.#outcome = 'moved';
+    this.#numericsId ||= handle.member.numericsId;
+    this.#waitUntilMs ??= clock.monotonicMs() + resumeTimeoutMs;
+    handle.noteDraining();
+    const facts = { request: this.#request.requestId, router: handle.id, tokens: this.#log.length };
+    logger.info(facts, 'stream moved away by its router');
   }
 
   /** Returns when another attempt is in order; throws otherwise. */
@@ -131,10 +170,13 @@ export class ResumableStream {
     const { kind, error } = classifyFailure(err);
     if (kind === 'final') throw error;
     this.#avoid.add(handle);
+    this.#options.route.forget(handle);
     this.#lastError = error;
     if (kind !== 'lost') return;
     handle.markFailed();
-    if (this.#accepted) this.#lostUntilMs ??= clock.monotonicMs() + resumeTimeoutMs;
+    this.#lost.add(handle);
+    if (accepted) this.#outcome = 'resumed';
+    if (this.#accepted) this.#waitUntilMs ??= clock.monotonicMs() + resumeTimeoutMs;
     this.#fruitless = progressed ? 0 : this.#fruitless + (accepted ? 1 : 0);
     logger.warn(
       { request: this.#request.requestId, router: handle.id, tokens: this.#log.length, reason: error.message },
@@ -149,15 +191,21 @@ export class ResumableStream {
     throw fail('router_lost', `the stream could not be continued: ${why}`, { cause: this.#lastError });
   }
 
-  /** A router for the next attempt. A request that nobody has taken yet does not wait; a lost stream does. */
-  async #acquire(): Promise<RouterHandle> {
-    const { pool, clock, resumeTimeoutMs, signal, routerModel } = this.#options;
+  /** A router for the next attempt. A request that nobody has taken yet does not wait; a stream without one does. */
+  async #acquire(): Promise<RoutingDecision> {
+    const { pool, clock, resumeTimeoutMs, signal, routerModel, route } = this.#options;
     for (;;) {
       if (signal.aborted) throw toGuildhallError(signal.reason);
-      const handle = pool.pick({ model: routerModel, numericsId: this.#numericsId, avoid: this.#avoid });
-      if (handle !== null) return handle;
-      if (this.#lostUntilMs === null) throw this.#nobody();
-      if (clock.monotonicMs() >= this.#lostUntilMs) this.#giveUp(`no router took it over within ${resumeTimeoutMs} ms`);
+      const decision = await route.pick({
+        model: routerModel,
+        numericsId: this.#numericsId,
+        avoid: this.#avoid,
+        generatedTokens: this.#log.length,
+        lost: this.#lost,
+      });
+      if (decision !== null) return decision;
+      if (this.#waitUntilMs === null) throw this.#nobody();
+      if (clock.monotonicMs() >= this.#waitUntilMs) this.#giveUp(`no router took it over within ${resumeTimeoutMs} ms`);
       await pool.waitForChange(this.#pauseMs, signal).catch((err: unknown) => {
         throw signal.aborted ? toGuildhallError(signal.reason) : err;
       });

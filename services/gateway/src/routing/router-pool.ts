@@ -1,7 +1,6 @@
 import type { Metadata } from '@grpc/grpc-js';
 import { type Clock, errorMessage, type Logger } from '@guildhall/common';
 import { control, type router } from '@guildhall/proto';
-import { chooseRouter } from './choose-router.ts';
 import { RouterHandle } from './router-handle.ts';
 
 /** Members of the cluster as Redis last told; keeps the last known list while Redis is away. */
@@ -19,8 +18,6 @@ export interface RouterPoolOptions {
   connect: (address: string) => { client: router.RouterClient; metadata: Metadata };
   clock: Clock;
   logger: Logger;
-  /** In [0, 1). */
-  random?: () => number;
 }
 
 /** What a request asks of a router. */
@@ -33,10 +30,14 @@ export interface RouterQuery {
   avoid: ReadonlySet<RouterHandle>;
 }
 
+interface Report {
+  member: control.Member;
+  bytes: Buffer;
+}
+
 /** The routers that this gateway may use, with a channel to each. Nothing here awaits Redis. */
 export class RouterPool {
   readonly #options: RouterPoolOptions;
-  readonly #random: () => number;
   readonly #unsubscribe: () => void;
   readonly #waiters = new Set<() => void>();
   #handles: RouterHandle[] = [];
@@ -45,7 +46,6 @@ export class RouterPool {
 
   constructor(options: RouterPoolOptions) {
     this.#options = options;
-    this.#random = options.random ?? Math.random;
     this.#unsubscribe = options.members.onChange(() => this.#refresh());
     this.#refresh();
   }
@@ -71,15 +71,19 @@ export class RouterPool {
     return known.length === 0 ? null : Math.min(...known);
   }
 
-  /** A router for a request, or null. */
-  pick(query: RouterQuery): RouterHandle | null {
-    const candidates = this.usable.filter(
+  /** Every live router, whether or not it takes new requests. */
+  get all(): readonly RouterHandle[] {
+    return this.#handles;
+  }
+
+  /** Routers that may take a request, in the order of their ids. */
+  candidates(query: RouterQuery): RouterHandle[] {
+    return this.usable.filter(
       (handle) =>
         !query.avoid.has(handle) &&
         (query.model === null || handle.member.servedModels.includes(query.model)) &&
         (query.numericsId === '' || handle.member.numericsId === query.numericsId),
     );
-    return chooseRouter(candidates, this.#random);
   }
 
   /** Resolves when the members change or after `ms`. Rejects with `cancelled` when the signal aborts. */
@@ -103,12 +107,12 @@ export class RouterPool {
   }
 
   #refresh(): void {
-    const members = this.#options.members.members().flatMap((member) => this.#decode(member));
+    const reports = this.#options.members.members().flatMap((member) => this.#decode(member));
     const kept: RouterHandle[] = [];
-    for (const member of members) {
+    for (const { member, bytes } of reports) {
       const known = this.#handles.find((handle) => handle.isSameAs(member));
-      known?.update(member);
-      kept.push(known ?? this.#add(member));
+      known?.update(member, bytes);
+      kept.push(known ?? this.#add(member, bytes));
     }
     for (const handle of this.#handles) if (!kept.includes(handle)) handle.retire();
     this.#handles = kept;
@@ -117,19 +121,18 @@ export class RouterPool {
     for (const wake of this.#waiters) wake();
   }
 
-  #decode(entry: { kind: string; id: string; value: Buffer }): control.Member[] {
+  #decode(entry: { kind: string; id: string; value: Buffer }): Report[] {
     if (entry.kind !== 'router') return [];
     try {
-      return [control.Member.decode(entry.value)];
+      return [{ member: control.Member.decode(entry.value), bytes: entry.value }];
     } catch (err) {
       this.#options.logger.warn({ member: entry.id, reason: errorMessage(err) }, 'a member could not be read');
       return [];
     }
   }
 
-  #add(member: control.Member): RouterHandle {
-    const { client, metadata } = this.#options.connect(member.address);
-    const handle = new RouterHandle(member, client, metadata, this.#options.clock);
+  #add(member: control.Member, bytes: Buffer): RouterHandle {
+    const handle = new RouterHandle(member, bytes, this.#options.connect(member.address), this.#options.clock);
     this.#options.logger.info({ router: member.id, address: member.address }, 'router found');
     void handle.refreshInfo();
     return handle;

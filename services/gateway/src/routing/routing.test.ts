@@ -91,7 +91,6 @@ function makePool() {
     }),
     clock,
     logger: silentLogger(),
-    random: () => 0,
   });
   const set = (...members: Partial<control.Member>[]): void => {
     entries = members.map((member) => {
@@ -116,10 +115,11 @@ function makePool() {
 }
 
 const any = { model: null, numericsId: '', avoid: new Set<never>() };
+const ids = (handles: readonly { id: string }[]): string[] => handles.map((handle) => handle.id);
 
 test('a pool offers routers that are ready, serve the model and have the numerics class', () => {
   const { pool, set, addBroken } = makePool();
-  assert.equal(pool.pick(any), null);
+  assert.deepEqual(pool.candidates(any), []);
   set(
     { id: 'a', ready: false },
     { id: 'b', draining: true },
@@ -131,13 +131,14 @@ test('a pool offers routers that are ready, serve the model and have the numeric
     pool.usable.map((handle) => handle.id),
     ['c', 'd'],
   );
-  assert.equal(pool.pick({ ...any, model: 'tiny' })?.id, 'c');
-  assert.equal(pool.pick({ ...any, model: 'big' })?.id, 'd');
-  assert.equal(pool.pick({ ...any, numericsId: 'n1' })?.id, 'c');
-  assert.equal(pool.pick({ ...any, model: 'big', numericsId: 'n1' }), null);
+  assert.deepEqual(ids(pool.candidates({ ...any, model: 'tiny' })), ['c']);
+  assert.deepEqual(ids(pool.candidates({ ...any, model: 'big' })), ['d']);
+  assert.deepEqual(ids(pool.candidates({ ...any, numericsId: 'n1' })), ['c']);
+  assert.deepEqual(pool.candidates({ ...any, model: 'big', numericsId: 'n1' }), []);
   const [c] = pool.usable;
   assert.ok(c !== undefined);
-  assert.equal(pool.pick({ ...any, model: 'tiny', avoid: new Set([c]) }), null);
+  assert.deepEqual(pool.candidates({ ...any, model: 'tiny', avoid: new Set([c]) }), []);
+  assert.deepEqual(ids(pool.all), ['a', 'b', 'c', 'd']);
   assert.deepEqual(pool.servedModels, ['big', 'tiny']);
 });
 
@@ -164,7 +165,7 @@ test('a router that failed is passed over for a while, longer each time', async 
   const [handle] = pool.usable;
   handle?.markFailed();
   assert.equal(handle?.suspect, true);
-  assert.equal(pool.pick(any), handle);
+  assert.deepEqual(pool.candidates(any), [handle]);
   await clock.advance(600);
   assert.equal(handle?.suspect, false);
   handle?.markFailed();

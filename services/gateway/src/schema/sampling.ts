@@ -1,3 +1,4 @@
+import { MAX_SALT_LENGTH } from '@guildhall/common';
 import { z } from 'zod';
 import { addIssue, ignored, optional } from './fields.ts';
 
@@ -21,6 +22,17 @@ const stopString = z
     if (Buffer.byteLength(text) <= LIMITS.stopStringBytes) return;
     addIssue(ctx, 'invalid_value', `at most ${LIMITS.stopStringBytes} bytes`);
   });
+// Characters are counted as people do, not in UTF-16 units. Half a surrogate pair would become another character on its
+// way, and so share pages with salts that it differs from.
+const cacheSalt = z
+  .string()
+  .min(1)
+  .superRefine((salt, ctx) => {
+    if (!salt.isWellFormed()) addIssue(ctx, 'invalid_value', 'is not well-formed Unicode');
+    else if (salt.length > 2 * MAX_SALT_LENGTH || Array.from(salt).length > MAX_SALT_LENGTH)
+      addIssue(ctx, 'invalid_value', `at most ${MAX_SALT_LENGTH} characters`);
+  })
+  .meta({ maxLength: MAX_SALT_LENGTH });
 const uint31 = z.int().min(0).max(0x7fffffff);
 
 const streamOptions = z.strictObject({
@@ -58,6 +70,14 @@ export const samplingFields = {
   stop_token_ids: optional(z.array(uint31).max(LIMITS.stopTokenIds), 'Further token ids that end the answer.'),
   include_stop_str_in_output: optional(z.boolean(), 'Keep what ended the answer in its text.'),
   skip_special_tokens: optional(z.boolean(), 'Leave special tokens out of the text. Default true.'),
+  cache_salt: optional(
+    cacheSalt,
+    'Cached prefixes are shared only between requests with the same salt, or both without one.',
+  ),
+  priority: optional(
+    z.int().min(-100).max(100),
+    'Lower is served earlier, as in vLLM; default 0. Other values are refused where the gateway does not allow them.',
+  ),
   user: ignored('callers are told apart by their API key.'),
   metadata: ignored('nothing is stored.'),
   safety_identifier: ignored('callers are told apart by their API key.'),

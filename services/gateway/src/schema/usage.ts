@@ -8,7 +8,15 @@ export const usage = named(
     prompt_tokens: z.int(),
     completion_tokens: z.int(),
     total_tokens: z.int(),
-    prompt_tokens_details: z.object({ cached_tokens: z.int() }),
+    prompt_tokens_details: z.object({
+      cached_tokens: z.int().describe('Prompt tokens that were not computed again.'),
+      decode_cached_tokens: z
+        .int()
+        .optional()
+        .describe(
+          'Of those: tokens whose cache entries decode made, which rounds otherwise than prefill; there only in the fast mode of the cache and when it is not 0.',
+        ),
+    }),
     completion_tokens_details: z.object({ reasoning_tokens: z.int() }),
   }),
 );

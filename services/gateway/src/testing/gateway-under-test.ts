@@ -3,13 +3,14 @@ import { Cluster, createMetrics, type MemberLease, type Metrics, systemClock } f
 import { eventually, RedisServer, silentLogger } from '@guildhall/common/testing';
 import { control } from '@guildhall/proto';
 import OpenAI from 'openai';
+import { FakeDirectory } from '../../../../test/fakes/fake-directory.ts';
 import { FakeRouter, type FakeRouterOptions } from '../../../../test/fakes/fake-router.ts';
 import { buildApp } from '../app.ts';
 import { type Assets, loadAssets } from '../assets.ts';
 import { type GatewayConfig, gatewaySchema } from '../config.ts';
 import type { GatewayContext } from '../context.ts';
 import type { GatewayApp } from '../routes/types.ts';
-import { closeApp, createContext, listen } from '../start.ts';
+import { closeApp, createContext, listen, routerConnector } from '../start.ts';
 
 /** Directory of the checkpoint that ships. */
 export const TINY_DIR = fileURLToPath(new URL('../../../../models/tiny', import.meta.url));
@@ -32,6 +33,7 @@ export class GatewayUnderTest {
   readonly routers: FakeRouter[] = [];
   readonly leases = new Map<FakeRouter, MemberLease>();
   readonly metrics: Metrics = createMetrics('gateway');
+  readonly directory = new FakeDirectory();
   url = '';
   #cluster: Cluster | null = null;
   #fakes: Cluster | null = null;
@@ -54,6 +56,7 @@ export class GatewayUnderTest {
     const parts = {
       assets: tinyAssets(),
       members: test.#cluster.members,
+      directory: test.directory,
       clock: systemClock,
       logger: silentLogger(),
       metrics: test.metrics,
@@ -99,6 +102,11 @@ export class GatewayUnderTest {
     if (lease === undefined) throw new TypeError('not started');
     this.leases.set(router, lease);
     await lease.join();
+  }
+
+  /** A client of one router, as the gateway has it. */
+  connect(address: string): ReturnType<ReturnType<typeof routerConnector>> {
+    return routerConnector(this.context.config)(address);
   }
 
   /** The official client, without retries of its own. */

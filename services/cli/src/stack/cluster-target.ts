@@ -1,0 +1,47 @@
+import { type Command, Option } from 'commander';
+import { fail, type TlsConfig } from '@guildhall/common';
+import type { RunSecrets, StateDir } from './state-dir.ts';
+
+/** Flags that say which cluster a command is about. */
+export interface ClusterFlags {
+  redis: string | null;
+  cluster: string;
+  stateDir: string | null;
+  tlsCa: string | null;
+  tlsCert: string | null;
+  tlsKey: string | null;
+}
+
+/** Credentials of a cluster, and the TLS files to reach its processes with. */
+export interface ClusterAccess extends RunSecrets {
+  tls?: TlsConfig;
+}
+
+/** Options of commands that look at a cluster or change it. */
+export function addClusterOptions(command: Command): Command {
+  const file = (flag: string, text: string, env: string): Option =>
+    new Option(`${flag} <file>`, `${text}, for a cluster with TLS`).env(env);
+  return command
+    .option('--redis <url>', "Redis of the cluster (default: this folder's running stack)")
+    .option('--cluster <name>', 'name of the cluster in that Redis', 'default')
+    .option('--state-dir <dir>', 'where run.json is (default: .guildhall)')
+    .addOption(file('--tls-ca', 'authority of its certificates', 'GUILDHALL_TLS_CA'))
+    .addOption(file('--tls-cert', 'own certificate', 'GUILDHALL_TLS_CERT'))
+    .addOption(file('--tls-key', 'key of that certificate', 'GUILDHALL_TLS_KEY'));
+}
+
+/**
+ * The cluster that the flags mean: the one behind `--redis`, with the token of GUILDHALL_CLUSTER_TOKEN since a command
+ * line can be seen by everybody, or the stack that runs from the state folder. Throws `not_found` when none does.
+ */
+export function clusterAccess(flags: ClusterFlags, state: StateDir, env: NodeJS.ProcessEnv): ClusterAccess {
+  const tls = { tlsCa: flags.tlsCa ?? null, tlsCert: flags.tlsCert ?? null, tlsKey: flags.tlsKey ?? null };
+  if (flags.redis) {
+    const clusterToken = env['GUILDHALL_CLUSTER_TOKEN'] ?? '';
+    return { redisUrl: flags.redis, cluster: flags.cluster, clusterToken, tls };
+  }
+  const secrets = state.readSecrets();
+  if (secrets === null)
+    throw fail('not_found', `nothing is running from ${state.path}; start it with \`npm run up\`, or give --redis`);
+  return { ...secrets, tls };
+}

@@ -1,0 +1,141 @@
+import {
+  type Clock,
+  errorMessage,
+  isGuildhallError,
+  type Logger,
+  type Metrics,
+  type PageName,
+  type Timer,
+} from '@guildhall/common';
+
+/** How much of a prompt a router holds, as the directory knows. */
+export interface PrefixHolding {
+  router: string;
+  /** Pages that it holds from the prompt's beginning, without a gap. */
+  pages: number;
+  /** Pages up to the deepest point that it can resume from; at most `pages`. */
+  resumePages: number;
+  /** Slowest tier of the pages in front of that point: device, host or disk; null where none is known. */
+  resumeTier: string | null;
+}
+
+export interface LookupOptions {
+  /** The model keeps no state beside its pages, so that a prefix can be resumed behind any of them. */
+  stateless: boolean;
+  /** The answer is of no use after so long. */
+  timeoutMs: number;
+}
+
+/** The directory of shared pages, as a gateway asks it: one round trip for all pages of a prompt. */
+export interface PrefixDirectory {
+  lookup(names: readonly PageName[], options: LookupOptions): Promise<readonly PrefixHolding[]>;
+}
+
+type Failure = 'slow' | 'away';
+
+/** What a lookup found, or why nothing is known: the answer was late, or Redis gave none. */
+export type LookupResult = { holdings: readonly PrefixHolding[] } | { failed: Failure };
+
+export interface PrefixLookupOptions {
+  directory: PrefixDirectory;
+  clock: Clock;
+  logger: Logger;
+  metrics: Metrics;
+  timeoutMs: number;
+}
+
+/** Lookups in a row that may be late before nobody waits any more. */
+const MAX_LATE = 3;
+const FIRST_PAUSE_MS = 250;
+const MAX_PAUSE_MS = 8000;
+
+/**
+ * Asks the directory within a deadline. While Redis is away or slow the breaker is open: requests get their answer at
+ * once, and now and then one of them also asks in the background whether Redis is back.
+ */
+export class PrefixLookup {
+  readonly #options: PrefixLookupOptions;
+  #late = 0;
+  #pauseMs = FIRST_PAUSE_MS;
+  /** Monotonic time until which nobody asks; null while the breaker is closed. */
+  #openUntilMs: number | null = null;
+  #openReason: Failure = 'away';
+  #probing = false;
+
+  constructor(options: PrefixLookupOptions) {
+    this.#options = options;
+  }
+
+  /** True while requests do not wait for the directory. */
+  get open(): boolean {
+    return this.#openUntilMs !== null;
+  }
+
+  /** Never throws. Resolves within the deadline. */
+  async find(names: readonly PageName[], stateless: boolean): Promise<LookupResult> {
+    const { clock, metrics } = this.#options;
+    if (this.#openUntilMs !== null) {
+      metrics.count('guildhall_routing_lookups_total', { outcome: 'skipped' });
+      if (clock.monotonicMs() >= this.#openUntilMs && !this.#probing) void this.#probe(names, stateless);
+      return { failed: this.#openReason };
+    }
+    return this.#ask(names, stateless);
+  }
+
+  async #probe(names: readonly PageName[], stateless: boolean): Promise<void> {
+    this.#probing = true;
+    const result = await this.#ask(names, stateless);
+    this.#probing = false;
+    if ('failed' in result) this.#stayOpen(result.failed);
+  }
+
+  async #ask(names: readonly PageName[], stateless: boolean): Promise<LookupResult> {
+    const { directory, clock, metrics, timeoutMs } = this.#options;
+    const startedMs = clock.monotonicMs();
+    const late = Promise.withResolvers<LookupResult>();
+    const timer: Timer = clock.setTimer(timeoutMs, () => late.resolve({ failed: 'slow' }));
+    let result: LookupResult;
+    try {
+      const asked = directory.lookup(names, { stateless, timeoutMs }).then((holdings) => ({ holdings }));
+      result = await Promise.race([asked, late.promise]);
+    } catch (err) {
+      const slow = isGuildhallError(err) && err.code === 'deadline_exceeded';
+      result = { failed: slow ? 'slow' : 'away' };
+      if (!slow) this.#options.logger.debug({ reason: errorMessage(err) }, 'a lookup of cached prefixes failed');
+    } finally {
+      timer.cancel();
+    }
+    metrics.observe('guildhall_routing_lookup_seconds', (clock.monotonicMs() - startedMs) / 1000);
+    metrics.count('guildhall_routing_lookups_total', { outcome: outcomeOf(result) });
+    if ('failed' in result) this.#onFailure(result.failed);
+    else this.#onSuccess();
+    return result;
+  }
+
+  #onSuccess(): void {
+    if (this.#openUntilMs !== null) this.#options.logger.info('cached prefixes are looked up again');
+    this.#openUntilMs = null;
+    this.#late = 0;
+    this.#pauseMs = FIRST_PAUSE_MS;
+  }
+
+  // Requests that waited together fail together: only the first of them opens the breaker.
+  #onFailure(reason: Failure): void {
+    if (this.#openUntilMs !== null) return;
+    this.#late += 1;
+    if (reason === 'slow' && this.#late < MAX_LATE) return;
+    this.#options.logger.warn({ reason }, 'cached prefixes are not looked up: routing by load');
+    this.#stayOpen(reason);
+  }
+
+  #stayOpen(reason: Failure): void {
+    this.#openReason = reason;
+    this.#openUntilMs = this.#options.clock.monotonicMs() + this.#pauseMs;
+    this.#pauseMs = Math.min(this.#pauseMs * 2, MAX_PAUSE_MS);
+  }
+}
+
+function outcomeOf(result: LookupResult): string {
+  if ('failed' in result) return result.failed;
+  return result.holdings.some((holding) => holding.resumePages > 0) ? 'hit' : 'miss';
+}
