@@ -77,7 +77,11 @@ function heldLock(path: string, draft: string, clock: Clock): FileLock {
   const { ino } = statSync(path);
   const touch = clock.setInterval(TOUCH_EVERY_MS, () => {
     const now = clock.nowMs() / 1000;
-    if (isFile(path, ino)) utimesSync(path, now, now);
+    try {
+      if (isFile(path, ino)) utimesSync(path, now, now);
+    } catch {
+      // A disk that became read-only or went away must not end the process; on this host its number still holds the lock.
+    }
   });
   let held = true;
   return {
