@@ -18,6 +18,11 @@ export interface FileLock {
   release(): void;
 }
 
+/** Whether it can be told at once that a holder is dead; of others it takes a minute. */
+export function isLocalHolder(holder: LockHolder): boolean {
+  return holder.host === hostId();
+}
+
 const TOUCH_EVERY_MS = 10_000;
 const DEAD_AFTER_MS = 60_000;
 const POLL_MS = 250;

@@ -1,7 +1,17 @@
 import { hash } from 'node:crypto';
 import fs from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Clock, fail, type FileLock, NAME_BYTES, nameToHex, type PageName, tryLockFile } from '@guildhall/common';
+import {
+  type Clock,
+  fail,
+  type FileLock,
+  isLocalHolder,
+  lockFile,
+  NAME_BYTES,
+  nameToHex,
+  type PageName,
+  tryLockFile,
+} from '@guildhall/common';
 import type { BlobKind } from '../blob.ts';
 import type { FileSpace } from './page-file.ts';
 
@@ -33,6 +43,8 @@ const BLOB_FILE = /^([0-9a-f]{32})\.(page|state)$/;
 const HELD_DIR = 'held';
 const HELD_FILE = /^\d+\.held$/;
 const TEMPORARY = /^([0-9a-f]{32}\.(page|state)|\d+\.held)\.\d+\.tmp$/;
+/** More than it takes to know that a process elsewhere is dead. */
+const LOCK_WAIT_MS = 65_000;
 /** Prompts can be read out of pages: nobody else may. */
 const DIR_MODE = 0o700;
 
@@ -65,8 +77,9 @@ export class DiskFolder {
   }
 
   /**
-   * Makes the folder where there is none, and locks it. Errors: `config_invalid` where it is no folder or another
-   * process has it; those of the file system.
+   * Makes the folder where there is none, and locks it. It waits a minute for a holder that it cannot see, such as that
+   * of the container that this one replaces. Errors: `config_invalid` where it is no folder or another process has it;
+   * those of the file system.
    */
   static async open(root: string, space: DiskSpace, clock: Clock, files: FileOps = nodeFiles): Promise<DiskFolder> {
     try {
@@ -76,12 +89,7 @@ export class DiskFolder {
       if (code !== 'EEXIST' && code !== 'ENOTDIR') throw err;
       throw fail('config_invalid', `--kv-disk ${root} is not a folder`, { field: 'kvDisk', cause: err });
     }
-    const lock = tryLockFile(join(root, LOCK), clock);
-    if ('release' in lock) return new DiskFolder(root, space, lock, files);
-    const holder = `process ${lock.pid} on ${lock.host}`;
-    throw fail('config_invalid', `--kv-disk ${root} is in use by ${holder}: give each router a folder of its own`, {
-      field: 'kvDisk',
-    });
+    return new DiskFolder(root, space, await lockFolder(root, clock), files);
   }
 
   pathOf(kind: BlobKind, name: PageName): string {
@@ -178,4 +186,25 @@ export class DiskFolder {
       return null;
     }
   }
+}
+
+async function lockFolder(root: string, clock: Clock): Promise<FileLock> {
+  const path = join(root, LOCK);
+  const lock = tryLockFile(path, clock);
+  if ('release' in lock) return lock;
+  if (!isLocalHolder(lock)) {
+    const limit = new AbortController();
+    const timer = clock.setTimer(LOCK_WAIT_MS, () => limit.abort());
+    try {
+      return await lockFile(path, { clock, signal: limit.signal });
+    } catch (err) {
+      if (!limit.signal.aborted) throw err;
+    } finally {
+      timer.cancel();
+    }
+  }
+  const holder = `process ${lock.pid} on ${lock.host}`;
+  throw fail('config_invalid', `--kv-disk ${root} is in use by ${holder}: give each router a folder of its own`, {
+    field: 'kvDisk',
+  });
 }

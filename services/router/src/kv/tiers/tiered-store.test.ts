@@ -277,6 +277,30 @@ test('one router to a folder; a file is no folder; others may not read it', asyn
   await again.store.close();
 });
 
+test('a holder in another container is waited for: it may be the dead predecessor', async (t) => {
+  const folder = folderFor(t);
+  const lock = join(folder, 'guildhall-kv.lock');
+  const elsewhere = JSON.stringify({ pid: 1, startTicks: '1', host: 'another host' });
+  const clock = new FakeClock(Date.now());
+  writeFileSync(lock, elsewhere);
+  const { store } = await advancing(clock, openStore(folder, { clock }));
+  await store.close();
+  writeFileSync(lock, elsewhere);
+  // Touched all the time: it lives.
+  const later = clock.nowMs() / 1000 + 3600;
+  utimesSync(lock, later, later);
+  await assert.rejects(advancing(clock, openStore(folder, { clock })), /in use by process 1 on another host/);
+});
+
+/** Moves time on until `work` has ended. */
+async function advancing<T>(clock: FakeClock, work: Promise<T>): Promise<T> {
+  let ended = false;
+  const end = (): void => void (ended = true);
+  work.then(end, end);
+  while (!ended) await clock.advance(1000);
+  return await work;
+}
+
 test('a store that is closed takes nothing and says nothing', async (t) => {
   const { store } = await openStore(folderFor(t), { events: new StoreEvents() });
   await store.close();

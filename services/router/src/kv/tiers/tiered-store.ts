@@ -28,6 +28,7 @@ const QUEUE_BYTES = 64 << 20;
 const WRITE_AFTER_MS = 5000;
 const SWEEP_MS = 1000;
 const FLUSH_MS = 2000;
+const SCAN_MS = 2000;
 /** Loads of one prefetch at a time. */
 const PREFETCH_LOADS = 2;
 
@@ -52,11 +53,13 @@ export class TieredStore implements BlobStore {
   }
 
   /**
-   * Opens the tiers. A disk that cannot be used is told to the observer and left out. Errors: `config_invalid` where its
+   * Opens the tiers, and waits a moment for the list of what is on disk. A disk that cannot be used is told to the observer and left out. Errors: `config_invalid` where its
    * path is no folder, or another process has it.
    */
   static async open(options: TieredStoreOptions): Promise<TieredStore> {
-    return new TieredStore(options, await openDisk(options));
+    const store = new TieredStore(options, await openDisk(options));
+    await withinMs(options.clock, SCAN_MS, store.scanned());
+    return store;
   }
 
   /** Resolves when it is known what the disk has. */
@@ -169,12 +172,9 @@ export class TieredStore implements BlobStore {
     this.#closed = true;
     this.#sweep?.cancel();
     if (this.#disk === null) return;
-    const limit = new AbortController();
-    const timer = this.#o.clock.setTimer(flushMs, () => limit.abort());
-    const stopped = new Promise<void>((resolve) => limit.signal.addEventListener('abort', () => resolve()));
-    await Promise.race([this.#flush(this.#disk, limit.signal), stopped]);
-    timer.cancel();
-    limit.abort();
+    const stop = new AbortController();
+    await withinMs(this.#o.clock, flushMs, this.#flush(this.#disk, stop.signal));
+    stop.abort();
     await this.#disk.close();
   }
 
@@ -207,18 +207,20 @@ export class TieredStore implements BlobStore {
     return load;
   }
 
-  /** What a prefetch is to load: what is on disk only, as much as host memory can hold. */
+  /** What a prefetch is to load: what is on disk only, as much as host memory can hold beside the rest of the keys. */
   #missing(keys: readonly { kind: BlobKind; name: PageName }[]): BlobKey[] {
     let room = this.#host.roomForBlobs;
-    const missing: BlobKey[] = [];
+    const missing = new Set<BlobKey>();
     for (const { kind, name } of keys) {
-      if (this.where(kind, name) !== 'disk') continue;
       const key = blobKey(kind, name);
-      room -= this.#disk?.sizeOf(key) ?? 0;
+      const here = this.#host.get(key);
+      if (here === null && this.where(kind, name) !== 'disk') continue;
+      room -= here?.size ?? this.#disk?.sizeOf(key) ?? 0;
       if (room < 0) break;
-      missing.push(key);
+      if (here === null) missing.add(key);
+      else this.touch(kind, name);
     }
-    return missing;
+    return [...missing];
   }
 
   #onEvict(blob: Blob): void {
@@ -244,6 +246,14 @@ export class TieredStore implements BlobStore {
       if (blob !== null) this.#writeBack(blob);
     }
   }
+}
+
+/** Waits for `work`, or for `ms`. */
+async function withinMs(clock: Clock, ms: number, work: Promise<void>): Promise<void> {
+  const over = Promise.withResolvers<void>();
+  const timer = clock.setTimer(ms, over.resolve);
+  await Promise.race([work, over.promise]);
+  timer.cancel();
 }
 
 async function openDisk(options: TieredStoreOptions): Promise<DiskTier | null> {
