@@ -18,6 +18,11 @@ export interface FileLock {
   release(): void;
 }
 
+/** Whether it can be told at once that a holder is dead; of others it takes a minute. */
+export function isLocalHolder(holder: LockHolder): boolean {
+  return holder.host === hostId();
+}
+
 const TOUCH_EVERY_MS = 10_000;
 const DEAD_AFTER_MS = 60_000;
 const POLL_MS = 250;
@@ -77,7 +82,11 @@ function heldLock(path: string, draft: string, clock: Clock): FileLock {
   const { ino } = statSync(path);
   const touch = clock.setInterval(TOUCH_EVERY_MS, () => {
     const now = clock.nowMs() / 1000;
-    if (isFile(path, ino)) utimesSync(path, now, now);
+    try {
+      if (isFile(path, ino)) utimesSync(path, now, now);
+    } catch {
+      // A disk that became read-only or went away must not end the process; on this host its number still holds the lock.
+    }
   });
   let held = true;
   return {

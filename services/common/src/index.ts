@@ -18,7 +18,7 @@ export {
   toGuildhallError,
   toHttp,
 } from './errors.ts';
-export { type FileLock, type LockHolder, lockFile, tryLockFile } from './file-lock.ts';
+export { type FileLock, isLocalHolder, type LockHolder, lockFile, tryLockFile } from './file-lock.ts';
 export { guildhallHome } from './home.ts';
 export { kebabCase, type OptionInfo, type OptionKind, optionsOf } from './options.ts';
 export {

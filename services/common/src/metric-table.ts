@@ -318,6 +318,48 @@ export const METRICS = {
     labels: ['state'],
     services: ['router'],
   },
+  guildhall_kv_tier_capacity_bytes: {
+    type: 'gauge',
+    help: 'Limit of a tier of the page cache.',
+    labels: ['tier'],
+    services: ['router'],
+  },
+  guildhall_kv_tier_bytes: {
+    type: 'gauge',
+    help: 'Bytes that a tier of the page cache uses; on disk in whole blocks, with those of other models there.',
+    labels: ['tier'],
+    services: ['router'],
+  },
+  guildhall_kv_tier_held_bytes: {
+    type: 'gauge',
+    help: 'Bytes of sequences that were swapped out to a tier, part of what it uses.',
+    labels: ['tier'],
+    services: ['router'],
+  },
+  guildhall_kv_tier_blobs: {
+    type: 'gauge',
+    help: 'Pages and states in a tier of the page cache.',
+    labels: ['tier', 'kind'],
+    services: ['router'],
+  },
+  guildhall_kv_evictions_total: {
+    type: 'counter',
+    help: 'Pages and states that left a tier, by reason: evicted, deleted, fault.',
+    labels: ['tier', 'reason'],
+    services: ['router'],
+  },
+  guildhall_kv_write_backs_total: {
+    type: 'counter',
+    help: 'Pages and states that were to be written to disk, by outcome: written, dropped (not worth it, or the disk is slow), failed.',
+    labels: ['outcome'],
+    services: ['router'],
+  },
+  guildhall_kv_faults_total: {
+    type: 'counter',
+    help: 'Faults of the page cache by kind; each costs a recomputation and nothing else.',
+    labels: ['kind'],
+    services: ['router'],
+  },
 
   guildhall_experts_held: { type: 'gauge', help: 'Experts that can be served.', labels: [], services: ['expert'] },
   guildhall_expert_loads_total: {

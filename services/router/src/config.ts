@@ -89,6 +89,18 @@ export const routerSchema = z.strictObject({
     .multipleOf(64)
     .default(4096)
     .describe('Distance of states within a long prompt, tokens; one more is kept at its end and where prompts fork.'),
+  kvHostMemory: byteSize
+    .prefault('256MiB')
+    .describe('Host memory for pages that left the KV cache, such as 2GiB; 0 for none.'),
+  kvDisk: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe(
+      'Folder for pages that left host memory, of this router alone; found again after a restart. By default none.',
+    ),
+  kvDiskLimit: byteSize.prefault('4GiB').describe('Room in the folder of --kv-disk.'),
   maxRunning: positive.max(4096).default(64).describe('Sequences that hold pages and state at a time.'),
   maxWaiting: positive.default(1024).describe('Sequences that wait at most; one more is refused.'),
   queueLimitMs: positive.default(120_000).describe('Time that a sequence may wait to be admitted, milliseconds.'),

@@ -1,11 +1,11 @@
 import type { PageName } from '@guildhall/common';
-import type { Blob, BlobInfo, BlobKind } from './blob.ts';
+import type { Blob, BlobKind } from './blob.ts';
 import { KvManager } from './kv-manager.ts';
 import { PAGE_TOKENS, PagePool } from './page-pool.ts';
 import { type DeviceObserver, PrefixCache } from './prefix-cache.ts';
 import { type PoolTransfer, Restorer } from './restorer.ts';
 import { StateSlots } from './state-slots.ts';
-import type { BlobStore } from './tiers/blob-store.ts';
+import type { BlobStore, StoredBlob } from './tiers/blob-store.ts';
 import { WriteBack } from './write-back.ts';
 
 export interface RouterKvOptions {
@@ -78,7 +78,7 @@ export class RouterKv {
   }
 
   /** Infos of everything that others could fetch, by tier. */
-  *entries(): Iterable<BlobInfo & { tier: 'device' | 'host' | 'disk' }> {
+  *entries(): Iterable<StoredBlob & { tier: 'device' | 'host' | 'disk' }> {
     for (const info of this.cache?.entries() ?? []) yield { ...info, tier: 'device' };
     yield* this.store?.entries() ?? [];
   }
