@@ -38,12 +38,17 @@ export class CacheRig {
   readonly redis: RedisServer;
   /** Folder that ends with the rig. */
   readonly dir = mkdtempSync(join(tmpdir(), 'guildhall-cache-'));
-  readonly #fatal: unknown[] = [];
+  /** Rejects with what ended a router: accounts that do not add up among it. */
+  readonly failed: Promise<never>;
+  #fail: (err: unknown) => void = () => undefined;
+  #fatal: unknown = null;
   readonly #routers = new Set<RigRouter>();
   #started = 0;
 
   private constructor(redis: RedisServer) {
     this.redis = redis;
+    this.failed = new Promise((_, reject) => (this.#fail = reject));
+    this.failed.catch(() => undefined);
   }
 
   static async start(): Promise<CacheRig> {
@@ -62,7 +67,10 @@ export class CacheRig {
       logger: silentLogger(),
       clock: systemClock,
       signal: new AbortController().signal,
-      onFatal: (err) => void this.#fatal.push(err),
+      onFatal: (err) => {
+        this.#fatal ??= err;
+        this.#fail(err);
+      },
     });
     const rigged = this.#wrap(app);
     this.#routers.add(rigged);
@@ -98,9 +106,9 @@ export class CacheRig {
     return rigged;
   }
 
-  /** Throws what ended a router: accounts that do not add up among it. */
+  /** Throws what ended a router. */
   check(): void {
-    if (this.#fatal.length > 0) throw this.#fatal[0];
+    if (this.#fatal !== null) throw this.#fatal;
   }
 
   async stop(): Promise<void> {

@@ -36,6 +36,8 @@ function requestsOf(ask: Ask, promptIds: number[], salt: string): RequestFields[
     sampling,
     promptLogprobs: ask.promptLogprobs,
     cacheSalt: salt,
+    // A router that forgets a request fails the test instead of holding it up.
+    deadlineMs: 60_000,
     stop: { maxTokens: ask.maxTokens },
   }));
 }
@@ -120,13 +122,13 @@ for (const [model, vocab] of Object.entries(MODELS)) {
       fc.asyncProperty(scripts(7), shapes, async (script, { shape, grid, host, disk, pageTokens }) => {
         runs += 1;
         const tiers = [
-          ...(host ? ['--host-cache', '2MiB'] : []),
-          ...(disk ? ['--disk-cache', `${rig.dir}/${model}-${runs}`, '--disk-cache-size', '4MiB'] : []),
+          ...['--kv-host-memory', host ? '2MiB' : '0'],
+          ...(disk ? ['--kv-disk', `${rig.dir}/${model}-${runs}`, '--kv-disk-limit', '4MiB'] : []),
         ];
         const args = ['--snapshot-grid', String(grid), '--page-tokens', String(pageTokens), ...tiers];
         const router = await rig.router(checkpointDir(model), { ...shape, args });
         try {
-          const outcomes = await play(router, script, vocab);
+          const outcomes = await Promise.race([play(router, script, vocab), rig.failed]);
           await router.idle();
           await assertSameBits(model, outcomes);
           hits += outcomes.filter(({ answer }) => (answer.started?.cachedTokens ?? 0) > 0).length;

@@ -105,12 +105,13 @@ for (const model of [HYBRID, ATTENTION]) {
     });
   });
 
-  test(`${model}: a turn that was generated is prefilled again from the last prompt's end`, async () => {
+  test(`${model}: a turn that was generated is part of a prompt next time`, async () => {
     await withRouter(model, {}, async (router) => {
       const first = prompt(11, 200);
       const answer = await router.client.generate({ promptIds: first, stop: { maxTokens: 150 } });
       const promptIds = [...first, ...answer.tokens.map(({ id }) => id), ...prompt(12, 30)];
-      assert.equal(await cachedOf(model, router, { promptIds }), 192);
+      // Without recurrent layers decode makes the bits of prefill, and its pages are shared like those.
+      assert.equal(await cachedOf(model, router, { promptIds }), model === ATTENTION ? 320 : 192);
       assert.equal(await cachedOf(model, router, { promptIds }), 320, 'the second time it is all of a prompt');
     });
   });
@@ -142,7 +143,7 @@ test('the grid makes prefixes reusable that no prompt ended with', async () => {
 
 test('a router that starts again finds its pages on disk', async () => {
   const promptIds = prompt(16, 500);
-  const args = ['--disk-cache', join(rig.dir, 'again'), '--disk-cache-size', '16MiB'];
+  const args = ['--kv-disk', join(rig.dir, 'again'), '--kv-disk-limit', '16MiB'];
   await withRouter(HYBRID, { args }, async (router) => {
     assert.equal(await cachedOf(HYBRID, router, { promptIds }), 0);
   });
@@ -183,7 +184,7 @@ function swapHalves(bytes: Uint8Array): Uint8Array {
 test('two models with the same tokens, one Redis and one folder: neither sees the other', async () => {
   const other = sibling(HYBRID);
   const promptIds = prompt(18, 400);
-  const args = ['--disk-cache', join(rig.dir, 'both'), '--disk-cache-size', '16MiB'];
+  const args = ['--kv-disk', join(rig.dir, 'both'), '--kv-disk-limit', '16MiB'];
   const reference = await rig.router(other, { numPages: 200, args: ['--prefix-cache', 'off'] });
   plain.set(other, reference);
   const answers: Answer[] = [];
