@@ -1,8 +1,9 @@
 import { dispatchSuite } from './dispatch/suite.ts';
 import { engineSuite } from './engine/suite.ts';
 import { kernelsSuite } from './kernels/suite.ts';
+import { prefixSuite } from './prefix/suite.ts';
 import { servingSuite } from './serving/suite.ts';
 import type { Suite } from './suite.ts';
 
 /** Every suite of the harness, in the order of the usage text. */
-export const SUITES: readonly Suite[] = [kernelsSuite, engineSuite, dispatchSuite, servingSuite];
+export const SUITES: readonly Suite[] = [kernelsSuite, engineSuite, dispatchSuite, servingSuite, prefixSuite];

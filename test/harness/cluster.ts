@@ -1,6 +1,11 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { RedisServer } from '@guildhall/common/testing';
 import type { WeightFormat } from '@guildhall/native';
 import OpenAI from 'openai';
+import { RouterClient } from './router-client.ts';
+import { readSamples, type Sample, sumOf } from './samples.ts';
 import { ServiceProcess, TINY } from './service-process.ts';
 import { until } from './wait.ts';
 
@@ -13,6 +18,12 @@ export interface ClusterOptions {
   expertModels?: string[];
   routers?: number;
   routerArgs?: string[];
+  /** Further flags of single routers; `dir` is a folder of the cluster that outlives the process, for tiers on disk. */
+  routerArgsOf?: (id: string, dir: string) => string[];
+  /** Native threads of each router and worker. */
+  threads?: number;
+  /** False: requests go to the routers by gRPC, and the cluster is there when they are ready. */
+  gateway?: boolean;
   gatewayArgs?: string[];
   expertArgs?: string[];
   /** Environment of every process. */
@@ -29,8 +40,11 @@ export class Cluster {
   controller!: ServiceProcess;
   gateway!: ServiceProcess;
   url = '';
+  /** Folder that ends with the cluster. */
+  readonly dir = mkdtempSync(join(tmpdir(), 'guildhall-cluster-'));
 
   private readonly started: ServiceProcess[] = [];
+  private readonly clients = new Map<ServiceProcess, Promise<RouterClient>>();
 
   private constructor(options: ClusterOptions, redis: RedisServer) {
     this.redis = redis;
@@ -41,6 +55,9 @@ export class Cluster {
       expertModels: [],
       routers: 1,
       routerArgs: [],
+      routerArgsOf: () => [],
+      threads: 1,
+      gateway: true,
       gatewayArgs: [],
       expertArgs: [],
       env: {},
@@ -58,15 +75,8 @@ export class Cluster {
       }
       for (let number = 1; number <= workers; number++) cluster.addExpert(`expert-${number}`);
       for (let number = 1; number <= routers; number++) cluster.addRouter(`router-${number}`);
-      cluster.gateway = cluster.spawn('gateway', [
-        '--id=gateway-1',
-        `--model=${cluster.options.model}`,
-        '--served-model-name=tiny',
-        '--served-model-name=tiny-alias',
-        ...cluster.options.gatewayArgs,
-      ]);
-      cluster.url = `http://${(await cluster.gateway.listening()).address}`;
-      await cluster.ready();
+      if (cluster.options.gateway) await cluster.startGateway();
+      await cluster.allRouters();
       return cluster;
     } catch (error) {
       const output = cluster.started
@@ -75,6 +85,14 @@ export class Cluster {
       await cluster.stop();
       throw new Error(`the cluster did not start: ${String(error)}\n${output}`, { cause: error });
     }
+  }
+
+  private async startGateway(): Promise<void> {
+    const names = ['--served-model-name=tiny', '--served-model-name=tiny-alias'];
+    const { model, gatewayArgs } = this.options;
+    this.gateway = this.spawn('gateway', ['--id=gateway-1', `--model=${model}`, ...names, ...gatewayArgs]);
+    this.url = `http://${(await this.gateway.listening()).address}`;
+    await this.ready();
   }
 
   spawn(service: string, args: string[], env: Record<string, string> = {}): ServiceProcess {
@@ -95,7 +113,7 @@ export class Cluster {
   }
 
   private modelArgs(model = this.options.model): string[] {
-    return ['--model', model, '--weights', this.options.weights, '--threads', '1'];
+    return ['--model', model, '--weights', this.options.weights, '--threads', `${this.options.threads}`];
   }
 
   addExpert(id: string, args: string[] = this.options.expertArgs): ServiceProcess {
@@ -111,9 +129,53 @@ export class Cluster {
 
   addRouter(id: string, args: string[] = this.options.routerArgs): ServiceProcess {
     const names = ['--served-model-name', 'tiny', '--served-model-name', 'tiny-alias'];
-    const process = this.spawn('router', ['--id', id, ...this.modelArgs(), ...names, ...args]);
+    const own = this.options.routerArgsOf(id, join(this.dir, id));
+    const process = this.spawn('router', ['--id', id, ...this.modelArgs(), ...names, ...args, ...own]);
     this.routers.push(process);
     return process;
+  }
+
+  /** A router by its number from 1. */
+  router(number: number): ServiceProcess {
+    const process = this.routers[number - 1];
+    if (process === undefined) throw new Error(`there is no router ${number}`);
+    return process;
+  }
+
+  /** Starts a router anew that has ended or ends now, under its id and with its folder. */
+  async restartRouter(number: number): Promise<void> {
+    const old = this.router(number);
+    await old.stop();
+    (await this.clients.get(old))?.close();
+    this.clients.delete(old);
+    const process = this.addRouter(`router-${number}`);
+    this.routers.splice(number - 1, 1, process);
+    this.routers.length -= 1;
+    await this.routerReady(number);
+  }
+
+  /** The gRPC side of a router. */
+  async routerClient(number: number): Promise<RouterClient> {
+    const process = this.router(number);
+    const known = this.clients.get(process);
+    if (known !== undefined) return known;
+    const made = process.listening().then(({ address }) => new RouterClient(address, this.token));
+    this.clients.set(process, made);
+    return made;
+  }
+
+  /** Resolves when a router takes requests. */
+  async routerReady(number: number, limitMs = 300_000): Promise<void> {
+    const { admin } = await this.router(number).listening();
+    await until(`router ${number} to be ready`, async () => (await fetch(`http://${admin}/ready`)).ok, limitMs);
+  }
+
+  private async allRouters(): Promise<void> {
+    for (let number = 1; number <= this.options.routers; number++) await this.routerReady(number);
+    if (!this.options.gateway) return;
+    const all = async (): Promise<boolean> =>
+      (await this.metric(this.gateway, 'guildhall_routers')) === this.options.routers;
+    await until('the gateway to know every router', all);
   }
 
   /** Resolves when `/ready` answers 200. */
@@ -126,18 +188,21 @@ export class Cluster {
     return new OpenAI({ baseURL: `${this.url}/v1`, apiKey: 'none', maxRetries: 0, timeout: 120_000 });
   }
 
-  /** Value of a metric of a process's admin page, summed over labels that contain `labels`. */
-  async metric(process: ServiceProcess, name: string, labels = ''): Promise<number> {
+  /** Every metric of a process's admin page. */
+  async samples(process: ServiceProcess): Promise<Sample[]> {
     const { admin } = await process.listening();
-    const text = await (await fetch(`http://${admin}/metrics`)).text();
-    return text
-      .split('\n')
-      .filter((line) => line.startsWith(name) && /[ {]/.test(line[name.length] ?? '') && line.includes(labels))
-      .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+    return readSamples(await (await fetch(`http://${admin}/metrics`)).text());
+  }
+
+  /** Value of a metric of a process, summed over labels that contain `labels`. */
+  async metric(process: ServiceProcess, name: string, labels = ''): Promise<number> {
+    return sumOf(await this.samples(process), name, labels);
   }
 
   async stop(): Promise<void> {
+    for (const client of this.clients.values()) (await client.catch(() => null))?.close();
     await Promise.all(this.started.map((process) => process.stop()));
     await this.redis.stop();
+    rmSync(this.dir, { recursive: true, force: true });
   }
 }

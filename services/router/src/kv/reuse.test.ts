@@ -188,3 +188,18 @@ test('property: any conversations, forks, pools and cancels give the tokens of a
     { numRuns: 60 },
   );
 });
+
+test('a grid finer than the shared pages, or no multiple of them, takes snapshots at their ends', async () => {
+  const prompt = tokens(900, 9);
+  for (const [snapshotGrid, pageTokens] of [
+    [64, 128],
+    [320, 192],
+  ] as const) {
+    await withEngine({ kv: { snapshotGrid, pageTokens } }, async (pseudo) => {
+      const first = await ask(pseudo, prompt);
+      const second = await ask(pseudo, prompt);
+      assert.equal(second.result?.cachedTokens, Math.floor(899 / pageTokens) * pageTokens);
+      assert.deepEqual(second.ids, first.ids);
+    });
+  }
+});

@@ -40,7 +40,8 @@ export class SequencePrefix {
   /** `grid` is the distance of snapshots in tokens; `readable` is false for prompts that must be computed whole. */
   constructor(names: PageNames, numPrompt: number, grid: number, readable: boolean) {
     this.names = names;
-    this.#grid = grid;
+    // Snapshots belong to whole pages.
+    this.#grid = Math.ceil(grid / names.pageTokens) * names.pageTokens;
     this.usable = Math.floor((numPrompt - 1) / names.pageTokens);
     this.readable = readable ? this.usable : 0;
   }

@@ -1,0 +1,4 @@
+/** What benches use of the tests' harness: clusters of real processes. */
+export { Cluster, type ClusterOptions } from './cluster.ts';
+export { type Answer, type RequestFields, RouterClient } from './router-client.ts';
+export { type Sample, sumOf } from './samples.ts';
