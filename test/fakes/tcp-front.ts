@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { Transform } from 'node:stream';
 
 /**
  * A TCP listener in front of a server of this process, so that the server can die as its clients would see a killed
@@ -8,15 +9,18 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 export class TcpFront {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  /** What clients get instead of the bytes that the server sends; may change them in place. */
+  readonly #alter: (chunk: Buffer) => Buffer;
   #address = '';
 
-  private constructor(port: number) {
+  private constructor(port: number, alter: (chunk: Buffer) => Buffer) {
+    this.#alter = alter;
     this.#server = createServer((client) => this.#join(client, connect(port, '127.0.0.1')));
   }
 
   /** Listens on a free port of 127.0.0.1 for a server on `port`. */
-  static async start(port: number): Promise<TcpFront> {
-    const front = new TcpFront(port);
+  static async start(port: number, alter: (chunk: Buffer) => Buffer = (chunk) => chunk): Promise<TcpFront> {
+    const front = new TcpFront(port, alter);
     front.#server.listen(0, '127.0.0.1');
     await once(front.#server, 'listening');
     const bound = front.#server.address();
@@ -52,7 +56,9 @@ export class TcpFront {
         this.#sockets.delete(from);
         to.destroy();
       });
-      from.pipe(to);
     }
+    client.pipe(server);
+    const alter = new Transform({ transform: (chunk: Buffer, _encoding, done) => done(null, this.#alter(chunk)) });
+    server.pipe(alter).pipe(client);
   }
 }
