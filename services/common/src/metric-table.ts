@@ -288,6 +288,30 @@ export const METRICS = {
     labels: [],
     services: ['router'],
   },
+  guildhall_sequences_moved_total: {
+    type: 'counter',
+    help: 'Sequences that this router has moved away: parked with their pages, or as a request only.',
+    labels: ['how'],
+    services: ['router'],
+  },
+  guildhall_parked_sequences: {
+    type: 'gauge',
+    help: 'Sequences that wait here to be taken over by another router.',
+    labels: [],
+    services: ['router'],
+  },
+  guildhall_parked_ended_total: {
+    type: 'counter',
+    help: 'Parked sequences by how they left: taken, expired or dropped.',
+    labels: ['how'],
+    services: ['router'],
+  },
+  guildhall_sequence_takeovers_total: {
+    type: 'counter',
+    help: 'Moved sequences taken over from other routers by outcome; those that are not taken are computed again.',
+    labels: ['outcome'],
+    services: ['router'],
+  },
 
   guildhall_experts_held: { type: 'gauge', help: 'Experts that can be served.', labels: [], services: ['expert'] },
   guildhall_expert_loads_total: {

@@ -32,6 +32,8 @@ export interface PullRequest {
   pages: readonly { name: PageName; tokens: Int32Array }[];
   /** The page whose state is wanted, or null. */
   stateName: PageName | null;
+  /** Time that it may take, if that is less than the limit of all pulls, milliseconds. */
+  limitMs?: number;
   signal: AbortSignal;
 }
 
@@ -172,8 +174,9 @@ export class PeerPuller {
 
   /** Errors: faults of wire.ts, `cancelled`. */
   async #transfer(request: PullRequest, blobs: NamedBlobs, result: PullResult): Promise<PullOutcome> {
-    const { channels, clock, stallMs, limitMs, store } = this.#o;
+    const { channels, clock, stallMs, store } = this.#o;
     const { holder, signal } = request;
+    const limitMs = Math.min(this.#o.limitMs, request.limitMs ?? Infinity);
     const begun = clock.monotonicMs();
     let firstAt: number | null = null;
     return await channels.use(holder.address, async (client) => {
