@@ -11,7 +11,9 @@ export function parkedRecord(
 ): ParkedRecord {
   const read = async (what: number | 'state'): Promise<{ data: Uint8Array; checksum: number } | null> => {
     const data = await store.held(heldKey(record, what));
-    return data === null ? null : { data, checksum: await checksum(data) };
+    if (data === null) return null;
+    const [crc = 0] = await checksum([data]);
+    return { data, checksum: crc };
   };
   return {
     numComputed: record.numComputed,

@@ -19,7 +19,7 @@ import { PeerChannels } from '../kv/peer/channels.ts';
 import { PeerPuller, type PeerPullerOptions } from '../kv/peer/puller.ts';
 import { PullRates } from '../kv/peer/rates.ts';
 import { type BlobSource, pagesRpc, type PagesRpcOptions } from '../rpc/pages.ts';
-import { crc32cReference } from './crc32c.ts';
+import { crc32cOf, crc32cReference } from './crc32c.ts';
 
 export const IDENTITY = { fingerprint: 'f'.repeat(32), numericsId: 'class-1' };
 export const PAGE_TOKENS = 64;
@@ -196,7 +196,7 @@ export function makePuller(options: Partial<PeerPullerOptions> & { clusterToken?
     channels,
     store,
     rates: new PullRates({ clock, bytesPerSecond: 1e9, latencyMs: 1 }),
-    checksum: crc32cReference,
+    checksum: crc32cOf,
     lease: null,
     clock,
     metrics,

@@ -2,8 +2,8 @@ import type { pages } from '@guildhall/proto';
 import type { BlobKind } from '../blob.ts';
 import { PART_BYTES, pullFault, toWireKind } from './wire.ts';
 
-/** CRC-32C of some bytes. */
-export type Checksum = (data: Uint8Array) => number | Promise<number>;
+/** CRC-32C of each part. */
+export type Checksum = (parts: readonly Uint8Array[]) => Promise<Uint32Array>;
 
 /** What the next blob must be. */
 export interface ExpectedBlob {
@@ -46,9 +46,9 @@ export class BlobAssembly {
 
   /** The bytes, once complete. Errors: `checksum`. */
   async finish(checksum: Checksum): Promise<Uint8Array> {
-    const found = await checksum(this.#data);
-    if (found !== this.head.checksum) {
-      throw pullFault('checksum', `CRC-32C is ${hex(found)}, the head says ${hex(this.head.checksum)}`);
+    const [found] = await checksum([this.#data]);
+    if (found === undefined || found !== this.head.checksum) {
+      throw pullFault('checksum', `CRC-32C is ${hex(found ?? 0)}, the head says ${hex(this.head.checksum)}`);
     }
     return this.#data;
   }

@@ -1,11 +1,4 @@
-import {
-  authMetadata,
-  channelCredentials,
-  type Clock,
-  type Logger,
-  type Metrics,
-  type PageDirectory,
-} from '@guildhall/common';
+import { authMetadata, channelCredentials, type Clock, type Logger, type Metrics } from '@guildhall/common';
 import type { pages } from '@guildhall/proto';
 import type { RouterConfig } from '../../config.ts';
 import { pagesRpc } from '../../rpc/pages.ts';
@@ -22,11 +15,24 @@ import { PullRates } from './rates.ts';
 import { isTakeable, TakeOver } from './takeover.ts';
 
 export interface PeerExchangeOptions {
-  config: RouterConfig;
+  config: Pick<
+    RouterConfig,
+    | 'maxPulls'
+    | 'maxFetches'
+    | 'pullRate'
+    | 'pullStallMs'
+    | 'pullLimitMs'
+    | 'fetchStallMs'
+    | 'parkMs'
+    | 'clusterToken'
+    | 'tlsCert'
+    | 'tlsKey'
+    | 'tlsCa'
+  >;
   identity: { fingerprint: string; numericsId: string };
   kv: RouterKv;
-  /** Leases at the holder; null without Redis. */
-  directory: Pick<PageDirectory, 'lease' | 'release'> | null;
+  /** Leases at the holder; null without the directory. */
+  lease: LeaseHolder | null;
   checksum: Checksum;
   clock: Clock;
   metrics: Metrics;
@@ -133,13 +139,13 @@ export class PeerExchange {
   }
 
   #makePuller(store: NonNullable<RouterKv['store']>): PeerPuller {
-    const { config, clock, metrics, logger, identity, checksum, namedPageBytes, stateBytes } = this.#o;
+    const { config, clock, metrics, logger, identity, checksum, lease, namedPageBytes, stateBytes } = this.#o;
     return new PeerPuller({
       channels: this.#channels,
       store,
       rates: new PullRates({ clock, bytesPerSecond: config.pullRate, latencyMs: FIRST_LATENCY_MS }),
       checksum,
-      lease: this.#leaseHolder(),
+      lease,
       clock,
       metrics,
       logger,
@@ -169,15 +175,6 @@ export class PeerExchange {
       stallMs: config.pullStallMs,
       limitMs: config.pullLimitMs,
     });
-  }
-
-  #leaseHolder(): LeaseHolder | null {
-    const { directory, config } = this.#o;
-    if (directory === null) return null;
-    return async (holder, blobs) => {
-      const lease = await directory.lease(holder, blobs, config.pullLimitMs);
-      return async () => void (await directory.release(lease));
-    };
   }
 
   /** Runs a transfer for a sequence until it is over or the sequence has ended. */

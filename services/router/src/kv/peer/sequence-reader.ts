@@ -56,7 +56,8 @@ export class SequenceReader {
   /** The transfer has ended. Errors: `truncated` unless everything has come. */
   end(): pages.SequenceHead {
     const head = this.#head;
-    const whole = head !== null && this.#nextPage === head.numPages && (this.#hasState || this.#expected.stateBytes === 0);
+    const whole =
+      head !== null && this.#nextPage === head.numPages && (this.#hasState || this.#expected.stateBytes === 0);
     if (!whole || this.#current !== null) throw pullFault('truncated', 'not all of the sequence came');
     return head;
   }
@@ -84,7 +85,9 @@ export class SequenceReader {
     const { pageBytes, stateBytes } = this.#expected;
     const isPage = this.#nextPage < this.#head.numPages;
     if (!isPage && stateBytes === 0) throw pullFault('corrupt', 'a state came for a model without');
-    const expected = isPage ? ({ kind: 'page', size: pageBytes } as const) : ({ kind: 'state', size: stateBytes } as const);
+    const expected = isPage
+      ? ({ kind: 'page', size: pageBytes } as const)
+      : ({ kind: 'state', size: stateBytes } as const);
     if (isPage && head.index !== this.#nextPage) {
       throw pullFault('corrupt', `page ${head.index} came instead of page ${this.#nextPage}`);
     }

@@ -142,7 +142,10 @@ export class TakeOver {
     const { numComputed, numPages, firstOwnPage, tokenDigest: digest } = head;
     const { pageBytes, stateBytes } = this.#o;
     const { prefix } = seq;
-    const shared = prefix === null ? [] : prefix.names.first((firstOwnPage * PAGE_TOKENS) / prefix.names.pageTokens);
+    const pageTokens = prefix?.names.pageTokens ?? PAGE_TOKENS;
+    const shared = prefix?.names.first((firstOwnPage * PAGE_TOKENS) / pageTokens) ?? [];
+    // Else some page of the prompt has another name, or none, and what follows from it too.
+    const publishes = shared.length === Math.floor(Math.min(numComputed, seq.numPrompt) / pageTokens);
     return {
       key,
       numComputed,
@@ -151,6 +154,7 @@ export class TakeOver {
       firstOwnPage,
       numPages,
       hasState: stateBytes > 0,
+      publishes,
       bytes: (numPages - firstOwnPage) * pageBytes + stateBytes,
     };
   }
@@ -188,4 +192,3 @@ export class TakeOver {
 export function isTakeable(from: MovedFrom): boolean {
   return from.handle !== '' && from.numComputed > 0;
 }
-
