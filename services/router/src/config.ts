@@ -139,7 +139,9 @@ export const routerSchema = z.strictObject({
     .int()
     .min(0)
     .default(5000)
-    .describe('Time that running streams get to finish when the process is asked to stop, milliseconds.'),
+    .describe(
+      'Time that other routers get to take running streams over, or those to finish, when the process is asked to stop, milliseconds.',
+    ),
   ...serviceOptions,
 });
 
