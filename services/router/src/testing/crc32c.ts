@@ -10,8 +10,3 @@ export function crc32cReference(data: Uint8Array): number {
   for (const byte of data) crc = (TABLE[(crc ^ byte) & 0xff] as number) ^ (crc >>> 8);
   return (crc ^ 0xffffffff) >>> 0;
 }
-
-/** The same for several parts, as the native one is called. */
-export function crc32cOf(parts: readonly Uint8Array[]): Promise<Uint32Array> {
-  return Promise.resolve(Uint32Array.from(parts, crc32cReference));
-}

@@ -19,7 +19,12 @@ import { PeerChannels } from '../kv/peer/channels.ts';
 import { PeerPuller, type PeerPullerOptions } from '../kv/peer/puller.ts';
 import { PullRates } from '../kv/peer/rates.ts';
 import { type BlobSource, pagesRpc, type PagesRpcOptions } from '../rpc/pages.ts';
-import { crc32cOf, crc32cReference } from './crc32c.ts';
+import { crc32cReference } from './crc32c.ts';
+
+/** CRC-32C of each part, as the native one is called. */
+export function crc32cOf(parts: readonly Uint8Array[]): Promise<Uint32Array> {
+  return Promise.resolve(Uint32Array.from(parts, crc32cReference));
+}
 
 export const IDENTITY = { fingerprint: 'f'.repeat(32), numericsId: 'class-1' };
 export const PAGE_TOKENS = 64;
