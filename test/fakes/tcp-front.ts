@@ -9,17 +9,20 @@ import { Transform } from 'node:stream';
 export class TcpFront {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  /** What clients get instead of the bytes that the server sends; may change them in place. */
+  readonly #alter: (chunk: Buffer) => Buffer;
   #address = '';
   /** Milliseconds that each piece of up to 64 KiB takes, each way. */
   delayMs = 0;
 
-  private constructor(port: number) {
+  private constructor(port: number, alter: (chunk: Buffer) => Buffer) {
+    this.#alter = alter;
     this.#server = createServer((client) => this.#join(client, connect(port, '127.0.0.1')));
   }
 
   /** Listens on a free port of 127.0.0.1 for a server on `port`. */
-  static async start(port: number): Promise<TcpFront> {
-    const front = new TcpFront(port);
+  static async start(port: number, alter: (chunk: Buffer) => Buffer = (chunk) => chunk): Promise<TcpFront> {
+    const front = new TcpFront(port, alter);
     front.#server.listen(0, '127.0.0.1');
     await once(front.#server, 'listening');
     const bound = front.#server.address();
@@ -60,8 +63,10 @@ export class TcpFront {
         this.#sockets.delete(from);
         to.destroy();
       });
-      from.pipe(this.#slowly()).pipe(to);
     }
+    client.pipe(this.#slowly()).pipe(server);
+    const alter = new Transform({ transform: (chunk: Buffer, _encoding, done) => done(null, this.#alter(chunk)) });
+    server.pipe(this.#slowly()).pipe(alter).pipe(client);
   }
 
   #slowly(): Transform {

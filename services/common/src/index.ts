@@ -115,6 +115,7 @@ export {
   WINDOW_BYTES,
 } from './grpc/channel.ts';
 export { identityBidiDefinition, openIdentityStream } from './grpc/identity.ts';
+export { resetServerCall } from './grpc/reset.ts';
 export { bindGrpcServer, createGrpcServer, type GrpcServerConfig, shutDownGrpcServer } from './grpc/server.ts';
 export { Cluster, type ClusterOptions } from './redis/cluster.ts';
 export { VERSION } from './version.ts';

@@ -361,6 +361,62 @@ export const METRICS = {
     services: ['router'],
   },
 
+  guildhall_kv_pulls_total: {
+    type: 'counter',
+    help: 'Transfers of pages from other routers by outcome: complete, partial, no_room, cancelled or a fault; slower and avoided were not begun.',
+    labels: ['outcome'],
+    services: ['router'],
+  },
+  guildhall_kv_pull_seconds: {
+    type: 'histogram',
+    help: 'One transfer of pages from another router.',
+    labels: [],
+    services: ['router'],
+    buckets: LATENCY,
+  },
+  guildhall_kv_pulled_bytes_total: {
+    type: 'counter',
+    help: 'Bytes of pages and states pulled from other routers and found good.',
+    labels: ['kind'],
+    services: ['router'],
+  },
+  guildhall_kv_fetches_total: {
+    type: 'counter',
+    help: 'Transfers of pages to other routers by outcome.',
+    labels: ['outcome'],
+    services: ['router'],
+  },
+  guildhall_kv_served_bytes_total: {
+    type: 'counter',
+    help: 'Bytes of pages and states sent to other routers.',
+    labels: [],
+    services: ['router'],
+  },
+  guildhall_sequences_moved_total: {
+    type: 'counter',
+    help: 'Sequences that this router has moved away: parked with their pages, or as a request only.',
+    labels: ['how'],
+    services: ['router'],
+  },
+  guildhall_parked_sequences: {
+    type: 'gauge',
+    help: 'Sequences that wait here to be taken over by another router.',
+    labels: [],
+    services: ['router'],
+  },
+  guildhall_parked_ended_total: {
+    type: 'counter',
+    help: 'Parked sequences by how they left: taken, expired or dropped.',
+    labels: ['how'],
+    services: ['router'],
+  },
+  guildhall_sequence_takeovers_total: {
+    type: 'counter',
+    help: 'Moved sequences taken over from other routers by outcome; those that are not taken are computed again.',
+    labels: ['outcome'],
+    services: ['router'],
+  },
+
   guildhall_experts_held: { type: 'gauge', help: 'Experts that can be served.', labels: [], services: ['expert'] },
   guildhall_expert_loads_total: {
     type: 'counter',

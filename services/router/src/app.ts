@@ -15,7 +15,7 @@ import {
   startAdminServer,
   VERSION,
 } from '@guildhall/common';
-import { router } from '@guildhall/proto';
+import { pages, router } from '@guildhall/proto';
 import type { RouterConfig } from './config.ts';
 import { loadModel } from './load-model.ts';
 import { RouterCore } from './router-core.ts';
@@ -37,7 +37,7 @@ export interface RouterApp {
   numericsId: string;
   fingerprint: string;
   readiness(): Readiness;
-  /** Takes nothing new, lets running streams finish for a while, leaves the cluster and frees everything. */
+  /** Takes nothing new, moves running streams to other routers or lets them finish for a while, leaves the cluster and frees everything. */
   stop(): Promise<void>;
 }
 
@@ -81,6 +81,7 @@ async function serve(config: RouterConfig, deps: RouterDeps, core: RouterCore, a
   const { clock, logger } = deps;
   const server = createGrpcServer(config, { maxMessageBytes: RPC_MESSAGE_BYTES });
   server.addService(router.RouterService, core.rpc());
+  server.addService(pages.PagesService, core.peers.rpc());
   const address = await bindGrpcServer(server, config.listen);
   const { numericsId, fingerprint } = core.loaded;
   core.metrics.gauge('guildhall_build_info', 1, { service: 'router', version: VERSION, numerics_id: numericsId });

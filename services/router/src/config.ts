@@ -101,6 +101,27 @@ export const routerSchema = z.strictObject({
       'Folder for pages that left host memory, of this router alone; found again after a restart. By default none.',
     ),
   kvDiskLimit: byteSize.prefault('4GiB').describe('Room in the folder of --kv-disk.'),
+  maxPulls: z
+    .int()
+    .min(0)
+    .default(4)
+    .describe('Transfers of pages from other routers at a time; 0 turns them off, and taking over moved sequences.'),
+  maxFetches: positive.default(8).describe('Transfers of pages to other routers at a time; more are refused.'),
+  pullRate: byteSize
+    .prefault('512MiB')
+    .describe('Bytes a second at which another router is expected to give pages before its rate was measured.'),
+  pullStallMs: positive
+    .default(2000)
+    .describe('Time without a byte after which a transfer from another router is given up, milliseconds.'),
+  pullLimitMs: positive
+    .default(60_000)
+    .describe('Time that a transfer from another router may take in all, milliseconds.'),
+  fetchStallMs: positive
+    .default(5000)
+    .describe('Time after which another router that takes none of the pages it asked for is cut off, milliseconds.'),
+  parkMs: positive
+    .default(30_000)
+    .describe('Time that a sequence which was moved away is kept for the router that takes it over, milliseconds.'),
   maxRunning: positive.max(4096).default(64).describe('Sequences that hold pages and state at a time.'),
   maxWaiting: positive.default(1024).describe('Sequences that wait at most; one more is refused.'),
   queueLimitMs: positive.default(120_000).describe('Time that a sequence may wait to be admitted, milliseconds.'),
@@ -155,7 +176,9 @@ export const routerSchema = z.strictObject({
     .int()
     .min(0)
     .default(5000)
-    .describe('Time that running streams get to finish when the process is asked to stop, milliseconds.'),
+    .describe(
+      'Time that other routers get to take running streams over, or those to finish, when the process is asked to stop, milliseconds.',
+    ),
   ...serviceOptions,
 });
 

@@ -32,6 +32,14 @@ export interface EngineObserver {
   failed(seq: Sequence, error: GuildhallError): void;
 }
 
+/** Where sequences go that are moved to other routers. */
+export interface Parking {
+  /** Keeps what was copied out of a sequence; returns its handle, or null when it cannot be kept. */
+  park(record: SequenceRecord): string | null;
+  /** A sequence has left; `parked` says whether with its pages. */
+  moved(seq: Sequence, parked: boolean): void;
+}
+
 export interface EngineOptions {
   clock: Clock;
   logger: Logger;
@@ -74,6 +82,8 @@ export class Engine {
   readonly #gates: Readonly<Record<Lane, Gate>> = { decode: new Gate(), prefill: new Gate() };
   readonly #loops: Promise<void>[] = [];
   #tickets = 0;
+  /** Where the sequences go that are moved away; null until then. */
+  #parking: Parking | null = null;
   #stopping = false;
   /** Pages were in use since the accounts were last checked. */
   #unchecked = false;
@@ -87,7 +97,10 @@ export class Engine {
       restoring: (seq, match) => void this.#restore(seq, match),
       swapOut: (seq) => this.#swapOut(seq),
       discard: (record, lost) => options.swapper?.discard(record, lost),
-      preempted: (seq, how) => options.observer.preempted(seq, how),
+      preempted: (seq, how) => {
+        if (this.#parking === null) options.observer.preempted(seq, how);
+        else this.#moveAway(seq, this.#parking);
+      },
     };
     this.scheduler = new Scheduler(options.kv, options.limits, hooks, options.clock);
   }
@@ -114,7 +127,7 @@ export class Engine {
    * stopping; `queue_full`, `out_of_pages`; `invalid_value` for generated_ids that go on past their own end.
    */
   submit(spec: SequenceSpec, sink: SequenceSink): Sequence {
-    if (this.#stopping) throw fail('not_ready', 'the router is shutting down');
+    if (this.#stopping || this.#parking !== null) throw fail('not_ready', 'the router is shutting down');
     const needsText = spec.stop.stopStrings.length > 0;
     const stop = new StopConditions(spec.stop, needsText ? this.#o.makeDetokenizer() : null);
     const reason = replay(stop, spec);
@@ -137,6 +150,31 @@ export class Engine {
   cancel(seq: Sequence): void {
     if (seq.ended) return;
     this.#o.observer.failed(seq, fail('cancelled', 'the caller cancelled'));
+    this.#end(seq);
+  }
+
+  /**
+   * Takes nothing new, and moves every sequence away: those that wait at once, the others when their step retires, with
+   * what was computed of them if the lower tiers have room for it.
+   */
+  moveAll(parking: Parking): void {
+    this.#parking = parking;
+    for (const seq of this.scheduler.sequences()) {
+      if (seq.phase === 'waiting') this.#moveAway(seq, parking);
+      else this.scheduler.preempt(seq);
+    }
+    this.wake();
+  }
+
+  #moveAway(seq: Sequence, parking: Parking): void {
+    if (seq.ended) return;
+    const { record } = seq;
+    // Whoever has it parked frees it.
+    seq.record = null;
+    const handle = record === null ? null : parking.park(record);
+    if (record !== null && handle === null) this.#o.swapper?.discard(record, false);
+    seq.sink.moved(handle ?? '', handle === null ? 0 : (record?.numComputed ?? 0));
+    parking.moved(seq, handle !== null);
     this.#end(seq);
   }
 
@@ -190,7 +228,7 @@ export class Engine {
   /** Copies a sequence out that is to give its pages up, if that is cheaper than computing it again. */
   #swapOut(seq: Sequence): boolean {
     const { swapper, logger, onFatal } = this.#o;
-    if (this.#stopping || swapper?.isWorthwhile(seq) !== true) return false;
+    if (this.#stopping || swapper === null || !this.#isWorthCopying(seq, swapper)) return false;
     const copied = swapper.swapOut(seq).catch((err: unknown) => {
       logger.error({ err, sequence: seq.key }, 'a sequence could not be copied out');
       return null;
@@ -202,6 +240,12 @@ export class Engine {
       })
       .catch(onFatal);
     return true;
+  }
+
+  #isWorthCopying(seq: Sequence, swapper: NonNullable<EngineOptions['swapper']>): boolean {
+    if (this.#parking === null) return swapper.isWorthwhile(seq);
+    // Until its first step a sequence has nothing of its own; log-probabilities of a prompt come from computing it.
+    return seq.stateSource === 'own' && seq.numComputed > 0 && (!seq.spec.promptLogprobs || seq.promptSent);
   }
 
   /** Has both lanes look for work: something arrived, was freed, or can be sent again. */

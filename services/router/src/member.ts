@@ -21,6 +21,15 @@ export interface RouterMember {
   holdings: readonly { layer: number; experts: readonly number[] }[];
 }
 
+/** A member's entry, or null for bytes that are none. */
+export function decodeMember(bytes: Uint8Array): control.Member | null {
+  try {
+    return control.Member.decode(bytes);
+  } catch {
+    return null;
+  }
+}
+
 export function encodeMember(state: RouterMember): Uint8Array {
   const { admin, ackedEpoch, servedModels, holdings, ...rest } = state;
   return control.Member.encode(

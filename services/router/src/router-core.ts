@@ -12,15 +12,19 @@ import {
 import { IncrementalDetokenizer } from '@guildhall/model';
 import type { router } from '@guildhall/proto';
 import type { RouterConfig } from './config.ts';
+import { Drain } from './drain.ts';
 import { Engine } from './engine.ts';
 import { LocalHome } from './experts/local-home.ts';
 import { RemoteHome } from './experts/remote-home.ts';
 import type { ExpertHome } from './experts/source.ts';
 import { nativeTransfer } from './kv/native-transfer.ts';
+import { PeerExchange } from './kv/peer/exchange.ts';
+import { prefillMs } from './kv/peer/rates.ts';
+import { PAGE_TOKENS } from './kv/page-pool.ts';
 import { RouterKv } from './kv/router-kv.ts';
 import { Swapper } from './kv/swapper.ts';
 import { type LoadedModel, MAX_PREFILL_SEQUENCES } from './load-model.ts';
-import { encodeMember } from './member.ts';
+import { decodeMember, encodeMember } from './member.ts';
 import { DispatchMetrics, engineObserver, setGauges } from './metrics.ts';
 import { routerRpc } from './rpc/generate.ts';
 import { ModelRunner } from './runner.ts';
@@ -45,12 +49,17 @@ export class RouterCore {
   readonly engine: Engine;
   readonly kv: RouterKv;
   readonly experts: ExpertHome;
+  /** What other routers get from this one, and it from them. */
+  readonly peers: PeerExchange;
+  /** Moves what runs here to other routers. */
+  readonly moving: Drain;
   readonly #o: RouterCoreOptions;
   readonly #cluster: Cluster;
   readonly #dispatch: DispatchMetrics;
   readonly #abort = new AbortController();
   #lease: MemberLease | null = null;
   #draining = false;
+  #address = '';
   /** Once every expert has been there, a loss is something to wait for and no reason to refuse requests. */
   #wasCovered = false;
   #announced = '';
@@ -64,7 +73,9 @@ export class RouterCore {
     this.#dispatch = new DispatchMetrics(metrics);
     this.experts = makeHome(options, this.#dispatch);
     this.kv = this.#makeKv();
+    this.peers = this.#makePeers();
     this.engine = this.#makeEngine();
+    this.moving = this.#makeDrain();
     this.#cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
     this.experts.views.onChange(() => this.#onViewChange());
     // Experts of this process are there from the beginning.
@@ -79,6 +90,7 @@ export class RouterCore {
   /** Follows the cluster and registers in it; waits there while Redis is away. */
   async join(address: string, admin: string): Promise<void> {
     const { identity, onFatal } = this.#o;
+    this.#address = address;
     this.experts.follow(this.#cluster);
     await this.#cluster.start();
     this.#lease = this.#cluster.lease({
@@ -114,6 +126,8 @@ export class RouterCore {
     const { loaded, engine, metrics } = this;
     return routerRpc({
       engine,
+      drain: this.moving,
+      address: () => this.#address,
       clock: this.#o.clock,
       limits: {
         servedModels: loaded.servedModels,
@@ -132,6 +146,7 @@ export class RouterCore {
   setGauges(): void {
     const { engine, experts, loaded } = this;
     const { latest } = experts.views;
+    this.peers.setGauges();
     setGauges(this.metrics, loaded.servedModels[0] ?? '', {
       scheduler: engine.scheduler,
       pool: engine.scheduler.pool,
@@ -143,15 +158,35 @@ export class RouterCore {
     });
   }
 
-  /** Takes nothing new and gives what runs `limitMs` to finish; what is left then ends with `reason`. */
+  /**
+   * Takes nothing new. What runs is moved to other routers if there are any, or else gets `limitMs` to finish; what is left
+   * then ends with `reason`.
+   */
   async drain(limitMs: number, reason: GuildhallError): Promise<void> {
     const { clock, logger } = this.#o;
+    this.#announceDrain();
+    if (this.#othersServe()) this.moving.begin(0);
+    const until = clock.monotonicMs() + limitMs;
+    const left = (): number => this.engine.scheduler.sequences().length + this.peers.parked.size;
+    while (left() > 0 && clock.monotonicMs() < until) await clock.sleep(20);
+    logger.info({ left: left() }, 'drained');
+    await this.engine.stop(reason);
+  }
+
+  #announceDrain(): void {
     this.#draining = true;
     this.#lease?.touch();
-    const until = clock.monotonicMs() + limitMs;
-    while (this.engine.scheduler.sequences().length > 0 && clock.monotonicMs() < until) await clock.sleep(20);
-    logger.info({ left: this.engine.scheduler.sequences().length }, 'drained');
-    await this.engine.stop(reason);
+  }
+
+  /** True if another router could go on with what runs here. */
+  #othersServe(): boolean {
+    const { fingerprint, numericsId } = this.loaded;
+    return this.#cluster.members.members().some(({ kind, id, value }) => {
+      if (kind !== 'router' || id === this.id) return false;
+      const other = decodeMember(value);
+      const same = other?.modelFingerprint === fingerprint && other.numericsId === numericsId;
+      return same && other.ready && !other.draining;
+    });
   }
 
   /** Ends everything. */
@@ -159,6 +194,7 @@ export class RouterCore {
     this.#abort.abort();
     this.experts.stop();
     await this.engine.stop(fail('not_ready', 'the router is shutting down'));
+    this.peers.close();
     this.experts.close();
     await this.#cluster.close();
   }
@@ -186,6 +222,40 @@ export class RouterCore {
     });
   }
 
+  #makePeers(): PeerExchange {
+    const { config, loaded, metrics, clock, logger } = this.#o;
+    const { fingerprint, numericsId, native, pools } = loaded;
+    const { pageBytes } = pools.kv;
+    const { chunkTokens } = config;
+    return new PeerExchange({
+      config,
+      identity: { fingerprint, numericsId },
+      kv: this.kv,
+      lease: null,
+      checksum: (parts) => native.crc32c(parts),
+      clock,
+      metrics,
+      logger,
+      pageBytes,
+      namedPageBytes: pageBytes * (config.pageTokens / PAGE_TOKENS),
+      stateBytes: pools.states?.slotBytes ?? 0,
+      prefillMs: (from, to) => prefillMs(this.engine.scheduler.prefillCost, { from, to, chunkTokens }),
+    });
+  }
+
+  #makeDrain(): Drain {
+    const { metrics, clock, logger } = this.#o;
+    return new Drain({
+      engine: this.engine,
+      parked: this.peers.parked,
+      park: (record) => this.peers.park(record),
+      onBegin: () => this.#announceDrain(),
+      clock,
+      metrics,
+      logger,
+    });
+  }
+
   #makeEngine(): Engine {
     const { config, loaded, metrics, clock, logger, onFatal } = this.#o;
     const { native } = loaded;
@@ -198,6 +268,7 @@ export class RouterCore {
       kv: this.kv.manager,
       restorer: this.kv.restorer,
       swapper: this.#makeSwapper(),
+      prefetch: (seq) => this.peers.prefetch(seq),
       limits: {
         maxWaiting: config.maxWaiting,
         chunkTokens: config.chunkTokens,

@@ -1,6 +1,8 @@
 import { fail, type GuildhallError } from '@guildhall/common';
 import type { Sample, SamplerParams, SamplerState } from '@guildhall/native';
 import { PAGE_TOKENS } from './kv/page-pool.ts';
+import type { PrefixHolder } from './kv/peer/prefix-pull.ts';
+import type { MovedFrom } from './kv/peer/takeover.ts';
 import { PageTable } from './kv/page-table.ts';
 import type { SequencePrefix, StateSource } from './kv/sequence-prefix.ts';
 import type { SequenceRecord } from './kv/sequence-record.ts';
@@ -27,6 +29,10 @@ export interface SequenceSpec {
   cacheSalt: string;
   /** W3C traceparent (55 bytes) or null. */
   traceparent: string | null;
+  /** Another router that has more of the prompt, as far as the gateway knows. */
+  holder: PrefixHolder | null;
+  /** Where a sequence that was moved here is parked. */
+  moved: MovedFrom | null;
 }
 
 /** One position of the output, or of the prompt when its log-probabilities were asked for. */
@@ -57,6 +63,8 @@ export interface SequenceSink {
   token(token: TokenOutput): void;
   promptLogprobs(tokens: readonly TokenOutput[]): void;
   finished(output: FinishOutput): void;
+  /** Last event: the sequence goes on in another router, from what is parked under `handle` ('' for nothing). */
+  moved(handle: string, numComputed: number): void;
   failed(error: GuildhallError): void;
   /** True while so much is unsent that the sequence should not generate more. */
   congested(): boolean;

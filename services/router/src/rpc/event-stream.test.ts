@@ -39,7 +39,7 @@ class Transport extends EventEmitter {
 
 function streamOf(transport: Transport, onDrain: () => void = () => undefined): EventStream {
   const call = transport as unknown as EventStreamOptions['call'];
-  return new EventStream({ call, routerId: 'router-1', numericsId: 'class', onDrain });
+  return new EventStream({ call, routerId: 'router-1', numericsId: 'class', address: () => '127.0.0.1:1', onDrain });
 }
 
 const FINISH = {

@@ -15,6 +15,8 @@ export interface EventStreamOptions {
   >;
   routerId: string;
   numericsId: string;
+  /** host:port under which other routers reach this one. */
+  address: () => string;
   /** The reader has caught up: the sequence may go on. */
   onDrain: () => void;
 }
@@ -57,6 +59,12 @@ export class EventStream implements SequenceSink {
 
   finished(output: FinishOutput): void {
     this.#push({ $case: 'finished', value: finishedEvent(output) });
+    this.#close('end');
+  }
+
+  moved(handle: string, numComputed: number): void {
+    const { routerId, address } = this.#o;
+    this.#push({ $case: 'moved', value: { routerId, address: address(), handle, numComputed } });
     this.#close('end');
   }
 

@@ -1,8 +1,11 @@
-import { type Clock, fail, toGrpc, toGuildhallError } from '@guildhall/common';
+import type { ServerWritableStream } from '@grpc/grpc-js';
+import { type Clock, fail, toGuildhallError } from '@guildhall/common';
 import type { router } from '@guildhall/proto';
+import type { Drain } from '../drain.ts';
 import type { Engine } from '../engine.ts';
 import type { Sequence } from '../sequence.ts';
 import { EventStream } from './event-stream.ts';
+import { PacedCall } from './paced-call.ts';
 import { type RequestLimits, toSpec } from './validate.ts';
 
 export interface RouterRpcOptions {
@@ -10,9 +13,12 @@ export interface RouterRpcOptions {
   clock: Clock;
   limits: RequestLimits;
   routerId: string;
+  /** host:port under which other routers reach this one. */
+  address: () => string;
   /** Why no request is taken now, or null. */
   notReady: () => string | null;
   info: () => router.RouterInfo;
+  drain: Pick<Drain, 'begin' | 'progress' | 'done'>;
   /** A request was refused before it became a sequence. */
   onRefused: (code: string) => void;
 }
@@ -26,6 +32,7 @@ export function routerRpc(options: RouterRpcOptions): router.RouterServer {
         call,
         routerId,
         numericsId: limits.numericsId,
+        address: options.address,
         onDrain: () => engine.wake(),
       });
       let seq: Sequence | null = null;
@@ -43,6 +50,30 @@ export function routerRpc(options: RouterRpcOptions): router.RouterServer {
       }
     },
     getInfo: (_call, reply) => reply(null, options.info()),
-    drain: (call) => void call.emit('error', toGrpc(fail('unsupported', 'drain'))),
+    drain: (call) => void streamDrain(call, options),
   };
+}
+
+/** Interval of the progress messages. */
+const PROGRESS_MS = 200;
+/** A caller that reads none of them for so long is cut off; the drain goes on. */
+const READER_LIMIT_MS = 10_000;
+
+/** Begins the drain and tells how far it is until nothing is left. Draining goes on if the caller leaves. */
+async function streamDrain(
+  call: ServerWritableStream<router.DrainRequest, router.DrainProgress>,
+  { drain, clock }: RouterRpcOptions,
+): Promise<void> {
+  const paced = new PacedCall(call, { clock, readerLimitMs: READER_LIMIT_MS });
+  try {
+    drain.begin(call.request.limitMs);
+    while (!drain.done()) {
+      await paced.write(drain.progress());
+      await clock.sleep(PROGRESS_MS, paced.signal);
+    }
+    await paced.write(drain.progress());
+    await paced.end();
+  } catch (err) {
+    paced.fail(err);
+  }
 }

@@ -1,4 +1,4 @@
-import { fail, type GuildhallError, MAX_SALT_LENGTH } from '@guildhall/common';
+import { errorMessage, fail, type GuildhallError, MAX_SALT_LENGTH, parseHostPort } from '@guildhall/common';
 import type { router } from '@guildhall/proto';
 import type { SequenceSpec } from '../sequence.ts';
 
@@ -73,9 +73,24 @@ export function toSpec(request: router.GenerateRequest, limits: RequestLimits, n
     tenant: request.tenant,
     cacheSalt: request.cacheSalt,
     traceparent: TRACEPARENT.test(request.traceparent) ? request.traceparent : null,
+    holder: peerOf('holder', request.holder),
+    moved: peerOf('moved', request.moved),
   };
   checkPromptLogprobs(spec);
   return spec;
+}
+
+/** Another router that the gateway names; its address is one that can be connected to. */
+function peerOf<T extends { routerId: string; address: string }>(field: string, peer: T | undefined): T | null {
+  if (peer === undefined) return null;
+  within(`${field}.router_id`, peer.routerId.length, 1, MAX_ID_LENGTH);
+  within(`${field}.address`, peer.address.length, 1, MAX_ID_LENGTH);
+  try {
+    parseHostPort(peer.address);
+  } catch (err) {
+    throw refuse(`${field}.address`, errorMessage(err));
+  }
+  return peer;
 }
 
 function checkIdentity(request: router.GenerateRequest, limits: RequestLimits): void {

@@ -8,6 +8,7 @@ import type { SwapDeps } from '../kv/sequence-record.ts';
 import { Swapper } from '../kv/swapper.ts';
 import { PrefillAllowance } from '../scheduler/budget.ts';
 import type { SchedulerLimits } from '../scheduler/scheduler.ts';
+import type { Sequence } from '../sequence.ts';
 import { PSEUDO_PAGE_BYTES, PSEUDO_STATE_BYTES, PseudoRunner } from './pseudo-runner.ts';
 import { CountingSampler } from './sequences.ts';
 
@@ -53,6 +54,7 @@ export interface PseudoEngineOptions {
   kv?: Partial<RouterKvOptions>;
   /** Where preempted sequences are copied to. */
   swap?: SwapDeps['store'];
+  prefetch?: (seq: Sequence) => Promise<void> | null;
 }
 
 /** Swaps whatever can be swapped. */
@@ -114,6 +116,7 @@ export function pseudoEngine(options: PseudoEngineOptions = {}) {
     runner,
     kv: kv.manager,
     restorer: kv.restorer,
+    ...(options.prefetch === undefined ? {} : { prefetch: options.prefetch }),
     swapper: options.swap === undefined ? null : pseudoSwapper(options.swap, kv, clock, runner, counts),
     limits: {
       maxWaiting: 100,

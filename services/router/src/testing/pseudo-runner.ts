@@ -6,6 +6,7 @@ import { type BatchItem, buildBatch } from '../batch.ts';
 import type { PoolTransfer } from '../kv/restorer.ts';
 import type { Outcome, StepRunner } from '../runner.ts';
 import type { DecodePlan, PrefillPlan } from '../scheduler/scheduler.ts';
+import { crc32cReference } from './crc32c.ts';
 import { sampleOf } from './sequences.ts';
 
 export const PSEUDO_VOCAB = 97;
@@ -137,7 +138,7 @@ export class PseudoRunner implements StepRunner {
       const parts = Array.from({ length: pages.length / group }, (_, part) =>
         bytesOf(...Array.from(pages.subarray(part * group, (part + 1) * group), (page) => this.#pages.get(page))),
       );
-      return { parts, checksums: new Uint32Array(parts.length) };
+      return { parts, checksums: Uint32Array.from(parts, crc32cReference) };
     },
     importPages: async (pages, parts) => {
       await nextTurn();
@@ -150,7 +151,8 @@ export class PseudoRunner implements StepRunner {
     exportState: async (slot) => {
       await nextTurn();
       const { hash, count } = this.#states.get(slot) as { hash: number; count: number };
-      return { data: bytesOf(Int32Array.of(hash, count)), checksum: 0 };
+      const data = bytesOf(Int32Array.of(hash, count));
+      return { data, checksum: crc32cReference(data) };
     },
     importState: async (slot, data) => {
       await nextTurn();

@@ -60,6 +60,7 @@ export interface Generated {
   tokens: router.TokenEvent[];
   prompt: router.TokenEvent[];
   finished: router.Finished | null;
+  moved: router.MovedSequence | null;
   error: GuildhallError | null;
 }
 
@@ -261,7 +262,7 @@ export class RouterRig {
 }
 
 function gather(stream: ClientReadableStream<router.GenerateEvent>): Call {
-  const result: Generated = { started: null, tokens: [], prompt: [], finished: null, error: null };
+  const result: Generated = { started: null, tokens: [], prompt: [], finished: null, moved: null, error: null };
   const done = new Promise<Generated>((resolve) => {
     stream.on('data', ({ event }: router.GenerateEvent) => take(result, event));
     stream.on('error', (err) => {
@@ -278,6 +279,7 @@ function take(result: Generated, event: router.GenerateEvent['event']): void {
   else if (event?.$case === 'token') result.tokens.push(event.value);
   else if (event?.$case === 'promptLogprobs') result.prompt.push(...event.value.tokens);
   else if (event?.$case === 'finished') result.finished = event.value;
+  else if (event?.$case === 'moved') result.moved = event.value;
 }
 
 /** Ids and log-probabilities, to compare answers bit for bit. */

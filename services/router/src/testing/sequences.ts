@@ -10,6 +10,7 @@ export class RecordingSink implements SequenceSink {
   startedEpochs: number[] = [];
   result: FinishOutput | null = null;
   error: GuildhallError | null = null;
+  movedTo: { handle: string; numComputed: number } | null = null;
   slow = false;
   #done: () => void = () => undefined;
   readonly done = new Promise<void>((resolve) => {
@@ -34,6 +35,11 @@ export class RecordingSink implements SequenceSink {
 
   finished(output: FinishOutput): void {
     this.result = output;
+    this.#done();
+  }
+
+  moved(handle: string, numComputed: number): void {
+    this.movedTo = { handle, numComputed };
     this.#done();
   }
 
@@ -91,6 +97,8 @@ export function specOf(given: Partial<SequenceSpec> & { numPrompt?: number; maxT
     tenant: '',
     cacheSalt: '',
     traceparent: null,
+    holder: null,
+    moved: null,
     ...spec,
   };
 }
