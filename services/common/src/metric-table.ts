@@ -311,7 +311,7 @@ export const METRICS = {
     labels: [],
     services: ['router', 'controller'],
   },
-  guildhall_kv_pages: { type: 'gauge', help: 'KV pages by state.', labels: ['state'], services: ['router'] },
+  guildhall_kv_pages: { type: 'gauge', help: 'KV pages by state: free, used, or cached for prompts to come.', labels: ['state'], services: ['router'] },
   guildhall_state_slots: {
     type: 'gauge',
     help: 'DeltaNet state slots by state.',
@@ -344,7 +344,7 @@ export const METRICS = {
   },
   guildhall_kv_evictions_total: {
     type: 'counter',
-    help: 'Pages and states that left a tier, by reason: evicted, deleted, fault.',
+    help: 'Pages and states that left a tier, by reason: evicted, leased (evicted while another router was about to fetch it), deleted, fault.',
     labels: ['tier', 'reason'],
     services: ['router'],
   },

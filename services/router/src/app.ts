@@ -17,6 +17,7 @@ import {
 } from '@guildhall/common';
 import { pages, router } from '@guildhall/proto';
 import type { RouterConfig } from './config.ts';
+import { KvHome } from './kv-home.ts';
 import { loadModel } from './load-model.ts';
 import { RouterCore } from './router-core.ts';
 
@@ -60,15 +61,8 @@ export async function startRouter(config: RouterConfig, deps: RouterDeps): Promi
   try {
     const loaded = await loadModel(config, deps.logger, deps.signal);
     const identity = { id, incarnation: newIncarnation() };
-    core = new RouterCore({
-      config,
-      loaded,
-      identity,
-      metrics,
-      clock: deps.clock,
-      logger: deps.logger,
-      onFatal: deps.onFatal,
-    });
+    const parts = { config, loaded, identity, metrics, clock: deps.clock, logger: deps.logger };
+    core = new RouterCore({ ...parts, kvHome: await KvHome.open(parts), onFatal: deps.onFatal });
     return await serve(config, deps, core, admin);
   } catch (err) {
     await core?.stop();
@@ -81,7 +75,7 @@ async function serve(config: RouterConfig, deps: RouterDeps, core: RouterCore, a
   const { clock, logger } = deps;
   const server = createGrpcServer(config, { maxMessageBytes: RPC_MESSAGE_BYTES });
   server.addService(router.RouterService, core.rpc());
-  server.addService(pages.PagesService, core.peers.rpc());
+  server.addService(pages.PagesService, core.kvHome.peers.rpc());
   const address = await bindGrpcServer(server, config.listen);
   const { numericsId, fingerprint } = core.loaded;
   core.metrics.gauge('guildhall_build_info', 1, { service: 'router', version: VERSION, numerics_id: numericsId });

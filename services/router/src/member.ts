@@ -17,6 +17,12 @@ export interface RouterMember {
   numExperts: number;
   running: number;
   waiting: number;
+  /** Tokens of a named page; 0 where prefixes are not shared. */
+  pageTokens: number;
+  /** Prompt tokens that wait for prefill or are in it. */
+  pendingPrefillTokens: number;
+  prefillMsPerToken: number;
+  decodeStepMs: number;
   /** Experts in the router's own process. */
   holdings: readonly { layer: number; experts: readonly number[] }[];
 }
@@ -31,13 +37,14 @@ export function decodeMember(bytes: Uint8Array): control.Member | null {
 }
 
 export function encodeMember(state: RouterMember): Uint8Array {
-  const { admin, ackedEpoch, servedModels, holdings, ...rest } = state;
+  const { admin, ackedEpoch, servedModels, holdings, pendingPrefillTokens, ...rest } = state;
   return control.Member.encode(
     control.Member.fromPartial({
       ...rest,
       kind: control.MemberKind.MEMBER_KIND_ROUTER,
       adminAddress: admin,
       ackedEpoch: BigInt(ackedEpoch),
+      pendingPrefillTokens: BigInt(pendingPrefillTokens),
       servedModels: [...servedModels],
       holdings: holdings.map(({ layer, experts }) => ({ layer, experts: [...experts] })),
     }),

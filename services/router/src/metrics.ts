@@ -114,6 +114,7 @@ export function setGauges(metrics: Metrics, modelName: string, from: GaugeSource
   metrics.gauge('vllm:kv_cache_usage_perc', pool.numUsed / pool.numPages, model);
   metrics.gauge('guildhall_kv_pages', pool.numFree, { state: 'free' });
   metrics.gauge('guildhall_kv_pages', pool.numUsed, { state: 'used' });
+  metrics.gauge('guildhall_kv_pages', pool.numIdle, { state: 'cached' });
   metrics.gauge('guildhall_state_slots', slots.numFree, { state: 'free' });
   metrics.gauge('guildhall_state_slots', slots.numSlots - slots.numFree, { state: 'used' });
   metrics.gauge('guildhall_expert_coverage', from.coverage);

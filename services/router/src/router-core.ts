@@ -17,14 +17,9 @@ import { Engine } from './engine.ts';
 import { LocalHome } from './experts/local-home.ts';
 import { RemoteHome } from './experts/remote-home.ts';
 import type { ExpertHome } from './experts/source.ts';
-import { nativeTransfer } from './kv/native-transfer.ts';
-import { PeerExchange } from './kv/peer/exchange.ts';
-import { prefillMs } from './kv/peer/rates.ts';
-import { PAGE_TOKENS } from './kv/page-pool.ts';
-import { RouterKv } from './kv/router-kv.ts';
-import { Swapper } from './kv/swapper.ts';
+import type { KvHome } from './kv-home.ts';
 import { type LoadedModel, MAX_PREFILL_SEQUENCES } from './load-model.ts';
-import { decodeMember, encodeMember } from './member.ts';
+import { decodeMember, encodeMember, type RouterMember } from './member.ts';
 import { DispatchMetrics, engineObserver, setGauges } from './metrics.ts';
 import { routerRpc } from './rpc/generate.ts';
 import { ModelRunner } from './runner.ts';
@@ -34,6 +29,7 @@ import type { Detokenizer } from './stop-conditions.ts';
 export interface RouterCoreOptions {
   config: RouterConfig;
   loaded: LoadedModel;
+  kvHome: KvHome;
   identity: { id: string; incarnation: bigint };
   metrics: Metrics;
   clock: Clock;
@@ -47,10 +43,8 @@ export class RouterCore {
   readonly metrics: Metrics;
   readonly id: string;
   readonly engine: Engine;
-  readonly kv: RouterKv;
   readonly experts: ExpertHome;
-  /** What other routers get from this one, and it from them. */
-  readonly peers: PeerExchange;
+  readonly kvHome: KvHome;
   /** Moves what runs here to other routers. */
   readonly moving: Drain;
   readonly #o: RouterCoreOptions;
@@ -72,9 +66,9 @@ export class RouterCore {
     this.id = identity.id;
     this.#dispatch = new DispatchMetrics(metrics);
     this.experts = makeHome(options, this.#dispatch);
-    this.kv = this.#makeKv();
-    this.peers = this.#makePeers();
+    this.kvHome = options.kvHome;
     this.engine = this.#makeEngine();
+    this.kvHome.attach(this.engine.scheduler);
     this.moving = this.#makeDrain();
     this.#cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
     this.experts.views.onChange(() => this.#onViewChange());
@@ -104,6 +98,7 @@ export class RouterCore {
       },
     });
     await this.#lease.join(this.#abort.signal);
+    this.kvHome.publish(this.#cluster, onFatal);
     this.experts.joined();
   }
 
@@ -146,7 +141,7 @@ export class RouterCore {
   setGauges(): void {
     const { engine, experts, loaded } = this;
     const { latest } = experts.views;
-    this.peers.setGauges();
+    this.kvHome.setGauges();
     setGauges(this.metrics, loaded.servedModels[0] ?? '', {
       scheduler: engine.scheduler,
       pool: engine.scheduler.pool,
@@ -167,7 +162,7 @@ export class RouterCore {
     this.#announceDrain();
     if (this.#othersServe()) this.moving.begin(0);
     const until = clock.monotonicMs() + limitMs;
-    const left = (): number => this.engine.scheduler.sequences().length + this.peers.parked.size;
+    const left = (): number => this.engine.scheduler.sequences().length + this.kvHome.peers.parked.size;
     while (left() > 0 && clock.monotonicMs() < until) await clock.sleep(20);
     logger.info({ left: left() }, 'drained');
     await this.engine.stop(reason);
@@ -194,61 +189,17 @@ export class RouterCore {
     this.#abort.abort();
     this.experts.stop();
     await this.engine.stop(fail('not_ready', 'the router is shutting down'));
-    this.peers.close();
+    await this.kvHome.close();
     this.experts.close();
     await this.#cluster.close();
-  }
-
-  #makeKv(): RouterKv {
-    const { config, loaded, logger } = this.#o;
-    const { kv, states } = loaded.pools;
-    return new RouterKv({
-      numPages: kv.numPages,
-      maxRunning: config.maxRunning,
-      numSnapshots: loaded.numSnapshots,
-      mode: config.prefixCache,
-      fingerprint: loaded.fingerprint,
-      numericsId: loaded.numericsId,
-      pageTokens: config.pageTokens,
-      pageBytes: kv.pageBytes,
-      stateBytes: states?.slotBytes ?? 0,
-      snapshotGrid: config.snapshotGrid,
-      transfer: nativeTransfer(kv, states),
-      store: null,
-      observer: { added: () => undefined, removed: () => undefined },
-      cost: (tokens, depth) =>
-        this.engine.scheduler.prefillCost.marginal({ tokens, depthTokens: tokens * (depth + tokens / 2) }),
-      onError: (err) => logger.error({ err }, 'pages could not be copied out of the pool'),
-    });
-  }
-
-  #makePeers(): PeerExchange {
-    const { config, loaded, metrics, clock, logger } = this.#o;
-    const { fingerprint, numericsId, native, pools } = loaded;
-    const { pageBytes } = pools.kv;
-    const { chunkTokens } = config;
-    return new PeerExchange({
-      config,
-      identity: { fingerprint, numericsId },
-      kv: this.kv,
-      lease: null,
-      checksum: (parts) => native.crc32c(parts),
-      clock,
-      metrics,
-      logger,
-      pageBytes,
-      namedPageBytes: pageBytes * (config.pageTokens / PAGE_TOKENS),
-      stateBytes: pools.states?.slotBytes ?? 0,
-      prefillMs: (from, to) => prefillMs(this.engine.scheduler.prefillCost, { from, to, chunkTokens }),
-    });
   }
 
   #makeDrain(): Drain {
     const { metrics, clock, logger } = this.#o;
     return new Drain({
       engine: this.engine,
-      parked: this.peers.parked,
-      park: (record) => this.peers.park(record),
+      parked: this.kvHome.peers.parked,
+      park: (record) => this.kvHome.peers.park(record),
       onBegin: () => this.#announceDrain(),
       clock,
       metrics,
@@ -265,10 +216,10 @@ export class RouterCore {
       logger,
       views: this.experts.views,
       runner: this.#makeRunner(allowance),
-      kv: this.kv.manager,
-      restorer: this.kv.restorer,
-      swapper: this.#makeSwapper(),
-      prefetch: (seq) => this.peers.prefetch(seq),
+      kv: this.kvHome.kv.manager,
+      restorer: this.kvHome.kv.restorer,
+      swapper: this.kvHome.swapper,
+      prefetch: (seq) => this.kvHome.prefetch(seq),
       limits: {
         maxWaiting: config.maxWaiting,
         chunkTokens: config.chunkTokens,
@@ -288,26 +239,6 @@ export class RouterCore {
       queueLimitMs: config.queueLimitMs,
       expertWaitMs: config.expertWaitMs,
       onFatal,
-    });
-  }
-
-  /** Null without lower tiers: preempted sequences are computed again. */
-  #makeSwapper(): Swapper | null {
-    const { config, loaded, metrics, clock } = this.#o;
-    const { manager, store, restorer, transfer } = this.kv;
-    if (store === null || config.swap === 'off') return null;
-    const { kv, states } = loaded.pools;
-    return new Swapper({
-      clock,
-      kv: manager,
-      restorer,
-      store,
-      transfer,
-      pageBytes: kv.pageBytes,
-      stateBytes: states?.slotBytes ?? 0,
-      recomputeMs: (from, to) => this.engine.scheduler.recomputeMs(from, to),
-      moved: (direction, bytes) => metrics.count('guildhall_swap_bytes_total', { direction }, bytes),
-      lost: () => metrics.count('guildhall_swap_lost_total'),
     });
   }
 
@@ -371,8 +302,27 @@ export class RouterCore {
       numExperts: loaded.config.moe.numExperts,
       running: engine.scheduler.numActive,
       waiting: engine.scheduler.numWaiting,
+      ...this.#pace(),
       holdings: experts.holdings,
     });
+  }
+
+  /** What a gateway predicts from. */
+  #pace(): Pick<RouterMember, 'pageTokens' | 'pendingPrefillTokens' | 'prefillMsPerToken' | 'decodeStepMs'> {
+    const { scheduler } = this.engine;
+    const tokens = this.#o.config.chunkTokens;
+    const sequences = Math.max(1, scheduler.numActive);
+    return {
+      pageTokens: this.#pageTokens,
+      pendingPrefillTokens: scheduler.pendingPrefillTokens,
+      prefillMsPerToken: scheduler.prefillCost.predict({ tokens, depthTokens: (tokens * tokens) / 2 }) / tokens,
+      decodeStepMs: scheduler.decodeCost.predict({ tokens: sequences, depthTokens: sequences * TYPICAL_DEPTH }),
+    };
+  }
+
+  /** Tokens of a named page; 0 where prefixes are not shared. */
+  get #pageTokens(): number {
+    return this.#o.config.prefixCache === 'off' ? 0 : this.#o.config.pageTokens;
   }
 
   #info(): router.RouterInfo {
@@ -388,18 +338,21 @@ export class RouterCore {
       running: numActive,
       waiting: numWaiting,
       pagesTotal: pool.numPages,
-      pagesFree: pool.numFree,
+      pagesFree: pool.numFree + pool.numIdle,
       maxContext: loaded.maxContext,
       servedModels: [...loaded.servedModels],
       notReadyReason: reason ?? '',
-      pageTokens: this.#o.config.prefixCache === 'off' ? 0 : this.#o.config.pageTokens,
+      pageTokens: this.#pageTokens,
       pageBytes: BigInt(loaded.pools.kv.pageBytes),
       stateBytes: BigInt(loaded.pools.states?.slotBytes ?? 0),
-      tiers: [],
+      tiers: this.kvHome.tiers(),
       expertRows: new Map([...this.#dispatch.rowsByWorker].map(([worker, rows]) => [worker, BigInt(rows)])),
     };
   }
 }
+
+/** Context of a sequence for which a decode step is predicted, tokens. */
+const TYPICAL_DEPTH = 1024;
 
 /** Experts in this process if they were loaded, else in workers. */
 function makeHome(options: RouterCoreOptions, observer: DispatchMetrics): ExpertHome {

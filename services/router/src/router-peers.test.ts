@@ -74,7 +74,10 @@ test('a prefix is pulled from another router, and gives the same bits', async ()
   assert.equal(pulled.finished?.cachedTokens, tokens);
   assert.equal(cold.finished?.cachedTokens, 0);
   assert.deepEqual(bitsOf(pulled), bitsOf(cold));
-  assert.equal(await rig.metric('guildhall_kv_pulled_bytes_total', second), await rig.metric('guildhall_kv_served_bytes_total', first));
+  assert.equal(
+    await rig.metric('guildhall_kv_pulled_bytes_total', second),
+    await rig.metric('guildhall_kv_served_bytes_total', first),
+  );
   assert.ok((await rig.metric('guildhall_kv_pulled_bytes_total', second)) > 0);
 });
 
@@ -94,7 +97,10 @@ test('draining in the middle of streams: another router goes on with the same bi
   await done;
   assert.deepEqual(progress.at(-1), { running: 0, waiting: 0, parked: 0, moved: 6 });
   for (const [i, rest] of rests.entries()) {
-    assert.deepEqual([...bitsOf(firsts[i] as (typeof firsts)[number]), ...bitsOf(rest)], bitsOf(undisturbed[i] as typeof rest));
+    assert.deepEqual(
+      [...bitsOf(firsts[i] as (typeof firsts)[number]), ...bitsOf(rest)],
+      bitsOf(undisturbed[i] as typeof rest),
+    );
   }
   assert.equal(await rig.metric('guildhall_sequence_takeovers_total', taking), 6);
   assert.equal(await rig.metric('vllm:prompt_tokens_by_source_total', taking), 0);
@@ -115,7 +121,10 @@ test('the drained router is killed before its sequences are fetched: they are co
   await process.end('SIGKILL');
   const rests = await Promise.all(all.map((request, i) => rig.generate(resumed(request, calls[i] as Call), taking)));
   for (const [i, rest] of rests.entries()) {
-    assert.deepEqual([...bitsOf(firsts[i] as (typeof firsts)[number]), ...bitsOf(rest)], bitsOf(undisturbed[i] as typeof rest));
+    assert.deepEqual(
+      [...bitsOf(firsts[i] as (typeof firsts)[number]), ...bitsOf(rest)],
+      bitsOf(undisturbed[i] as typeof rest),
+    );
   }
 });
 

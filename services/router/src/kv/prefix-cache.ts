@@ -35,7 +35,8 @@ export interface CachedState {
 /** What the cache tells when pages and states come and go. */
 export interface DeviceObserver {
   added(info: BlobInfo): void;
-  removed(kind: BlobKind, name: PageName): void;
+  /** `leased`: although another router was about to fetch it. */
+  removed(kind: BlobKind, name: PageName, reason: 'evicted' | 'leased'): void;
 }
 
 export interface PrefixCacheOptions {
@@ -48,6 +49,8 @@ export interface PrefixCacheOptions {
   /** Predicted milliseconds of computing `tokens` prompt tokens after `depth` others. */
   cost: (tokens: number, depth: number) => number;
   observer: DeviceObserver;
+  /** Another router is about to fetch it: evicted only when nothing else is left. */
+  isLeased?: (blob: { kind: BlobKind; name: PageName }) => boolean;
 }
 
 interface Candidate {
@@ -245,20 +248,31 @@ export class PrefixCache {
     this.#leaves = new TinyQueue(fresh, (a, b) => a.priority - b.priority);
   }
 
-  /** Evicts until `count` pages have become free or nothing idle is left. */
+  /** Evicts until `count` pages have become free or nothing idle is left; what others lease comes last. */
   #evictPages(count: number): void {
+    const target = this.#o.pool.numFree + count;
+    this.#evictIdle(target, (node) => this.#isLeased(node));
+    if (this.#o.pool.numFree < target) this.#evictIdle(target, () => false);
+  }
+
+  #isLeased({ name }: CacheNode): boolean {
+    const { isLeased } = this.#o;
+    return isLeased !== undefined && (isLeased({ kind: 'page', name }) || isLeased({ kind: 'state', name }));
+  }
+
+  #evictIdle(target: number, spare: (node: CacheNode) => boolean): void {
     const { pool } = this.#o;
-    const target = pool.numFree + count;
-    const busy: CacheNode[] = [];
+    const kept: CacheNode[] = [];
     while (pool.numFree < target) {
       const candidate = this.#leaves.pop();
       if (candidate === undefined) break;
       const { node } = candidate;
       if (!isFresh(candidate)) continue;
-      if (!node.pages.every((id) => pool.isIdle(id)) || (node.state?.users ?? 0) > 0) busy.push(node);
+      const busy = !node.pages.every((id) => pool.isIdle(id)) || (node.state?.users ?? 0) > 0;
+      if (busy || spare(node)) kept.push(node);
       else this.#evict(node);
     }
-    for (const node of busy) this.#offer(node);
+    for (const node of kept) this.#offer(node);
   }
 
   #evict(node: CacheNode): void {
@@ -273,7 +287,7 @@ export class PrefixCache {
       if (parent.children === 0) this.#offer(parent);
     }
     this.#version += 1;
-    this.#o.observer.removed('page', node.name);
+    this.#o.observer.removed('page', node.name, this.#isLeased(node) ? 'leased' : 'evicted');
   }
 
   #dropState(state: CachedState): void {
@@ -281,7 +295,8 @@ export class PrefixCache {
     state.node.state = null;
     this.returnSlot(state.slot);
     this.#version += 1;
-    this.#o.observer.removed('state', state.node.name);
+    const { node } = state;
+    this.#o.observer.removed('state', node.name, this.#isLeased(node) ? 'leased' : 'evicted');
   }
 }
 

@@ -2,7 +2,7 @@ import type { PageName } from '@guildhall/common';
 import type { Blob, BlobKind } from './blob.ts';
 import { KvManager } from './kv-manager.ts';
 import { PAGE_TOKENS, PagePool } from './page-pool.ts';
-import { type DeviceObserver, PrefixCache } from './prefix-cache.ts';
+import { type DeviceObserver, PrefixCache, type PrefixCacheOptions } from './prefix-cache.ts';
 import { type PoolTransfer, Restorer } from './restorer.ts';
 import { StateSlots } from './state-slots.ts';
 import type { BlobStore, StoredBlob } from './tiers/blob-store.ts';
@@ -30,6 +30,7 @@ export interface RouterKvOptions {
   /** Host memory and disk; null without. */
   store: BlobStore | null;
   observer: DeviceObserver;
+  isLeased?: PrefixCacheOptions['isLeased'];
   cost: (tokens: number, depth: number) => number;
   /** Something could not be read from the pool. */
   onError: (err: unknown) => void;
@@ -105,5 +106,6 @@ function makeCache(options: RouterKvOptions, pool: PagePool): PrefixCache {
     stateBytes,
     cost,
     observer,
+    ...(options.isLeased === undefined ? {} : { isLeased: options.isLeased }),
   });
 }

@@ -106,6 +106,11 @@ export class Scheduler {
     return this.queue.size;
   }
 
+  /** Tokens that wait for prefill or are in it; what a cache will spare of those that wait is not known yet. */
+  get pendingPrefillTokens(): number {
+    return this.sequences().reduce((sum, seq) => sum + (seq.phase === 'decode' ? 0 : seq.numPending), 0);
+  }
+
   get numActive(): number {
     return this.#active.length;
   }

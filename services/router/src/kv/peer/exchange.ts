@@ -109,7 +109,7 @@ export class PeerExchange {
     const { moved, holder } = seq.spec;
     if (moved !== null && isTakeable(moved) && this.#takeOver !== null) {
       const takeOver = this.#takeOver;
-      return this.#watched(seq, async (signal) => {
+      return this.watched(seq, async (signal) => {
         const record = await takeOver.take(seq, moved, signal);
         if (record === null) return;
         if (seq.ended) takeOver.discard(record);
@@ -118,7 +118,7 @@ export class PeerExchange {
     }
     const plan = holder === null ? null : (this.#prefix?.plan(seq, holder) ?? null);
     if (plan === null) return null;
-    return this.#watched(seq, async (signal) => void (await this.puller?.pull({ ...plan, signal })));
+    return this.watched(seq, async (signal) => void (await this.puller?.pull({ ...plan, signal })));
   }
 
   /** Keeps a record for another router; returns its handle. Null when it cannot be kept. */
@@ -178,7 +178,7 @@ export class PeerExchange {
   }
 
   /** Runs a transfer for a sequence until it is over or the sequence has ended. */
-  async #watched(seq: Sequence, body: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  async watched(seq: Sequence, body: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const abort = new AbortController();
     const watch = this.#o.clock.setInterval(WATCH_MS, () => {
       if (seq.ended) abort.abort();
