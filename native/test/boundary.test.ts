@@ -84,7 +84,8 @@ test('exports have the declared names in the declared order', () => {
 });
 
 test('methods and properties of classes are the declared ones', () => {
-  const source = readFileSync(new URL('../ts/native.ts', import.meta.url), 'utf8');
+  const read = (name: string) => readFileSync(new URL(`../ts/${name}`, import.meta.url), 'utf8');
+  const source = read('native.ts') + read('pools.ts');
   const instances: Record<string, object> = {
     Runtime: runtime,
     KvPool: makeKv(runtime),

@@ -6,6 +6,7 @@ import type { NativeBinding } from './native.ts';
 
 export * from './errors.ts';
 export type * from './native.ts';
+export type * from './pools.ts';
 
 /** Where `native/build.sh` puts the addon: beside the sources, or above them when this file was compiled to dist/. */
 const ADDON_PATHS = ['../build/guildhall.node', '../../build/guildhall.node', '../../../build/guildhall.node'];
