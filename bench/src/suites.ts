@@ -1,3 +1,4 @@
+import { directorySuite } from './directory/suite.ts';
 import { dispatchSuite } from './dispatch/suite.ts';
 import { engineSuite } from './engine/suite.ts';
 import { kernelsSuite } from './kernels/suite.ts';
@@ -7,3 +8,4 @@ import type { Suite } from './suite.ts';
 
 /** Every suite of the harness, in the order of the usage text. */
 export const SUITES: readonly Suite[] = [kernelsSuite, engineSuite, dispatchSuite, servingSuite, prefixSuite];
+export const SUITES: readonly Suite[] = [kernelsSuite, engineSuite, dispatchSuite, servingSuite, directorySuite];
