@@ -14,6 +14,7 @@ import {
   MAX_MESSAGE_BYTES,
   type Metrics,
   newIncarnation,
+  PageDirectory,
   parseHostPort,
   processId,
   refuseInsecureListen,
@@ -150,7 +151,7 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   const context = createContext(config, {
     assets,
     members: cluster.members,
-    directory: null,
+    directory: new PageDirectory({ redis: cluster.redis, keys: cluster.keys, clock }),
     clock,
     logger,
     metrics,

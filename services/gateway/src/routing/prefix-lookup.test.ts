@@ -53,6 +53,7 @@ test('a directory that is away opens the breaker at once, and its return closes 
   assert.equal(directory.lookups.length, 1);
   await clock.advance(250);
   assert.deepEqual(await find(), { failed: 'away' });
+  await clock.advance(0);
   assert.equal(directory.lookups.length, 2, 'one request asks in the background');
   directory.failure = null;
   await clock.advance(499);
@@ -91,6 +92,28 @@ test('a directory that is slow opens it after a few late answers, and one late a
   await find();
   await clock.advance(0);
   assert.equal(lookup.open, false);
+});
+
+test('a burst waits its turn, and those whose time is up before say nothing of Redis', async () => {
+  const { directory, lookup, find, clock } = await makeLookup();
+  directory.hang();
+  const burst = Array.from({ length: 100 }, find);
+  await clock.advance(0);
+  assert.equal(directory.lookups.length, 32);
+  directory.release();
+  assert.ok((await Promise.all(burst)).every((answer) => 'holdings' in answer));
+  assert.equal(directory.lookups.length, 100);
+  directory.hang();
+  const late = Array.from({ length: 100 }, find);
+  await clock.advance(25);
+  assert.ok((await Promise.all(late)).every((answer) => 'failed' in answer && answer.failed === 'slow'));
+  assert.equal(directory.lookups.length, 132, 'those that never had their turn are not asked later');
+  directory.release();
+  await clock.advance(10_000);
+  await find();
+  await clock.advance(0);
+  assert.equal(lookup.open, false);
+  assert.deepEqual(await find(), { holdings: [] });
 });
 
 test('requests that fail together lengthen the pause once', async () => {

@@ -1,12 +1,4 @@
-import {
-  type Clock,
-  errorMessage,
-  isGuildhallError,
-  type Logger,
-  type Metrics,
-  type PageName,
-  type Timer,
-} from '@guildhall/common';
+import { type Clock, errorMessage, type Logger, type Metrics, type PageName, type Timer } from '@guildhall/common';
 
 /** How much of a prompt a router holds, as the directory knows. */
 export interface PrefixHolding {
@@ -44,6 +36,8 @@ export interface PrefixLookupOptions {
   timeoutMs: number;
 }
 
+/** Lookups that Redis is asked at a time; a burst of requests waits its turn. */
+const MAX_IN_FLIGHT = 32;
 /** Lookups in a row that may be late before nobody waits any more. */
 const MAX_LATE = 3;
 const FIRST_PAUSE_MS = 250;
@@ -55,6 +49,7 @@ const MAX_PAUSE_MS = 8000;
  */
 export class PrefixLookup {
   readonly #options: PrefixLookupOptions;
+  readonly #turns = new Turns(MAX_IN_FLIGHT);
   #late = 0;
   #pauseMs = FIRST_PAUSE_MS;
   /** Monotonic time until which nobody asks; null while the breaker is closed. */
@@ -90,26 +85,36 @@ export class PrefixLookup {
   }
 
   async #ask(names: readonly PageName[], stateless: boolean): Promise<LookupResult> {
-    const { directory, clock, metrics, timeoutMs } = this.#options;
+    const { clock, metrics, timeoutMs } = this.#options;
     const startedMs = clock.monotonicMs();
-    const late = Promise.withResolvers<LookupResult>();
-    const timer: Timer = clock.setTimer(timeoutMs, () => late.resolve({ failed: 'slow' }));
-    let result: LookupResult;
-    try {
-      const asked = directory.lookup(names, { stateless, timeoutMs }).then((holdings) => ({ holdings }));
-      result = await Promise.race([asked, late.promise]);
-    } catch (err) {
-      const slow = isGuildhallError(err) && err.code === 'deadline_exceeded';
-      result = { failed: slow ? 'slow' : 'away' };
-      if (!slow) this.#options.logger.debug({ reason: errorMessage(err) }, 'a lookup of cached prefixes failed');
-    } finally {
-      timer.cancel();
+    const late = Promise.withResolvers<'late'>();
+    const timer: Timer = clock.setTimer(timeoutMs, () => late.resolve('late'));
+    const turn = this.#turns.take();
+    let result: LookupResult = { failed: 'slow' };
+    if ((await Promise.race([turn.ready, late.promise])) === 'late') {
+      // It waited for other lookups: that says nothing of Redis yet, they will.
+      turn.leave();
+    } else {
+      const asked = this.#askDirectory(names, stateless).finally(() => turn.leave());
+      const answer = await Promise.race([asked, late.promise]);
+      result = answer === 'late' ? result : answer;
+      if ('failed' in result) this.#onFailure(result.failed);
+      else this.#onSuccess();
     }
+    timer.cancel();
     metrics.observe('guildhall_routing_lookup_seconds', (clock.monotonicMs() - startedMs) / 1000);
     metrics.count('guildhall_routing_lookups_total', { outcome: outcomeOf(result) });
-    if ('failed' in result) this.#onFailure(result.failed);
-    else this.#onSuccess();
     return result;
+  }
+
+  async #askDirectory(names: readonly PageName[], stateless: boolean): Promise<LookupResult> {
+    const { directory, timeoutMs, logger } = this.#options;
+    try {
+      return { holdings: await directory.lookup(names, { stateless, timeoutMs }) };
+    } catch (err) {
+      logger.debug({ reason: errorMessage(err) }, 'a lookup of cached prefixes failed');
+      return { failed: 'away' };
+    }
   }
 
   #onSuccess(): void {
@@ -132,6 +137,41 @@ export class PrefixLookup {
     this.#openReason = reason;
     this.#openUntilMs = this.#options.clock.monotonicMs() + this.#pauseMs;
     this.#pauseMs = Math.min(this.#pauseMs * 2, MAX_PAUSE_MS);
+  }
+}
+
+/** Lets so many run at a time, in the order in which they came. */
+class Turns {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(limit: number) {
+    this.#free = limit;
+  }
+
+  /** `ready` resolves when it may run; `leave` must be called once, also before that. */
+  take(): { ready: Promise<void>; leave: () => void } {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    let started = false;
+    const start = (): void => {
+      started = true;
+      resolve();
+    };
+    if (this.#free > 0) {
+      this.#free -= 1;
+      start();
+    } else this.#waiting.push(start);
+    return { ready: promise, leave: () => (started ? this.#next() : this.#drop(start)) };
+  }
+
+  #next(): void {
+    const start = this.#waiting.shift();
+    if (start === undefined) this.#free += 1;
+    else start();
+  }
+
+  #drop(start: () => void): void {
+    this.#waiting.splice(this.#waiting.indexOf(start), 1);
   }
 }
 
