@@ -163,7 +163,14 @@ export class RouterCore {
   #makeEngine(): Engine {
     const { config, loaded, metrics, clock, logger, onFatal } = this.#o;
     const { native, pools } = loaded;
-    const allowance = new PrefillAllowance(clock);
+    const allowance = new PrefillAllowance({
+      clock,
+      threads: loaded.runtime,
+      // With experts of this process a forward is one native call.
+      alternate: config.experts === 'local',
+      decodeSlowdown: config.decodeSlowdown,
+      burstMs: config.prefillBurstMs,
+    });
     return new Engine({
       clock,
       logger,
@@ -177,11 +184,8 @@ export class RouterCore {
         maxLogitRows: loaded.prefillLogitRows,
         maxPrefillSequences: MAX_PREFILL_SEQUENCES,
         stepBudgetMs: config.stepBudgetMs,
-        prefillPauses: loaded.config.numLayers,
       },
       allowance,
-      // With experts of this process a forward is one native call.
-      lanesAlternate: config.experts === 'local',
       makeSampler: ({ sampler, promptIds }) => new native.SamplerState(loaded.config.vocab, sampler, promptIds),
       makeDetokenizer: () => this.#makeDetokenizer(),
       observer: engineObserver(metrics, loaded.servedModels[0] ?? ''),

@@ -69,11 +69,9 @@ export function pseudoEngine(options: PseudoEngineOptions = {}) {
       maxLogitRows: 64,
       maxPrefillSequences: 8,
       stepBudgetMs: 50,
-      prefillPauses: 1,
       ...options.limits,
     },
-    allowance: new PrefillAllowance(clock),
-    lanesAlternate: false,
+    allowance: new PrefillAllowance({ clock, threads: null, alternate: false, decodeSlowdown: 2, burstMs: 1000 }),
     makeSampler: () => new CountingSampler(),
     makeDetokenizer: () => ({ push: options.text ?? ((id) => String(id)) }),
     observer: {
