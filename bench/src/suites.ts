@@ -7,5 +7,11 @@ import { servingSuite } from './serving/suite.ts';
 import type { Suite } from './suite.ts';
 
 /** Every suite of the harness, in the order of the usage text. */
-export const SUITES: readonly Suite[] = [kernelsSuite, engineSuite, dispatchSuite, servingSuite, prefixSuite];
-export const SUITES: readonly Suite[] = [kernelsSuite, engineSuite, dispatchSuite, servingSuite, directorySuite];
+export const SUITES: readonly Suite[] = [
+  kernelsSuite,
+  engineSuite,
+  dispatchSuite,
+  servingSuite,
+  directorySuite,
+  prefixSuite,
+];

@@ -29,10 +29,12 @@ class AsyncJob final : public Job {
     if (lane_ == Lane::kBackground) {
       work_.run();
     } else {
-      const BackendCall call(runtime_->backend());
+      const BackendCall call(runtime_->backend(), lane_ == Lane::kPrefill ? &runtime_->driver() : nullptr);
       work_.run();
     }
   }
+
+  bool cancelled() const override { return work_.cancelled && work_.cancelled->load(std::memory_order_relaxed); }
 
   /**
    * Queues the job again, or hands it to the JavaScript thread. While the environment ends, node gives it back with a null

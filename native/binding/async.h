@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -56,6 +57,8 @@ struct AsyncWork {
    * JavaScript thread, if the driver has nothing to do.
    */
   bool brief = false;
+  /** Set when nobody wants the result any more. May be null. */
+  std::shared_ptr<const std::atomic<bool>> cancelled;
   /** JavaScript values whose memory `run` reads. */
   std::vector<Napi::Value> keep;
 };

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -58,6 +59,8 @@ struct Owned {
 /** A step, with a mark while a forward works on it. JavaScript thread only. */
 struct StepState : Owned<StepBuffers> {
   bool busy = false;
+  /** Nobody wants what the batch is for any more. Read by native threads. */
+  std::shared_ptr<std::atomic<bool>> cancelled = std::make_shared<std::atomic<bool>>(false);
 
   /** Throws while a forward is in flight. */
   void checkIdle(const std::string& path) const {

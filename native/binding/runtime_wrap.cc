@@ -62,7 +62,9 @@ class RuntimeWrap final : public Handle<RuntimeWrap, Runtime> {
     return DefineClass(
         env, "Runtime",
         {InstanceAccessor<&RuntimeWrap::info>("info"), InstanceMethod<&RuntimeWrap::kernelFamily>("kernelFamily"),
-         InstanceMethod<&RuntimeWrap::kvKernel>("kvKernel"), InstanceMethod<&RuntimeWrap::memory>("memory")});
+         InstanceMethod<&RuntimeWrap::kvKernel>("kvKernel"), InstanceMethod<&RuntimeWrap::memory>("memory"),
+         InstanceMethod<&RuntimeWrap::limitPrefill>("limitPrefill"),
+         InstanceMethod<&RuntimeWrap::prefillPauses>("prefillPauses")});
   }
 
  private:
@@ -89,6 +91,25 @@ class RuntimeWrap final : public Handle<RuntimeWrap, Runtime> {
     object.Set("kv", static_cast<double>(ledger.bytes(MemoryKind::kKv)));
     object.Set("states", static_cast<double>(ledger.bytes(MemoryKind::kStates)));
     object.Set("buffers", static_cast<double>(ledger.bytes(MemoryKind::kBuffers)));
+    return object;
+  }
+
+  void limitPrefill(const Napi::CallbackInfo& info) {
+    guarded(info.Env(), [&] {
+      const Arg ms(info, 0, "ms");
+      if (!ms.value().IsNumber()) ms.failType("a number");
+      const double value = ms.value().As<Napi::Number>().DoubleValue();
+      if (!(value >= 0)) failRange("ms", "is not a time from 0 on");
+      state_->driver().limitPrefill(value, Arg(info, 1, "alternate").boolean());
+    });
+  }
+
+  Napi::Value prefillPauses(const Napi::CallbackInfo& info) {
+    const PrefillPauses pauses = state_->driver().prefillPauses();
+    Napi::Object object = Napi::Object::New(info.Env());
+    object.Set("count", static_cast<double>(pauses.count));
+    object.Set("decodeJobs", static_cast<double>(pauses.decodeJobs));
+    object.Set("ms", pauses.ms);
     return object;
   }
 };

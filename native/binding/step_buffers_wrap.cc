@@ -93,7 +93,8 @@ class StepBuffersWrap final : public Handle<StepBuffersWrap, StepState> {
         env, "StepBuffers",
         {InstanceAccessor<&StepBuffersWrap::maxTokens>("maxTokens"),
          InstanceAccessor<&StepBuffersWrap::numTokens>("numTokens"),
-         InstanceMethod<&StepBuffersWrap::setBatch>("setBatch"), InstanceMethod<&StepBuffersWrap::hidden>("hidden"),
+         InstanceMethod<&StepBuffersWrap::setBatch>("setBatch"),
+         InstanceMethod<&StepBuffersWrap::cancel>("cancel"), InstanceMethod<&StepBuffersWrap::hidden>("hidden"),
          InstanceMethod<&StepBuffersWrap::setHidden>("setHidden"), InstanceMethod<&StepBuffersWrap::rows>("rows"),
          InstanceMethod<&StepBuffersWrap::packForward>("packForward"),
          InstanceMethod<&StepBuffersWrap::beginCombine>("beginCombine"),
@@ -130,7 +131,13 @@ class StepBuffersWrap final : public Handle<StepBuffersWrap, StepState> {
     guarded(info.Env(), [&] {
       state_->checkIdle("step");
       step().setBatch(readBatch(Arg(info, 0, "spec")));
+      state_->cancelled->store(false);
     });
+  }
+
+  void cancel(const Napi::CallbackInfo&) {
+    state_->cancelled->store(true);
+    state_->runtime->driver().recheck();
   }
 
   Napi::Value hidden(const Napi::CallbackInfo& info) {
@@ -214,6 +221,7 @@ Napi::Promise startOnStep(Napi::Env env, const std::shared_ptr<StepState>& step,
   AsyncWork work;
   work.run = std::move(run);
   work.brief = brief;
+  work.cancelled = step->cancelled;
   work.settled = [step] { step->busy = false; };
   step->busy = true;
   return startWork(env, step->runtime, lane, std::move(work));

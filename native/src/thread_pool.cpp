@@ -44,27 +44,65 @@ void ThreadPool::setInCall(bool inCall) {
 
 void ThreadPool::run(int64_t n, FunctionRef<void(int64_t, int64_t, int)> body, int64_t grain) {
   if (n <= 0) return;
-  if (helpers_.empty() || serial_ || n <= grain) {
-    for (int64_t begin = 0; begin < n; begin += grain) body(begin, begin + grain < n ? begin + grain : n, 0);
-    return;
+  Interrupt* const interrupt = interrupt_;
+  if (interrupt != nullptr && interrupt->wanted()) serve(*interrupt);
+  const Region region{&body, n, grain, (n + grain - 1) / grain};
+  if (helpers_.empty() || serial_ || n <= grain) return runSerial(region, interrupt);
+  for (int64_t left = region.chunks;;) {
+    left = runChunks(region, left, interrupt);
+    if (left == 0) return;
+    serve(*interrupt);
   }
-  const int64_t chunks = (n + grain - 1) / grain;
-  region_ = {&body, n, grain, chunks};
+}
+
+void ThreadPool::runSerial(const Region& region, Interrupt* interrupt) {
+  for (int64_t begin = 0; begin < region.n;) {
+    const int64_t end = begin + region.grain < region.n ? begin + region.grain : region.n;
+    (*region.body)(begin, end, 0);
+    begin = end;
+    if (begin < region.n && interrupt != nullptr && interrupt->wanted()) serve(*interrupt);
+  }
+}
+
+/** Runs the last `left` chunks of a region; returns how many of them an interruption has left. */
+int64_t ThreadPool::runChunks(const Region& region, int64_t left, Interrupt* interrupt) {
+  region_ = region;
   done_.store(0, std::memory_order_relaxed);
-  offered_.store(kNone + chunks);  // sequentially consistent, against sleptBefore_
+  offered_.store(kNone + left);  // sequentially consistent, against sleptBefore_
   wakeSleepers();
 
-  awaitChunks(chunks - takeChunks(0));
-  if (!failed_.load(std::memory_order_relaxed)) return;
+  int64_t withdrawn = 0;
+  const int64_t taken = takeChunks(0, interrupt, withdrawn);
+  awaitChunks(left - withdrawn - taken);
+  if (!failed_.load(std::memory_order_relaxed)) return withdrawn;
   failed_.store(false, std::memory_order_relaxed);
   const std::exception_ptr error = std::exchange(error_, nullptr);
   std::rethrow_exception(error);
 }
 
+/** Between two chunks: lets the other work have the pool. */
+void ThreadPool::serve(Interrupt& interrupt) {
+  const bool inCall = inCall_.load(std::memory_order_relaxed);
+  interrupt_ = nullptr;
+  if (inCall) setInCall(false);
+  const auto restore = [&] {
+    if (inCall) setInCall(true);
+    interrupt_ = &interrupt;
+  };
+  try {
+    interrupt.serve();
+  } catch (...) {
+    restore();
+    throw;
+  }
+  restore();
+}
+
 void ThreadPool::helperLoop(int thread) {
   CoreClaim claim(leases_.get(), CoreClaim::Binding::kStay);
   while (awaitRegion(claim)) {
-    const int64_t taken = takeChunks(thread);
+    int64_t withdrawn = 0;
+    const int64_t taken = takeChunks(thread, nullptr, withdrawn);
     if (taken == 0) continue;
     done_.fetch_add(taken);  // sequentially consistent, against driverSleeps_
     if (driverSleeps_.load() != 0) {
@@ -95,10 +133,18 @@ bool ThreadPool::awaitRegion(CoreClaim& claim) {
   }
 }
 
-/** Runs chunks until none is left; returns how many. */
-int64_t ThreadPool::takeChunks(int thread) {
+/**
+ * Runs chunks until none is left, or until `interrupt` wants its turn, which takes back what nobody has begun; returns how
+ * many it ran.
+ */
+int64_t ThreadPool::takeChunks(int thread, Interrupt* interrupt, int64_t& withdrawn) {
   int64_t taken = 0;
   for (;; ++taken) {
+    if (taken > 0 && interrupt != nullptr && interrupt->wanted()) {
+      const int64_t left = offered_.exchange(kNone) - kNone;
+      withdrawn = left > 0 ? left : 0;
+      return taken;
+    }
     const int64_t left = offered_.fetch_sub(1) - kNone;
     if (left <= 0) return taken;
     // After an exception the chunks that are left are only counted.

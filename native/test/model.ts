@@ -14,6 +14,7 @@ import type {
   Lane,
   LmHead,
   MoeGate,
+  ProgramParts,
   RowFormat,
   Runtime,
   SharedExpert,
@@ -105,6 +106,42 @@ export async function moe(
     step.unpackReply(reply, e.slots, e.entryCount, mode);
   }
   await step.combine(lane);
+}
+
+/** Layers of `programParts`. */
+export const PROGRAM_LAYERS = 2;
+
+/** Blocks of a DeltaNet layer and an attention layer, with all experts. */
+export async function programParts(runtime: Runtime): Promise<ProgramParts> {
+  const random = new Random(4);
+  const { hidden, vocab, numExperts, intermediate } = sizes;
+  const shardOptions = { numLayers: PROGRAM_LAYERS, numExperts, hidden, intermediate } as const;
+  const experts = new native.ExpertShard(runtime, { ...shardOptions, format: 'f32', rowFormat: 'f32' });
+  for (let layer = 0; layer < PROGRAM_LAYERS; layer++) {
+    await experts.loadAll(
+      layer,
+      Array.from({ length: numExperts }, (_, expert) => ({ expert, ...expertWeights(random) })),
+    );
+  }
+  return {
+    embedding: new native.Embedding(runtime, tensor(random.floats(vocab * hidden), [vocab, hidden]), 'f32'),
+    layers: [
+      {
+        deltaNet: new native.GatedDeltaNet(runtime, deltaNetSpec('f32'), deltaNetWeights(random)),
+        attention: null,
+        gate: new native.MoeGate(runtime, gateSpec('f32'), gateWeights(random)),
+        shared: null,
+      },
+      {
+        deltaNet: null,
+        attention: new native.GatedAttention(runtime, attentionSpec('f32'), attentionWeights(random)),
+        gate: new native.MoeGate(runtime, gateSpec('f32'), gateWeights(random)),
+        shared: new native.SharedExpert(runtime, sharedSpec('f32'), sharedWeights(random)),
+      },
+    ],
+    head: new native.LmHead(runtime, headSpec('f32'), headWeights(random)),
+    experts,
+  };
 }
 
 export class LittleModel {

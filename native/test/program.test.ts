@@ -4,30 +4,18 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { isNativeError } from '../ts/index.ts';
-import type { ProgramParts, Runtime } from '../ts/index.ts';
-import { moe } from './model.ts';
+import { moe, PROGRAM_LAYERS, programParts } from './model.ts';
 import {
   Random,
   assertSameBits,
-  attentionSpec,
-  attentionWeights,
   batchOf,
-  deltaNetSpec,
-  deltaNetWeights,
   expertWeights,
-  gateSpec,
-  gateWeights,
-  headSpec,
-  headWeights,
   makeKv,
   makeRuntime,
   makeStates,
   makeStep,
   native,
-  sharedSpec,
-  sharedWeights,
   sizes,
-  tensor,
 } from './support.ts';
 
 // A wrong value of every kind, typed so that it can stand anywhere.
@@ -44,41 +32,8 @@ function refuses(call: () => unknown, path: string): void {
   });
 }
 
-const LAYERS = 2;
+const LAYERS = PROGRAM_LAYERS;
 const NO_ROWS = new Int32Array(0);
-
-/** Blocks of a DeltaNet layer and an attention layer, with all experts. */
-async function makeParts(runtime: Runtime): Promise<ProgramParts> {
-  const random = new Random(4);
-  const { hidden, vocab, numExperts, intermediate } = sizes;
-  const shardOptions = { numLayers: LAYERS, numExperts, hidden, intermediate } as const;
-  const experts = new native.ExpertShard(runtime, { ...shardOptions, format: 'f32', rowFormat: 'f32' });
-  for (let layer = 0; layer < LAYERS; layer++) {
-    await experts.loadAll(
-      layer,
-      Array.from({ length: numExperts }, (_, expert) => ({ expert, ...expertWeights(random) })),
-    );
-  }
-  return {
-    embedding: new native.Embedding(runtime, tensor(random.floats(vocab * hidden), [vocab, hidden]), 'f32'),
-    layers: [
-      {
-        deltaNet: new native.GatedDeltaNet(runtime, deltaNetSpec('f32'), deltaNetWeights(random)),
-        attention: null,
-        gate: new native.MoeGate(runtime, gateSpec('f32'), gateWeights(random)),
-        shared: null,
-      },
-      {
-        deltaNet: null,
-        attention: new native.GatedAttention(runtime, attentionSpec('f32'), attentionWeights(random)),
-        gate: new native.MoeGate(runtime, gateSpec('f32'), gateWeights(random)),
-        shared: new native.SharedExpert(runtime, sharedSpec('f32'), sharedWeights(random)),
-      },
-    ],
-    head: new native.LmHead(runtime, headSpec('f32'), headWeights(random)),
-    experts,
-  };
-}
 
 const BATCH = batchOf([
   { tokens: [3, 1, 4, 1, 5], slot: 0, pages: [2] },
@@ -88,7 +43,7 @@ const ROWS = Int32Array.of(4, 5);
 
 test('whole and cut programs give the bits of single blocks with messages', async () => {
   const runtime = makeRuntime({ threads: 2 });
-  const parts = await makeParts(runtime);
+  const parts = await programParts(runtime);
   const program = new native.ForwardProgram(runtime, parts);
   const step = makeStep(runtime);
   const pools = { states: makeStates(runtime), kv: makeKv(runtime) };
@@ -120,7 +75,7 @@ test('whole and cut programs give the bits of single blocks with messages', asyn
 
 test('ForwardProgram checks its parts', async () => {
   const runtime = makeRuntime();
-  const parts = await makeParts(runtime);
+  const parts = await programParts(runtime);
   const make = (changes: object) => () => new native.ForwardProgram(runtime, { ...parts, ...changes });
   refuses(() => new native.ForwardProgram(null as Anything, parts), 'runtime');
   refuses(() => new native.ForwardProgram(runtime, null as Anything), 'parts');
@@ -133,14 +88,14 @@ test('ForwardProgram checks its parts', async () => {
   refuses(make({ layers: [{ ...first, attention: second.attention }, second] }), 'parts.layers[0]');
   refuses(make({ layers: [first, { ...second, gate: null }] }), 'parts.layers[1].gate');
   refuses(make({ layers: [first, { ...second, shared: 1 }] }), 'parts.layers[1].shared');
-  const other = await makeParts(makeRuntime());
+  const other = await programParts(makeRuntime());
   refuses(make({ head: other.head }), 'parts.head');
   refuses(make({ layers: [first, { ...second, shared: other.layers[1]?.shared }] }), 'parts.layers[1].shared');
 });
 
 test('a forward of a program checks step, pools, layers, rows and lane', async () => {
   const runtime = makeRuntime();
-  const parts = await makeParts(runtime);
+  const parts = await programParts(runtime);
   const program = new native.ForwardProgram(runtime, parts);
   const step = makeStep(runtime);
   const pools = { states: makeStates(runtime), kv: makeKv(runtime) };

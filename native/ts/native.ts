@@ -4,7 +4,7 @@
  * throws a TypeError or RangeError whose `code` is `NATIVE_INVALID_ARGUMENT` and whose message starts with
  * the argument's path. Absent values are `null`, never undefined.
  *
- * Every `forward` runs on the runtime's driver thread (decode lane first) and resolves a promise; the handles
+ * Every `forward` runs on the runtime's driver thread (decode lane first, also in the middle of a prefill call) and resolves a promise; the handles
  * that it uses are kept alive until then. Two forwards on the same StepBuffers must not overlap.
  */
 
@@ -112,6 +112,15 @@ export interface Runtime {
   kvKernel(format: KvFormat): KvKernel;
   /** Bytes held by each kind of native object. */
   memory(): { weights: number; kv: number; states: number; buffers: number };
+  /**
+   * Work on the prefill lane computes for `ms` milliseconds from now (from 0; Infinity: no limit), without what decode
+   * takes in between; then it waits, in the middle of a call, for the next limit. With `alternate`, for decode steps that
+   * never leave the threads idle, decode waits until that time is used up, if a prefill call runs, and prefill goes on
+   * after it while no decode call waits.
+   */
+  limitPrefill(ms: number, alternate: boolean): void;
+  /** Times that prefill stopped in the middle of a call, decode calls that ran there, and how long it stood still. */
+  prefillPauses(): { count: number; decodeJobs: number; ms: number };
 }
 
 export interface StepBuffersOptions {
@@ -171,6 +180,8 @@ export interface StepBuffers {
   readonly logits: Float32Array;
   /** Checks the whole batch and copies it. */
   setBatch(spec: BatchSpec): void;
+  /** Nobody wants the batch any more: a prefill call on it rejects as soon as it can stop. Holds until the next batch. */
+  cancel(): void;
   /** Copy of the hidden rows [T][H], for tests and tools. */
   hidden(): Float32Array;
   setHidden(rows: Float32Array): void;

@@ -13,6 +13,7 @@
 #include "guildhall/ops/isa.h"
 #include "guildhall/ops/sampler.h"
 #include "guildhall/packed_linear.h"
+#include "guildhall/parallel.h"
 #include "guildhall/quantise.h"
 
 namespace guildhall {
@@ -80,8 +81,11 @@ class Backend {
   /** Brackets a short call on another thread in the driver's place, which then takes no helpers and no lease. */
   virtual void beginInline() = 0;
   virtual void endInline() = 0;
-  /** Brackets a native call on the driver thread. */
-  virtual void beginCall() = 0;
+  /**
+   * Brackets a native call on the driver thread, and in it the calls that `interrupt` makes between two of its chunks;
+   * null: it is not to be interrupted.
+   */
+  virtual void beginCall(Interrupt* interrupt) = 0;
   virtual void endCall() = 0;
   /** Between two blocks of one call: what the first needed while it ran is free again. */
   virtual void nextBlock() = 0;

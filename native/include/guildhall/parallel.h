@@ -26,6 +26,16 @@ class FunctionRef<R(Args...)> {
   R (*call_)(void*, Args...);
 };
 
+/** Work that may go between two chunks of a region, on the thread that opened it. */
+class Interrupt {
+ public:
+  virtual ~Interrupt() = default;
+  /** Whether `serve` is wanted now; asked before a region and after each chunk, so it must be cheap. */
+  virtual bool wanted() = 0;
+  /** Called between two chunks, while nobody computes. What it throws ends the region and comes out of `run`. */
+  virtual void serve() = 0;
+};
+
 /**
  * Splits an index range over the threads of a pool. Kernels take this instead of the pool, so that they can be
  * tested without one. A kernel's result must not depend on how the range is split.

@@ -40,10 +40,12 @@ class InlineCall {
   Backend& backend_;
 };
 
-/** Tells the backend that a native call runs, for its lifetime. */
+/** Tells the backend that a native call runs, for its lifetime, and who may interrupt it. */
 class BackendCall {
  public:
-  explicit BackendCall(Backend& backend) : backend_(backend) { backend_.beginCall(); }
+  explicit BackendCall(Backend& backend, Interrupt* interrupt = nullptr) : backend_(backend) {
+    backend_.beginCall(interrupt);
+  }
   ~BackendCall() { backend_.endCall(); }
   BackendCall(const BackendCall&) = delete;
   BackendCall& operator=(const BackendCall&) = delete;

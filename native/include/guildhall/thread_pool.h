@@ -37,6 +37,14 @@ class ThreadPool final : public ParallelFor {
    */
   void setInCall(bool inCall);
 
+  /**
+   * On the driver, between two regions: who may interrupt the regions that follow; null for nobody. An interruption waits
+   * for the chunks that were begun, takes the pool out of the call (`setInCall`) and may open regions of its own, which
+   * nobody interrupts. Bits don't change, since they must not depend on how a region is split.
+   */
+  void setInterrupt(Interrupt* interrupt) { interrupt_ = interrupt; }
+  Interrupt* interrupt() const { return interrupt_; }
+
   /** Between two calls: regions run on the caller's thread alone, whichever that is. */
   void setSerial(bool serial) { serial_ = serial; }
 
@@ -51,7 +59,10 @@ class ThreadPool final : public ParallelFor {
   void helperLoop(int thread);
   bool awaitRegion(CoreClaim& claim);
   bool available() const;
-  int64_t takeChunks(int thread);
+  int64_t takeChunks(int thread, Interrupt* interrupt, int64_t& withdrawn);
+  int64_t runChunks(const Region& region, int64_t left, Interrupt* interrupt);
+  void runSerial(const Region& region, Interrupt* interrupt);
+  void serve(Interrupt& interrupt);
   void awaitChunks(int64_t chunks);
   void announceSleep(uint32_t generation);
   void wakeSleepers();
@@ -62,6 +73,7 @@ class ThreadPool final : public ParallelFor {
   std::exception_ptr error_;
   std::vector<std::thread> helpers_;
   bool serial_ = false;
+  Interrupt* interrupt_ = nullptr;
 
   // On one line: who takes a chunk has the region too.
   /** Chunks that nobody has taken yet, above kNone: threads that come too late take it below that. */

@@ -24,7 +24,8 @@ struct CpuContext {
         rows(rowKernels(backendInfo.isa)),
         ledger(std::move(memoryLedger)),
         pool(backendInfo.threads, std::move(coreLeases)),
-        arena(ledger) {}
+        arena(ledger),
+        innerArena(ledger) {}
 
   BackendInfo info;
   const OpsTable& ops;
@@ -32,7 +33,9 @@ struct CpuContext {
   RowKernels rows;
   std::shared_ptr<MemoryLedger> ledger;
   ThreadPool pool;
+  /** Of the call that runs, and of the one that it interrupts or that interrupts it: they change places. */
   Arena arena;
+  Arena innerArena;
 
   KernelFamily family(WeightFormat format) const {
     switch (format) {

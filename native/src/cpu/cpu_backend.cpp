@@ -133,19 +133,36 @@ class CpuBackend final : public Backend {
   }
 
   void beginInline() override {
-    cpu_->arena.reset();
+    enter();
     cpu_->pool.setSerial(true);
   }
-  void endInline() override { cpu_->pool.setSerial(false); }
+  void endInline() override {
+    cpu_->pool.setSerial(false);
+    leave();
+  }
 
-  void beginCall() override {
-    cpu_->arena.reset();
+  void beginCall(Interrupt* interrupt) override {
+    enter();
+    cpu_->pool.setInterrupt(interrupt);
     cpu_->pool.setInCall(true);
   }
-  void endCall() override { cpu_->pool.setInCall(false); }
+  void endCall() override {
+    cpu_->pool.setInCall(false);
+    cpu_->pool.setInterrupt(nullptr);
+    leave();
+  }
   void nextBlock() override { cpu_->arena.reset(); }
 
  private:
+  /** A call that interrupts another one leaves that one's scratch alone. */
+  void enter() {
+    if (depth_++ > 0) std::swap(cpu_->arena, cpu_->innerArena);
+    cpu_->arena.reset();
+  }
+  void leave() {
+    if (--depth_ > 0) std::swap(cpu_->arena, cpu_->innerArena);
+  }
+
   static void check(SampleStatus status, int64_t row) {
     if (status == SampleStatus::Ok) return;
     throw std::runtime_error("logit row " + std::to_string(row) +
@@ -155,6 +172,8 @@ class CpuBackend final : public Backend {
   CpuContextPtr cpu_;
   /** One per pool thread. */
   std::vector<SamplerScratch> samplerScratch_;
+  /** Calls that are under way: two while one interrupts another. */
+  int depth_ = 0;
 };
 
 }  // namespace

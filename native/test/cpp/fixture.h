@@ -251,7 +251,7 @@ class Model {
 
   template <typename Body>
   void call(Body body) {
-    backend->beginCall();
+    backend->beginCall(nullptr);
     body();
     backend->endCall();
   }

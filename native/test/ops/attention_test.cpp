@@ -205,6 +205,27 @@ void checkLongContext(Pages pages) {
   checkClose("long context", got, exact, bound(pages, 5000));
 }
 
+/** Blocks that keep what they have from round to round, beside short ones and split ones: the bits of single rows. */
+void checkRounds(Pages pages) {
+  const Heads heads{2, 1, 128};
+  const int64_t width = heads.query * heads.dim;
+  World world(heads, pages, {5000, 300}, 13);
+  const OpsTable& t = *tables(pages).back();
+  TestFor one(1), three(3, 1);
+  Batch(world, {{0, 0, 5000}, {1, 0, 300}}).write(t, three);
+  AttentionPlan plan;
+  plan.set(Batch(world, {{1, 200, 300}, {0, 4900, 5000}}).view(), {heads.query, heads.kv, heads.dim}, 1);
+  CHECK(plan.numRounds() == 3);
+  const Floats many = Batch(world, {{1, 200, 300}, {0, 4900, 5000}}).attend(t, one);
+  const Floats few = Batch(world, {{1, 200, 300}, {0, 4900, 5000}}).attend(t, three);
+  CHECK_SAME_BITS(few, many, "threads");
+  for (const int64_t row : {0, 31, 32, 99}) {
+    // A single row is split over the threads.
+    const Floats alone = Batch(world, {{0, 4900 + row, 4901 + row}}).attend(t, three);
+    CHECK_SAME_BITS(alone, Floats(many.begin() + (100 + row) * width, many.begin() + (101 + row) * width), "one row");
+  }
+}
+
 /** Huge scores, and a batch without rows. */
 void checkExtremes(Pages pages) {
   const Heads heads{2, 1, 8};
@@ -351,6 +372,7 @@ int main() {
   each("output gate", checkGate);
   each("a token that is not a number", checkPoisonedToken);
   each("long contexts", checkLongContext);
+  each("rounds", checkRounds);
   each("extremes", checkExtremes);
   return 0;
 }

@@ -143,6 +143,19 @@ export const routerSchema = z.strictObject({
   stepBudgetMs: positive
     .default(50)
     .describe('Predicted time of a decode step with the prefill beside it: bounds the time between two tokens.'),
+  decodeSlowdown: z
+    .number()
+    .min(1.01)
+    .max(1000)
+    .default(1.6)
+    .describe(
+      'Time for a token while a long prompt is computed beside the stream, relative to the time without; prefill gets what this leaves.',
+    ),
+  prefillBurstMs: z
+    .int()
+    .min(0)
+    .default(500)
+    .describe('Prefill beside running streams that is not bound by --decode-slowdown yet, milliseconds.'),
   chunkTokens: z
     .int()
     .min(64)

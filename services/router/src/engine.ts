@@ -54,8 +54,6 @@ export interface EngineOptions {
   prefetch?: (seq: Sequence) => Promise<void> | null;
   limits: SchedulerLimits;
   allowance: PrefillAllowance;
-  /** A decode step keeps the native threads from its begin to its end, so that the lanes take turns. */
-  lanesAlternate: boolean;
   makeSampler: (spec: SequenceSpec) => SamplerState;
   makeDetokenizer: () => Detokenizer;
   observer: EngineObserver;
@@ -282,7 +280,6 @@ export class Engine {
       pin.release();
     }
     this.wake();
-    if (plan.lane === 'decode' && this.#o.lanesAlternate) await this.#o.allowance.turn(plan.prefillSliceMs);
     return true;
   }
 
@@ -291,7 +288,7 @@ export class Engine {
     if (this.#stopping || !this.#o.views.covered) return null;
     if (lane === 'prefill') return this.scheduler.schedulePrefill();
     const plan = this.scheduler.scheduleDecode();
-    if (plan !== null) this.#o.allowance.grant(this.#o.lanesAlternate ? 0 : plan.prefillSliceMs);
+    if (plan !== null) this.#o.allowance.grant(plan.prefillSliceMs);
     return plan;
   }
 

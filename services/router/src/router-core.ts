@@ -210,7 +210,14 @@ export class RouterCore {
   #makeEngine(): Engine {
     const { config, loaded, metrics, clock, logger, onFatal } = this.#o;
     const { native } = loaded;
-    const allowance = new PrefillAllowance(clock);
+    const allowance = new PrefillAllowance({
+      clock,
+      threads: loaded.runtime,
+      // With experts of this process a forward is one native call.
+      alternate: config.experts === 'local',
+      decodeSlowdown: config.decodeSlowdown,
+      burstMs: config.prefillBurstMs,
+    });
     return new Engine({
       clock,
       logger,
@@ -226,13 +233,10 @@ export class RouterCore {
         maxLogitRows: loaded.prefillLogitRows,
         maxPrefillSequences: MAX_PREFILL_SEQUENCES,
         stepBudgetMs: config.stepBudgetMs,
-        prefillPauses: loaded.config.numLayers,
         priorityAgingMs: config.priorityAgingMs,
         tenantWeights: new Map(config.tenantWeights.map(({ tenant, weight }) => [tenant, weight])),
       },
       allowance,
-      // With experts of this process a forward is one native call.
-      lanesAlternate: config.experts === 'local',
       makeSampler: ({ sampler, promptIds }) => new native.SamplerState(loaded.config.vocab, sampler, promptIds),
       makeDetokenizer: () => this.#makeDetokenizer(),
       observer: engineObserver(metrics, loaded.servedModels[0] ?? ''),

@@ -90,7 +90,9 @@ export class ModelRunner implements StepRunner {
    * itself.
    */
   async decode(plan: DecodePlan, view: ExpertView<WorkerLink>): Promise<{ outcomes: Outcome[]; ms: number }> {
-    const begun = this.#o.clock.monotonicMs();
+    const { clock, allowance } = this.#o;
+    const begun = clock.monotonicMs();
+    const prefillBegun = allowance.totalMs();
     const step = this.#nextStep();
     const groups = splitEvenly(
       plan.seqs,
@@ -109,7 +111,9 @@ export class ModelRunner implements StepRunner {
       return this.#run({ lane: 'decode', index, step, buffers, items, view });
     });
     const outcomes = (await Promise.all(runs)).flat();
-    return { outcomes, ms: this.#o.clock.monotonicMs() - begun };
+    // What prefill took beside it is not this step's cost.
+    const besideMs = allowance.totalMs() - prefillBegun;
+    return { outcomes, ms: Math.max(0, clock.monotonicMs() - begun - besideMs) };
   }
 
   /** Step numbers are u32 on the wire; one that comes round again is long done. */
@@ -158,7 +162,7 @@ export class ModelRunner implements StepRunner {
       lane,
       logitRows,
       ctx,
-      ...(lane === 'prefill' ? { yieldPoint } : {}),
+      ...(lane === 'prefill' && !allowance.alternate ? { yieldPoint } : {}),
     });
   }
 

@@ -23,7 +23,9 @@ struct AttentionHeads {
 
 /**
  * How one call of paged attention is cut into tasks: blocks of query vectors of one sequence and kv head, and where a block
- * is a large part of the whole work, the splits of its context too. It never changes a bit of the result.
+ * is a large part of the whole work, the splits of its context too. Blocks that go through their splits one after the other
+ * do so in rounds of a few splits, so that a call over a long context can be interrupted every millisecond. It never changes
+ * a bit of the result.
  */
 class AttentionPlan {
  public:
@@ -46,11 +48,12 @@ class AttentionPlan {
 
   struct Task {
     Block block;
-    /** The split to compute, or -1 for all of them. */
+    /** The split to compute, or -1 for those of a round. */
     int64_t split;
-    /** With a split: tasks of the block, its counter, and floats to its partial of split 0. */
+    /** With a split: tasks of the block and its counter. */
     int64_t tasks;
     int64_t counter;
+    /** Floats to the block's partial: of split 0, or what it keeps from round to round. */
     int64_t partials;
   };
 
@@ -58,6 +61,10 @@ class AttentionPlan {
   void set(const BatchView& batch, const AttentionHeads& heads, int threads);
 
   int64_t numTasks() const { return numTasks_; }
+  /** Rounds over all tasks; those after the first are for tasks without a split whose blocks have more splits. */
+  int64_t numRounds() const { return numRounds_; }
+  /** Splits of a block in one round. */
+  int64_t roundSplits() const { return roundSplits_; }
   /** Task `index`, 0 <= index < numTasks(). */
   Task task(int64_t index) const;
 
@@ -84,7 +91,7 @@ class AttentionPlan {
     int64_t splits;
     int64_t firstCounter;
     int64_t firstPartial;
-    /** Floats from one block's partials to the next. */
+    /** Floats from one block's partials to the next; 0 for blocks of a single round. */
     int64_t partialStride;
   };
 
@@ -96,6 +103,7 @@ class AttentionPlan {
   AttentionHeads heads_;
   int64_t threads_ = 1;
   int64_t blockHeads_ = 1, blockRows_ = 1, headBlocks_ = 1;
+  int64_t numRounds_ = 1, roundSplits_ = 1;
   int64_t paddedDim_ = 0;
   int64_t numTasks_ = 0, numCounters_ = 0, totalPartials_ = 0;
   std::vector<Sequence> sequences_;

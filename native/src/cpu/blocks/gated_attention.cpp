@@ -136,7 +136,9 @@ class CpuGatedAttention final : public GatedAttention {
 
   /** Attention with the output gate applied: [T][numHeads * headDim]. */
   float* attend(StepBuffers& step, const KvView& kv, const float* q) {
-    plan_.set(step.batch().view(), {spec_.numHeads, spec_.numKvHeads, spec_.headDim}, cpu_->pool.threads());
+    // Not a member: another forward may interrupt this one.
+    AttentionPlan plan;
+    plan.set(step.batch().view(), {spec_.numHeads, spec_.numKvHeads, spec_.headDim}, cpu_->pool.threads());
     AttentionArgs args;
     args.batch = step.batch().view();
     args.kv = kv;
@@ -149,8 +151,8 @@ class CpuGatedAttention final : public GatedAttention {
     args.outHeadStride = spec_.headDim;
     args.numHeads = spec_.numHeads;
     args.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(spec_.headDim)));
-    args.plan = &plan_;
-    args.scratch = cpu_->arena.take<float>(plan_.scratchFloats());
+    args.plan = &plan;
+    args.scratch = cpu_->arena.take<float>(plan.scratchFloats());
     cpu_->ops.attention(cpu_->pool, args);
     return args.out;
   }
@@ -161,7 +163,6 @@ class CpuGatedAttention final : public GatedAttention {
   /** Rows [q (and gate) per head | k | v]. */
   PackedLinear inProj_;
   PackedLinear outProj_;
-  AttentionPlan plan_;
 };
 
 }  // namespace

@@ -128,16 +128,24 @@ class BlockAttention {
   Pages pages_;
 };
 
-/** All splits of a block, one after the other. */
+/** A round's splits of a block, one after the other. What they give stays in the block's partial until the next round. */
 template <typename Pages>
-void runWhole(const AttentionArgs& args, const QueryBlock& block, const Buffers& buffers) {
+void runRound(const AttentionArgs& args, const AttentionPlan::Task& task, int64_t round, const Buffers& buffers) {
+  const AttentionPlan& plan = *args.plan;
+  const QueryBlock& block = task.block;
+  const int64_t first = round * plan.roundSplits();
+  const int64_t end = minInt(first + plan.roundSplits(), block.splits());
+  if (first >= end) return;
+  const bool single = end == block.splits() && round == 0;
+  const Partial running =
+      single ? buffers.running : Partial(args.scratch + plan.partialsStart() + task.partials, kQueryBlock);
   BlockAttention<Pages> work(args, block, buffers);
-  work.runSplit(0, buffers.running, true);
-  for (int64_t split = 1; split < block.splits(); ++split) {
-    work.runSplit(split, buffers.split, true);
-    work.merge(split, buffers.running, buffers.split);
+  if (round == 0) work.runSplit(0, running, end > 1);
+  for (int64_t split = maxInt(first, 1); split < end; ++split) {
+    work.runSplit(split, buffers.split, split + 1 < end);
+    work.merge(split, running, buffers.split);
   }
-  work.writeOut(buffers.running);
+  if (end == block.splits()) work.writeOut(running);
 }
 
 /** One split of a block; whoever ends its last one merges them in order and writes the block's output. */
@@ -161,17 +169,19 @@ void runAttention(ParallelFor& par, const AttentionArgs& args) {
   const AttentionPlan& plan = *args.plan;
   auto* const counters = reinterpret_cast<int32_t*>(args.scratch + plan.countersStart());
   for (int64_t i = 0; i < plan.numCounters(); ++i) counters[i] = 0;
-  par.run(plan.numTasks(), [&](int64_t begin, int64_t end, int thread) {
-    const Buffers buffers(args.scratch + thread * plan.threadFloats(), plan);
-    for (int64_t n = begin; n < end; ++n) {
-      const AttentionPlan::Task task = plan.task(n);
-      if (task.split < 0) {
-        runWhole<Pages>(args, task.block, buffers);
-      } else {
-        runSplit<Pages>(args, task, buffers);
+  for (int64_t round = 0; round < plan.numRounds(); ++round) {
+    par.run(plan.numTasks(), [&](int64_t begin, int64_t end, int thread) {
+      const Buffers buffers(args.scratch + thread * plan.threadFloats(), plan);
+      for (int64_t n = begin; n < end; ++n) {
+        const AttentionPlan::Task task = plan.task(n);
+        if (task.split < 0) {
+          runRound<Pages>(args, task, round, buffers);
+        } else if (round == 0) {
+          runSplit<Pages>(args, task, buffers);
+        }
       }
-    }
-  });
+    });
+  }
 }
 
 }  // namespace guildhall::GUILDHALL_ISA

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { fail } from '@guildhall/common';
-import { loadNative } from '@guildhall/native';
+import { isNativeError, loadNative } from '@guildhall/native';
 import type {
   CombineMode,
   Embedding,
@@ -149,12 +149,23 @@ export class TextModel {
    * Runs the batch that was set in `step` through all layers. Afterwards `step.logits` holds the wanted rows, and the
    * pages and states of the batch's sequences hold its tokens. While expert rows are away the shared expert runs.
    * Experts of this process run with the layers: in one native call, or layer by layer with a yield point.
-   * @throws cancelled between two native calls once `ctx.signal` is aborted; whatever the dispatch rejects with.
+   * @throws cancelled once `ctx.signal` is aborted, between two native calls or, in the prefill lane, inside of one;
+   * whatever the dispatch rejects with.
    */
   async forward(step: StepBuffers, pools: ModelPools, dispatch: ExpertDispatch, options: ForwardOptions): Promise<void> {
-    const direct = dispatch.direct ?? null;
-    if (direct === null) await this.#forwardByMessages(step, pools, dispatch, options);
-    else await this.#forwardDirect(step, pools, this.#programFor(direct), options);
+    const { signal } = options.ctx;
+    const cancel = (): void => step.cancel();
+    signal?.addEventListener('abort', cancel);
+    try {
+      const direct = dispatch.direct ?? null;
+      if (direct === null) await this.#forwardByMessages(step, pools, dispatch, options);
+      else await this.#forwardDirect(step, pools, this.#programFor(direct), options);
+    } catch (err) {
+      if (isNativeError(err) && signal?.aborted) throw fail('cancelled', 'the step was cancelled', { cause: err });
+      throw err;
+    } finally {
+      signal?.removeEventListener('abort', cancel);
+    }
   }
 
   async #forwardDirect(step: StepBuffers, pools: ModelPools, program: ForwardProgram, options: ForwardOptions): Promise<void> {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '@guildhall/common';
 import fc from 'fast-check';
-import { PrefillAllowance, StepCostModel } from './budget.ts';
+import { type AllowanceOptions, PrefillAllowance, prefillStepMs, StepCostModel } from './budget.ts';
 
 test('the regression finds the coefficients of a machine', () => {
   const model = new StepCostModel();
@@ -63,9 +63,41 @@ test('property: predictions are finite, not negative, and monotonic in work', ()
   );
 });
 
+test('a prefill step holds a full step of fresh tokens, and less at depth', () => {
+  const model = new StepCostModel();
+  for (let i = 0; i < 200; i++) {
+    const tokens = 64 * (1 + (i % 8));
+    const depth = 1000 * (i % 50);
+    model.observe({ tokens, depthTokens: tokens * depth }, 1 + tokens * 0.05 + tokens * depth * 1e-5);
+  }
+  assert.ok(Math.abs(prefillStepMs(50, 512, model) - 200) < 1, 'four times the step budget');
+  const slow = prefillStepMs(2, 512, model);
+  assert.ok(Math.abs(slow - 2 * 512 * 0.05) < 3, `${slow}: twice the time of fresh tokens`);
+  assert.equal(model.tokensWithin(slow, 0, 512), 512);
+  assert.equal(model.tokensWithin(slow, 20_000, 512), 192);
+});
+
+/** Threads whose prefill stands still when a test says so. */
+class FakeThreads {
+  limits: { ms: number; alternate: boolean }[] = [];
+  pausedMs = 0;
+
+  limitPrefill(ms: number, alternate: boolean): void {
+    this.limits.push({ ms, alternate });
+  }
+
+  prefillPauses(): { ms: number } {
+    return { ms: this.pausedMs };
+  }
+}
+
+function allowanceOf(clock: FakeClock, options: Partial<AllowanceOptions> = {}): PrefillAllowance {
+  return new PrefillAllowance({ clock, threads: null, alternate: false, decodeSlowdown: 2, burstMs: 1e6, ...options });
+}
+
 test('prefill runs freely while nobody decodes', async () => {
   const clock = new FakeClock();
-  const allowance = new PrefillAllowance(clock);
+  const allowance = allowanceOf(clock);
   allowance.begin();
   await clock.advance(100_000);
   assert.equal(allowance.checkpoint(), null);
@@ -74,8 +106,8 @@ test('prefill runs freely while nobody decodes', async () => {
 
 test('prefill waits between layers once its slice is used up, and the wait is not its cost', async () => {
   const clock = new FakeClock();
-  const allowance = new PrefillAllowance(clock);
-  allowance.grant(30);
+  const allowance = allowanceOf(clock);
+  assert.equal(allowance.grant(30), 30);
   allowance.begin();
   await clock.advance(20);
   assert.equal(allowance.checkpoint(), null);
@@ -95,11 +127,12 @@ test('prefill waits between layers once its slice is used up, and the wait is no
   await clock.advance(1000);
   assert.equal(allowance.checkpoint(), null);
   assert.equal(allowance.end(), 20 + 15 + 10 + 25 + 1000);
+  assert.equal(allowance.totalMs(), 20 + 15 + 10 + 25 + 1000);
 });
 
 test('a slice that one prefill step left over serves the next', async () => {
   const clock = new FakeClock();
-  const allowance = new PrefillAllowance(clock);
+  const allowance = allowanceOf(clock);
   allowance.grant(30);
   allowance.begin();
   await clock.advance(20);
@@ -111,29 +144,80 @@ test('a slice that one prefill step left over serves the next', async () => {
   assert.notEqual(allowance.checkpoint(), null);
 });
 
-test('lanes that alternate: a turn of prefill ends with its time or with its step, and nobody waits for an idle lane', async () => {
+test('the threads get the slice, and what they stood still is not time used', async () => {
   const clock = new FakeClock();
-  const allowance = new PrefillAllowance(clock);
-  assert.equal(allowance.turn(30), null);
-  allowance.grant(0);
+  const threads = new FakeThreads();
+  const allowance = allowanceOf(clock, { threads, alternate: true });
+  allowance.grant(30);
   allowance.begin();
-  const waiting = allowance.checkpoint();
-  assert.notEqual(waiting, null);
-  let over = 0;
-  const turn = (): void => void allowance.turn(30)?.then(() => (over += 1));
-  turn();
-  await waiting;
-  await clock.advance(20);
+  await clock.advance(100);
+  threads.pausedMs = 75;
   assert.equal(allowance.checkpoint(), null);
-  assert.equal(over, 0);
-  await clock.advance(15);
-  const again = allowance.checkpoint();
-  await clock.advance(0);
-  assert.equal(over, 1);
-  turn();
-  await again;
-  await clock.advance(5);
-  assert.equal(allowance.end(), 20 + 15 + 5);
-  await clock.advance(0);
-  assert.equal(over, 2);
+  assert.equal(allowance.end(), 25);
+  allowance.lift();
+  allowance.lift();
+  assert.deepEqual(threads.limits, [
+    { ms: 30, alternate: true },
+    { ms: 0, alternate: true },
+    { ms: Infinity, alternate: true },
+  ]);
+});
+
+/** Decode steps of `ownMs` beside a prefill that uses every slice and `beyondMs` more; returns how long they took. */
+async function decodeBeside(
+  allowance: PrefillAllowance,
+  clock: FakeClock,
+  steps: { count: number; ownMs: number; beyondMs?: number },
+): Promise<number> {
+  const begun = clock.monotonicMs();
+  for (let i = 0; i < steps.count; i++) {
+    const slice = allowance.grant(25);
+    allowance.begin();
+    await clock.advance(slice + (steps.beyondMs ?? 0));
+    allowance.end();
+    await clock.advance(steps.ownMs);
+  }
+  return clock.monotonicMs() - begun;
+}
+
+test('a burst of prefill takes what it may at a time, a long one slows decode down by the bound', async () => {
+  const clock = new FakeClock();
+  const allowance = allowanceOf(clock, { decodeSlowdown: 1.5, burstMs: 500 });
+  // 25 ms beside each step of 4 ms, of which the account gets 2 back.
+  assert.equal(await decodeBeside(allowance, clock, { count: 20, ownMs: 4 }), 20 * 29);
+  await decodeBeside(allowance, clock, { count: 100, ownMs: 4 });
+  assert.equal(await decodeBeside(allowance, clock, { count: 200, ownMs: 4 }), 200 * 6);
+  // What is used beyond a slice is paid back.
+  const overrun = await decodeBeside(allowance, clock, { count: 200, ownMs: 4, beyondMs: 1 });
+  assert.ok(Math.abs(overrun - 200 * 6) <= 2, `${overrun}`);
+  // Time without decode fills the account again.
+  allowance.lift();
+  await clock.advance(10_000);
+  assert.equal(allowance.grant(25), 25);
+  assert.equal(await decodeBeside(allowance, clock, { count: 10, ownMs: 4 }), 10 * 29);
+});
+
+test('property: prefill is never shut out, and decode is slowed down by no more than the bound and the burst', async () => {
+  const part = fc.record({ ownMs: fc.double({ min: 0.1, max: 200, noNaN: true }), beyondMs: fc.nat(5) });
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(part, { minLength: 1, maxLength: 20 }),
+      fc.double({ min: 1.1, max: 4, noNaN: true }),
+      async (parts, decodeSlowdown) => {
+        const clock = new FakeClock();
+        const allowance = allowanceOf(clock, { decodeSlowdown, burstMs: 300 });
+        let own = 0;
+        let whole = 0;
+        for (const { ownMs, beyondMs } of parts) {
+          own += 20 * ownMs;
+          whole += await decodeBeside(allowance, clock, { count: 20, ownMs, beyondMs });
+        }
+        assert.ok(whole <= own * decodeSlowdown + 300 + 25 + 20 * parts.length * 5, `${whole} of ${own}`);
+        const used = allowance.totalMs();
+        await decodeBeside(allowance, clock, { count: 2000, ownMs: 1 });
+        assert.ok(allowance.totalMs() > used + 100);
+      },
+    ),
+    { numRuns: 8 },
+  );
 });

@@ -99,93 +99,148 @@ function solveRidge(a: [Vec3, Vec3, Vec3], b: Vec3, used: readonly boolean[]): V
 }
 
 /**
- * Time that prefill may take between two decode steps. A decode step grants a slice when it begins; prefill asks at
- * the end of every layer and waits there, its buffers in place, once the slice is used up. Without anybody decoding
+ * Predicted milliseconds of a prefill step at most. Decode goes into the middle of a step, so this bounds only what a prompt
+ * behind it and a cancelled batch wait for. It always holds a full step of fresh tokens, since small ones would read all weights
+ * for few of them; at great depth, where attention costs most, steps get smaller.
+ */
+export function prefillStepMs(stepBudgetMs: number, chunkTokens: number, cost: StepCostModel): number {
+  return Math.max(4 * stepBudgetMs, 2 * cost.marginal({ tokens: chunkTokens, depthTokens: 0 }));
+}
+
+/** The native threads, as far as prefill on them can be held; see native.ts. */
+export interface PrefillThreads {
+  limitPrefill(ms: number, alternate: boolean): void;
+  prefillPauses(): { ms: number };
+}
+
+export interface AllowanceOptions {
+  clock: Clock;
+  /** Null: prefill pauses between layers only. */
+  threads: PrefillThreads | null;
+  /**
+   * Decode steps never leave the native threads idle, so that they wait for prefill to use its time. Prefill then is one
+   * native call and pauses nowhere else.
+   */
+  alternate: boolean;
+  /** Time that streams take for a token while a prompt computes beside them, relative to the time without; above 1. */
+  decodeSlowdown: number;
+  /** Milliseconds of prefill beside decode before that bound holds. */
+  burstMs: number;
+}
+
+/**
+ * Time that prefill may take between two decode steps. A decode step grants a slice when it begins; prefill stops, its
+ * buffers in place, once the slice is used up: inside of a native call or between two layers. Without anybody decoding
  * there is no limit.
+ *
+ * Slices come out of an account. Each millisecond that decode takes for itself, from one step's begin to the next one's,
+ * pays in `decodeSlowdown - 1`, and what prefill used beyond its slice is paid back by later ones. The account holds up to
+ * `burstMs`: an ordinary prompt takes as much at a time as the scheduler allows, a long one slows decode down by the bound.
  */
 export class PrefillAllowance {
+  /** Prefill runs whole steps in one native call. */
+  readonly alternate: boolean;
   readonly #clock: Clock;
+  readonly #threads: PrefillThreads | null;
+  readonly #rate: number;
+  readonly #burstMs: number;
+  #account: number;
   #slice = Infinity;
+  /** Since the last grant. */
   #used = 0;
+  #grantedAt: number | null = null;
   /** When the running prefill step was last seen at work; null while it waits or none runs. */
   #workingSince: number | null = null;
+  /** The threads' pauses up to then, milliseconds. */
+  #pausedMs = 0;
   #active = 0;
+  #total = 0;
   #wake: (() => void) | null = null;
-  #turnOver: (() => void) | null = null;
 
-  constructor(clock: Clock) {
+  constructor({ clock, threads, alternate, decodeSlowdown, burstMs }: AllowanceOptions) {
+    this.alternate = alternate;
     this.#clock = clock;
+    this.#threads = threads;
+    this.#rate = decodeSlowdown - 1;
+    this.#burstMs = burstMs;
+    this.#account = burstMs;
   }
 
-  /** A decode step begins: prefill gets `ms` until the next one does. */
-  grant(ms: number): void {
+  /** A decode step begins: prefill gets at most `mostMs` until the next one does. Returns what it gets. */
+  grant(mostMs: number): number {
     this.#settle();
-    this.#slice = ms;
+    const limited = this.#slice !== Infinity;
+    const now = this.#clock.monotonicMs();
+    const own = this.#grantedAt === null ? 0 : now - this.#grantedAt - (limited ? this.#used : 0);
+    const paid = this.#account + Math.max(0, own) * this.#rate - (limited ? this.#used : 0);
+    this.#account = Math.min(this.#burstMs, Math.max(-this.#burstMs, paid));
+    this.#grantedAt = now;
     this.#used = 0;
-    this.#resume();
+    this.#slice = Math.max(0, Math.min(mostMs, this.#account));
+    this.#threads?.limitPrefill(this.#slice, this.alternate);
+    if (this.#slice > 0) this.#resume();
+    return this.#slice;
   }
 
   /** Nobody decodes: no limit. */
   lift(): void {
-    this.#settle();
+    if (this.#slice === Infinity) return;
+    // Closes the account of the last step; from here on time pays in and use costs nothing.
+    this.grant(0);
     this.#slice = Infinity;
+    this.#threads?.limitPrefill(Infinity, this.alternate);
     this.#resume();
   }
 
   /** A prefill step begins. */
   begin(): void {
     this.#active = 0;
-    this.#workingSince = this.#clock.monotonicMs();
+    this.#work();
   }
 
   /** The prefill step ended; returns the milliseconds that it was at work, without the waits. */
   end(): number {
     this.#settle();
-    this.#rest();
+    this.#workingSince = null;
     return this.#active;
   }
 
-  /**
-   * For decode steps that leave prefill no time beside them: grants `ms` between two of them. Null when there is nobody
-   * to wait for, else resolves when prefill has used its time or ended.
-   */
-  turn(ms: number): Promise<void> | null {
-    this.grant(ms);
-    if (this.#workingSince === null) return null;
-    return new Promise((resolve) => {
-      this.#turnOver = resolve;
-    });
+  /** Milliseconds that prefill was at work since the start. */
+  totalMs(): number {
+    this.#settle();
+    return this.#total;
   }
 
   /** Between two layers: null to go on, or a promise of the moment to go on. */
   checkpoint(): Promise<void> | null {
     this.#settle();
     if (this.#used < this.#slice) return null;
-    this.#rest();
+    this.#workingSince = null;
     return new Promise((resolve) => {
       this.#wake = resolve;
     });
   }
 
-  #rest(): void {
-    this.#workingSince = null;
-    this.#turnOver?.();
-    this.#turnOver = null;
+  #work(): void {
+    this.#workingSince = this.#clock.monotonicMs();
+    this.#pausedMs = this.#threads?.prefillPauses().ms ?? 0;
   }
 
   #settle(): void {
     if (this.#workingSince === null) return;
-    const now = this.#clock.monotonicMs();
-    this.#used += now - this.#workingSince;
-    this.#active += now - this.#workingSince;
-    this.#workingSince = now;
+    const [since, paused] = [this.#workingSince, this.#pausedMs];
+    this.#work();
+    const ms = Math.max(0, this.#workingSince - since - (this.#pausedMs - paused));
+    this.#used += ms;
+    this.#active += ms;
+    this.#total += ms;
   }
 
   #resume(): void {
     const wake = this.#wake;
     if (wake === null) return;
     this.#wake = null;
-    this.#workingSince = this.#clock.monotonicMs();
+    this.#work();
     wake();
   }
 }

@@ -19,7 +19,7 @@ export interface PrefillLimits {
   maxTokens: number;
   maxLogitRows: number;
   maxSequences: number;
-  /** Predicted milliseconds of the step; Infinity when nobody decodes. The first chunk may always be 64 tokens. */
+  /** Predicted milliseconds of the step. The first chunk may always be 64 tokens. */
   budgetMs: number;
   /** Shortens a chunk so that at most one snapshot falls into it. */
   cut: (seq: Sequence, chunk: Chunk) => Chunk;

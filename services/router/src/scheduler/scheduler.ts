@@ -5,7 +5,7 @@ import type { PlannedSnapshot } from '../kv/sequence-prefix.ts';
 import type { SequenceRecord } from '../kv/sequence-record.ts';
 import type { StateSlots } from '../kv/state-slots.ts';
 import { byRank, type Sequence } from '../sequence.ts';
-import { StepCostModel, type StepWork } from './budget.ts';
+import { prefillStepMs, StepCostModel, type StepWork } from './budget.ts';
 import { chooseDecode } from './decode.ts';
 import { choosePrefill, type PrefillItem, workOf } from './prefill.ts';
 import { WaitingQueue } from './waiting-queue.ts';
@@ -20,8 +20,6 @@ export interface SchedulerLimits {
   maxPrefillSequences: number;
   /** Predicted time that a decode step and the prefill beside it may take together. */
   stepBudgetMs: number;
-  /** Points at which a prefill step can pause for decode: the layers of the model. */
-  prefillPauses: number;
   /** Waiting time that is worth one level of priority, milliseconds. */
   priorityAgingMs: number;
   /** Shares of tenants that are due more or less than the others' 1. */
@@ -42,7 +40,7 @@ export interface DecodePlan {
   /** States that the step keeps on its way. */
   snapshots: ReadonlyMap<Sequence, PlannedSnapshot>;
   work: StepWork;
-  /** Milliseconds that prefill may take beside it. */
+  /** Milliseconds that prefill may take beside it at most; see PrefillAllowance. */
   prefillSliceMs: number;
 }
 
@@ -139,14 +137,13 @@ export class Scheduler {
   schedulePrefill(): PrefillPlan | null {
     this.#admit();
     const candidates = this.#active.filter((seq) => seq.phase === 'prefill' && !seq.inFlight && !seq.ended);
-    const decoding = this.#active.some((seq) => seq.phase === 'decode' && !seq.sink.congested());
     const items = choosePrefill(
       candidates,
       {
         maxTokens: this.#limits.chunkTokens,
         maxLogitRows: this.#limits.maxLogitRows,
         maxSequences: this.#limits.maxPrefillSequences,
-        budgetMs: decoding ? this.#prefillBudgetMs() : Infinity,
+        budgetMs: prefillStepMs(this.#limits.stepBudgetMs, this.#limits.chunkTokens, this.prefillCost),
         cut: (seq, chunk) => this.kv.cut(seq, chunk),
       },
       this.prefillCost,
@@ -174,15 +171,6 @@ export class Scheduler {
     const decodeMs = this.decodeCost.predict(work);
     const least = Math.max(budget, decodeMs) * LEAST_PREFILL_SHARE;
     return { lane: 'decode', seqs, snapshots, work, prefillSliceMs: Math.max(budget - decodeMs, least) };
-  }
-
-  /**
-   * A prefill step pauses between layers, so what decode waits for at a time is a layer of it: that bounds its size, not
-   * its whole time. Small steps would read all weights for few tokens.
-   */
-  #prefillBudgetMs(): number {
-    const { stepBudgetMs, prefillPauses } = this.#limits;
-    return stepBudgetMs * Math.max(1, prefillPauses * LEAST_PREFILL_SHARE);
   }
 
   /** Expected milliseconds of computing a sequence's tokens [from, to) with nobody beside it. */
