@@ -328,6 +328,19 @@ test('leased entries are known, and kept when they are to be evicted', async () 
   await eventually(() => !publisher.isLeased('page', first), 'the end of the lease');
 });
 
+test('a publisher that is poked learns of leases without waiting for a renewal', async () => {
+  const { publisher, add } = rig({ renewMs: 600_000 });
+  const names = prompt(2);
+  publisher.start();
+  add('device', names);
+  const reader = connect();
+  // Nothing renews: the lease of the entries lasts long enough for two calls.
+  await eventually(() => finds(reader, names, 2), 'the pages');
+  await reader.lease('a', [page(names[0] as PageName)], 50_000);
+  publisher.poke();
+  await eventually(() => publisher.isLeased('page', names[0] as PageName), 'the lease');
+});
+
 test('a Redis that is full is a fault that is logged once; the rest goes on and follows later', async () => {
   const { publisher, add, remove, faults, warnings } = rig({ fullMs: 300 });
   const names = prompt(1000);

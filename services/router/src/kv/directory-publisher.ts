@@ -129,6 +129,11 @@ export class DirectoryPublisher {
     }
   }
 
+  /** Renews now, which also brings the leases: for instance because another router begins to fetch. */
+  poke(): void {
+    if (this.#state === 'up') this.#schedule(0);
+  }
+
   /** Resolves when all changes so far are published, or cannot be for now. */
   async flush(): Promise<void> {
     await this.#running;
