@@ -22,10 +22,11 @@ export interface SoakReport {
 }
 
 const SECURITY = { clusterToken: null, tlsCert: null, tlsKey: null, tlsCa: null };
-/** Requests at a time. They need some 350 pages. */
-const STREAMS = 40;
-const NUM_PAGES = 35;
-const KINDS = 16;
+/** Requests at a time. They need some 150 pages. */
+const STREAMS = 24;
+/** One of them needs up to 13. */
+const NUM_PAGES = 15;
+const KINDS = 8;
 const TENANTS = ['amber', 'beryl', 'coral', 'dusk'];
 
 /** Numbers in [0, 1), the same for the same seed. */
@@ -73,9 +74,9 @@ class Soak {
     const common = Array.from({ length: 300 }, (_, i) => 10 + ((i * 7919) % 2900));
     const kinds: Kind[] = [];
     for (let i = 0; i < KINDS; i++) {
-      const own = Array.from({ length: 20 + this.below(400) }, () => 10 + this.below(2900));
+      const own = Array.from({ length: 20 + this.below(320) }, () => 10 + this.below(2900));
       const promptIds = [...common.slice(0, this.below(2) * (64 + this.below(236))), ...own];
-      const kind = { promptIds, maxTokens: 60 + this.below(180), expected: [] as number[] };
+      const kind = { promptIds, maxTokens: 40 + this.below(120), expected: [] as number[] };
       const stream = this.#start(kind, 'alone', 0);
       assert.equal(await stream.done, null);
       kind.expected = stream.ids;
@@ -178,7 +179,9 @@ export async function soak({ seconds, seed, routerArgs }: SoakOptions): Promise<
 
 async function isIdle(client: router.RouterClient): Promise<boolean> {
   const info = await new Promise<router.RouterInfo>((resolve, reject) => {
-    client.getInfo({}, authMetadata(SECURITY), (err, answer) => (err === null ? resolve(answer) : reject(fromGrpc(err))));
+    client.getInfo({}, authMetadata(SECURITY), (err, answer) =>
+      err === null ? resolve(answer) : reject(fromGrpc(err)),
+    );
   });
   return info.running === 0 && info.waiting === 0 && info.pagesFree === info.pagesTotal;
 }
