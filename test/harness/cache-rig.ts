@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '@guildhall/common';
 import { RedisServer, silentLogger } from '@guildhall/common/testing';
-import { loadRouterConfig, type RouterApp, routerSchema, startRouter } from '@guildhall/router';
+import { loadRouterConfig, type RouterApp, startRouter } from '@guildhall/router';
 import { RouterClient } from './router-client.ts';
 import { readSamples, type Sample, sumOf } from './samples.ts';
 import { until } from './wait.ts';
@@ -62,7 +62,7 @@ export class CacheRig {
     const fixed = ['--weights', 'f32', '--threads', '1', '--experts', 'local', '--served-model-name', 'tiny'];
     const place = ['--redis', this.redis.url, '--id', `router-${this.#started}`];
     const sizes = ['--num-pages', numPages, '--max-running', maxRunning, '--chunk-tokens', chunkTokens].map(String);
-    const config = loadRouterConfig(['--model', model, ...fixed, ...place, ...sizes, ...TEMPknown(args)], {});
+    const config = loadRouterConfig(['--model', model, ...fixed, ...place, ...sizes, ...args], {});
     const app = await startRouter(config, {
       logger: silentLogger(),
       clock: systemClock,
@@ -116,14 +116,4 @@ export class CacheRig {
     await this.redis.stop();
     rmSync(this.dir, { recursive: true, force: true });
   }
-}
-
-// TEMPORARY
-function TEMPknown(args: readonly string[]): string[] {
-  const out: string[] = [];
-  for (let i = 0; i < args.length; i += 2) {
-    const name = (args[i] as string).slice(2).replaceAll(/-(.)/g, (_, c: string) => c.toUpperCase());
-    if (name in routerSchema.shape) out.push(args[i] as string, args[i + 1] as string);
-  }
-  return out;
 }

@@ -158,7 +158,7 @@ test('a router pulls what another one holds', async () => {
   await withRouter(HYBRID, {}, async (holder) => {
     assert.equal(await cachedOf(HYBRID, holder, { promptIds }), 0);
     const hint = { routerId: holder.app.id, address: holder.app.address, tokens: 576 };
-    await withRouter(HYBRID, { args: ['--pull', 'always'] }, async (router) => {
+    await withRouter(HYBRID, { args: ['--pull-rate', '64GiB'] }, async (router) => {
       assert.equal(await cachedOf(HYBRID, router, { promptIds, holder: hint }), 576);
       assert.equal(await cachedOf(HYBRID, router, { promptIds }), 576);
     });

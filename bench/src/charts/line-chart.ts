@@ -1,7 +1,5 @@
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { Resvg } from '@resvg/resvg-js';
-import { type Axis, type Mark, parse, type Scale, type Spec, View } from 'vega';
+import type { Axis, Mark, Scale, Spec } from 'vega';
+import { COLOURS, frameOf, svgOf, toPng } from './render.ts';
 
 /** One axis of a chart. */
 export interface ChartAxis {
@@ -35,12 +33,7 @@ export interface LineChart {
   height?: number;
 }
 
-const FONT = 'DejaVu Sans';
-/** Okabe and Ito's colours, which most colour-blind people can tell apart; yellow is too pale for lines. */
-const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00', '#000000'];
 const SHAPES = ['circle', 'square', 'triangle-up', 'diamond', 'cross', 'triangle-down', 'triangle-right'];
-/** Pixels of the picture for each of the chart's. */
-const PIXELS = 2;
 
 const LABELS = {
   plain: "format(datum.value, ',~r')",
@@ -56,29 +49,13 @@ const LABELS = {
  * @throws Error for a chart without points, and for values that its scale cannot show.
  */
 export async function renderLineChart(chart: LineChart): Promise<Buffer> {
-  const svg = await chartSvg(chart);
-  const resvg = new Resvg(svg, {
-    background: 'white',
-    fitTo: { mode: 'zoom', value: PIXELS },
-    font: { loadSystemFonts: false, fontFiles: fontFiles(), defaultFontFamily: FONT },
-  });
-  return Buffer.from(resvg.render().asPng());
+  return toPng(await chartSvg(chart));
 }
 
 /** The same chart as SVG text. @throws Error as `renderLineChart` does. */
 export async function chartSvg(chart: LineChart): Promise<string> {
   check(chart);
-  const view = new View(parse(specOf(chart)), { renderer: 'none' });
-  try {
-    return await view.toSVG();
-  } finally {
-    view.finalize();
-  }
-}
-
-function fontFiles(): string[] {
-  const folder = join(dirname(createRequire(import.meta.url).resolve('dejavu-fonts-ttf/package.json')), 'ttf');
-  return [join(folder, 'DejaVuSans.ttf'), join(folder, 'DejaVuSans-Bold.ttf')];
+  return svgOf(specOf(chart));
 }
 
 function check({ title, x, y, series }: LineChart): void {
@@ -101,22 +78,7 @@ function specOf(chart: LineChart): Spec {
   const range = names.map((_, i) => COLOURS[i % COLOURS.length] as string);
   const shapes = names.map((_, i) => SHAPES[i % SHAPES.length] as string);
   return {
-    width: chart.width ?? 640,
-    height: chart.height ?? 360,
-    padding: 12,
-    title: {
-      text: chart.title,
-      subtitle: chart.subtitle ?? '',
-      anchor: 'start',
-      offset: 14,
-      fontSize: 15,
-      subtitleColor: '#555',
-    },
-    config: {
-      title: { font: FONT, subtitleFont: FONT, subtitleFontSize: 11 },
-      axis: { labelFont: FONT, titleFont: FONT, labelFontSize: 11, titleFontSize: 12, gridColor: '#e4e4e4' },
-      legend: { labelFont: FONT, labelFontSize: 12, labelLimit: 320, symbolSize: 70 },
-    },
+    ...frameOf(chart),
     data: [{ name: 'points', values }],
     scales: [
       scaleOf('x', 'width', chart.x, false),
