@@ -4,11 +4,13 @@ import type { RouterConfig } from './config.ts';
 import type { Tier } from './kv/blob.ts';
 import { FaultLog, setTierGauges, storeObserver } from './kv/cache-observer.ts';
 import { DirectoryPublisher } from './kv/directory-publisher.ts';
+import { Evictor } from './kv/evictor.ts';
 import { nativeTransfer } from './kv/native-transfer.ts';
 import { PAGE_TOKENS } from './kv/page-pool.ts';
 import { PeerExchange } from './kv/peer/exchange.ts';
 import type { LeaseHolder } from './kv/peer/puller.ts';
 import { prefillMs } from './kv/peer/rates.ts';
+import type { PrefixCache } from './kv/prefix-cache.ts';
 import { RouterKv } from './kv/router-kv.ts';
 import { Swapper } from './kv/swapper.ts';
 import type { BlobStore, BlobStoreObserver, TierUsage } from './kv/tiers/blob-store.ts';
@@ -40,6 +42,7 @@ export class KvHome {
   #scheduler: Scheduler | null = null;
   #cluster: Cluster | null = null;
   #publisher: DirectoryPublisher | null = null;
+  #evictor: Evictor | null = null;
 
   /** Opens the tiers. Errors: `config_invalid` for a folder that is none, or another process's. */
   static async open(options: KvHomeOptions): Promise<KvHome> {
@@ -87,6 +90,7 @@ export class KvHome {
       onFault: (kind, detail) => this.faults.fault(kind, detail),
     });
     this.#publisher.start();
+    this.#evictor = this.#makeEvictor(this.kv.cache, this.#publisher);
   }
 
   /** A page or state can be had from a tier from now on. */
@@ -172,7 +176,10 @@ export class KvHome {
       transfer: nativeTransfer(kv, states),
       store,
       observer: {
-        added: (info) => this.added('device', info),
+        added: (info) => {
+          this.added('device', info);
+          this.#evictor?.poke();
+        },
         removed: (kind, name, reason) => {
           metrics.count('guildhall_kv_evictions_total', { tier: 'device', reason });
           this.removed('device', kind, name);
@@ -182,6 +189,11 @@ export class KvHome {
       cost: (tokens, depth) => this.#cost(tokens, depth),
       onError: (err) => logger.error({ err }, 'pages could not be copied out of the pool'),
     });
+  }
+
+  #makeEvictor(cache: PrefixCache, publisher: DirectoryPublisher): Evictor {
+    const { manager, store } = this.kv;
+    return new Evictor({ pool: manager.pool, cache, store, ask: (keys) => publisher.evict(keys) });
   }
 
   #cost(tokens: number, depth: number): number {

@@ -221,6 +221,34 @@ export class PrefixCache {
     this.#o.snapshots?.checkIntegrity(slots.map((slot) => ({ owner: OWNER, slot })));
   }
 
+  /** The pages that would be evicted next, children before parents: leaves and the chains that end in them. */
+  coldest(count: number): CacheNode[] {
+    const leaves: CacheNode[] = [];
+    const found: CacheNode[] = [];
+    while (found.length < count) {
+      const candidate = this.#leaves.pop();
+      if (candidate === undefined) break;
+      if (!isFresh(candidate)) continue;
+      leaves.push(candidate.node);
+      let node: CacheNode | null = candidate.node;
+      while (node !== null && found.length < count && this.#isIdle(node)) {
+        found.push(node);
+        node = node.parent?.children === 1 ? node.parent : null;
+      }
+    }
+    for (const leaf of leaves) this.#offer(leaf);
+    return found;
+  }
+
+  /** Evicts a page if nobody uses it and none follows it. */
+  drop(node: CacheNode): void {
+    if (node.alive && node.children === 0 && this.#isIdle(node)) this.#evict(node);
+  }
+
+  #isIdle(node: CacheNode): boolean {
+    return node.pages.every((id) => this.#o.pool.isIdle(id)) && (node.state?.users ?? 0) === 0;
+  }
+
   /** Drops everything that nobody uses. */
   clear(): void {
     this.#evictPages(this.#o.pool.numPages);
@@ -268,8 +296,7 @@ export class PrefixCache {
       if (candidate === undefined) break;
       const { node } = candidate;
       if (!isFresh(candidate)) continue;
-      const busy = !node.pages.every((id) => pool.isIdle(id)) || (node.state?.users ?? 0) > 0;
-      if (busy || spare(node)) kept.push(node);
+      if (!this.#isIdle(node) || spare(node)) kept.push(node);
       else this.#evict(node);
     }
     for (const node of kept) this.#offer(node);
