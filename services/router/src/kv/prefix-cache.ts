@@ -18,6 +18,8 @@ export interface CacheNode {
   /** The state behind it, if there is one in a slot. */
   state: CachedState | null;
   priority: number;
+  /** Order of its last use, which decides between equal priorities. */
+  usedAt: number;
   alive: boolean;
 }
 
@@ -56,6 +58,7 @@ export interface PrefixCacheOptions {
 interface Candidate {
   node: CacheNode;
   priority: number;
+  usedAt: number;
 }
 
 const OWNER = 'snapshot';
@@ -70,11 +73,12 @@ export class PrefixCache {
   readonly #nodes = new Map<PageName, CacheNode>();
   readonly #states = new Set<CachedState>();
   readonly #pinned: CacheNode[] = [];
-  /** Leaves by priority; entries whose priority is not the node's any more are stale. */
-  #leaves = new TinyQueue<Candidate>([], (a, b) => a.priority - b.priority);
+  /** Leaves by priority; entries from before the node's last use are stale. */
+  #leaves = new TinyQueue<Candidate>([], byUrgency);
   #pageClock = 0;
   #stateClock = 0;
   #version = 0;
+  #uses = 0;
 
   constructor(options: PrefixCacheOptions) {
     this.#o = options;
@@ -120,7 +124,7 @@ export class PrefixCache {
     if (known !== undefined) return sameTokens(known.tokens, page.tokens) ? known : null;
     const { parent } = page;
     if (parent !== null && !parent.alive) throw fail('integrity', 'a page was published after its parent had gone');
-    const node: CacheNode = { ...page, children: 0, state: null, priority: 0, alive: true };
+    const node: CacheNode = { ...page, children: 0, state: null, priority: 0, usedAt: 0, alive: true };
     for (const id of page.pages) this.#o.pool.cache(id);
     if (parent !== null) parent.children += 1;
     this.#nodes.set(node.name, node);
@@ -266,14 +270,16 @@ export class PrefixCache {
   #setPriority(node: CacheNode): void {
     const { cost, pageTokens } = this.#o;
     node.priority = this.#pageClock + cost(pageTokens, node.index * pageTokens);
+    this.#uses += 1;
+    node.usedAt = this.#uses;
     if (node.children === 0) this.#offer(node);
   }
 
   #offer(node: CacheNode): void {
-    this.#leaves.push({ node, priority: node.priority });
+    this.#leaves.push({ node, priority: node.priority, usedAt: node.usedAt });
     if (this.#leaves.length <= 2 * this.#nodes.size + 64) return;
     const fresh = this.#leaves.data.filter(isFresh);
-    this.#leaves = new TinyQueue(fresh, (a, b) => a.priority - b.priority);
+    this.#leaves = new TinyQueue(fresh, byUrgency);
   }
 
   /** Evicts until `count` pages have become free or nothing idle is left; what others lease comes last. */
@@ -327,8 +333,12 @@ export class PrefixCache {
   }
 }
 
-function isFresh({ node, priority }: Candidate): boolean {
-  return node.alive && node.children === 0 && node.priority === priority;
+function isFresh({ node, usedAt }: Candidate): boolean {
+  return node.alive && node.children === 0 && node.usedAt === usedAt;
+}
+
+function byUrgency(a: Candidate, b: Candidate): number {
+  return a.priority - b.priority || a.usedAt - b.usedAt;
 }
 
 function sameTokens(a: Int32Array, b: Int32Array): boolean {
