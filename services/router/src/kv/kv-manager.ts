@@ -105,7 +105,7 @@ export class KvManager {
     const match: PrefixMatch = { shared: [], imports: [], resume: 0, state: null, known: 0 };
     const { prefix } = seq;
     if (prefix === null || this.cache === null) return match;
-    prefix.unbranch();
+    prefix.unbranch(0);
     let stateTier: Tier | null = null;
     for (let index = 0; index < prefix.readable; index++) {
       const found = this.#find(prefix, index, lower.length === 0) ?? this.#branch(prefix, index, lower.length === 0);
@@ -133,7 +133,7 @@ export class KvManager {
   matchShared(seq: Sequence, count: number): PrefixMatch | null {
     const match: PrefixMatch = { shared: [], imports: [], resume: count, state: null, known: count };
     const { prefix } = seq;
-    prefix?.unbranch();
+    prefix?.unbranch(0);
     for (let index = 0; index < count; index++) {
       const found = prefix === null ? null : this.#find(prefix, index, match.imports.length === 0);
       if (found === null) return null;
@@ -182,9 +182,9 @@ export class KvManager {
   #branch(prefix: SequencePrefix, index: number, device: boolean): Found | null {
     if (this.#o.decodePages !== 'decode') return null;
     const before = prefix.nameBefore(index);
-    prefix.branch(index, [prefix.names.childOf(before, prefix.names.tokens(index), 'decode')]);
+    prefix.branch(index, prefix.names.childOf(before, prefix.names.tokens(index), 'decode'));
     const found = this.#find(prefix, index, device);
-    if (found === null) prefix.unbranch();
+    if (found === null) prefix.unbranch(index);
     return found;
   }
 

@@ -132,6 +132,36 @@ test('named pages of several physical ones are found in their own size', async (
   });
 });
 
+test('fast mode goes on from what decode made, under names of its own, and says so', async () => {
+  const first = tokens(150, 11);
+  await withEngine({ kv: { mode: 'fast' } }, async (pseudo) => {
+    const answer = await ask(pseudo, first, { maxTokens: 200 });
+    assert.deepEqual(answer.ids, await cold(first, { maxTokens: 200 }));
+    const next = [...first, ...answer.ids, ...tokens(30, 12)];
+    const second = await ask(pseudo, next);
+    // 349 tokens of the first turn are in pages: the last one was sampled and never computed.
+    assert.equal(second.result?.cachedTokens, 320);
+    assert.equal(second.result?.decodeCachedTokens, 320 - 128);
+    // The same text as a prompt of another conversation finds them too; one that only begins like it does not.
+    const third = await ask(pseudo, [...next, 1]);
+    assert.ok((third.result?.decodeCachedTokens ?? 0) > 0);
+    const other = await ask(pseudo, [...first, ...tokens(90, 13)]);
+    assert.deepEqual([other.result?.cachedTokens, other.result?.decodeCachedTokens], [128, 0]);
+    assert.deepEqual(other.ids, await cold([...first, ...tokens(90, 13)]));
+  });
+});
+
+test('exact mode takes nothing from decode', async () => {
+  const first = tokens(150, 11);
+  await withEngine({}, async (pseudo) => {
+    const answer = await ask(pseudo, first, { maxTokens: 200 });
+    const next = [...first, ...answer.ids, ...tokens(30, 12)];
+    const second = await ask(pseudo, next);
+    assert.deepEqual([second.result?.cachedTokens, second.result?.decodeCachedTokens], [128, 0]);
+    assert.deepEqual(second.ids, await cold(next));
+  });
+});
+
 test('property: any conversations, forks, pools and cancels give the tokens of a router without a cache', async () => {
   const turn = fc.record({
     user: fc.nat(5),

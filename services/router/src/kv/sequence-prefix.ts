@@ -92,14 +92,19 @@ export class SequencePrefix {
     return index === 0 ? this.names.root : this.nameOf(index - 1);
   }
 
-  /** Page `from` and those after it are called `names`, and what follows from them; decode made the first one. */
-  branch(from: number, names: PageName[]): void {
-    this.#branch = { from, names };
+  /** Page `index` has this name, which decode gave it; those after it follow from it. */
+  branch(index: number, name: PageName): void {
+    this.unbranch(index);
+    this.#branch ??= { from: index, names: [] };
+    this.#branch.names.push(name);
   }
 
-  /** Back to the names that prefill gives. */
-  unbranch(): void {
-    this.#branch = null;
+  /** Pages from `index` on have the names that prefill gives after those before. */
+  unbranch(index: number): void {
+    const branch = this.#branch;
+    if (branch === null) return;
+    if (index <= branch.from) this.#branch = null;
+    else branch.names.length = Math.min(branch.names.length, index - branch.from);
   }
 
   /**
