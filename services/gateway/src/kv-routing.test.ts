@@ -224,7 +224,7 @@ test('a stream whose router was lost goes to the next holder, or to a router tha
 test('routers of another numerics class are asked for under their own names and hold nothing for others', async () => {
   const other = await gateway.addRouter({ ...options, numericsId: 'other' });
   await eventually(() => gateway.context.pool.usable.length === 4, 'four routers');
-  await report(other, { running: 100, decodeStepMs: 10 });
+  await report(other, { running: 400, decodeStepMs: 10 });
   holds(other, 6);
   const { router, routers } = await shown();
   assert.ok(router !== other.id);

@@ -3,11 +3,11 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import {
   chooseByCost,
+  LOAD_SHARE,
   type PricedCandidate,
   PULL_SHARE,
   type Reuse,
   scoreRouters,
-  WORK_SHARE,
 } from './choose-router.ts';
 
 interface Named extends PricedCandidate {
@@ -31,16 +31,16 @@ test('a cost is what waits, what is to be computed or pulled, and what runs', ()
   const busy = candidate('a', { pendingPrefillTokens: 500, prefillMsPerToken: 2, load: 3 });
   const [score] = scoreRouters([busy], 1000, () => ({ cachedTokens: 600, tier: 'device', pullTokens: 200 }));
   assert.equal(score?.ownMs, 2 * (200 + PULL_SHARE * 200));
-  assert.equal(score?.ttftMs, 2 * 500 + score.ownMs + 3 * 10);
-  assert.equal(score.costMs, score.ttftMs + WORK_SHARE * score.ownMs);
+  assert.equal(score?.ttftMs, 2 * 500 + score.ownMs + LOAD_SHARE * 3 * 10);
+  assert.equal(score.costMs, score.ttftMs + score.ownMs);
 });
 
 test('a cached prefix wins over an idle router until too much waits in front of it', () => {
   const [a, b] = [candidate('a'), candidate('b')];
   assert.equal(chosen([a, b], { b: cached(960) }), 'b');
   assert.equal(chosen([a, candidate('b', { pendingPrefillTokens: 500 })], { b: cached(960) }), 'b');
-  assert.equal(chosen([a, candidate('b', { pendingPrefillTokens: 1500 })], { b: cached(960) }), 'a');
-  assert.equal(chosen([a, candidate('b', { load: 200 })], { b: cached(960) }), 'a');
+  assert.equal(chosen([a, candidate('b', { pendingPrefillTokens: 2500 })], { b: cached(960) }), 'a');
+  assert.equal(chosen([a, candidate('b', { load: 500 })], { b: cached(960) }), 'a');
   assert.equal(chosen([a, candidate('b', { prefillMsPerToken: 40 })], { b: cached(960) }), 'a');
 });
 
@@ -95,7 +95,7 @@ test('a suspect is taken only when there is nobody else', () => {
 test('a router without rates of its own is taken to be like the others', () => {
   const fresh = candidate('a', { prefillMsPerToken: 0, decodeStepMs: 0, load: 1 });
   const scores = scoreRouters([fresh, candidate('b', { prefillMsPerToken: 4, decodeStepMs: 6 })], 100, () => nothing);
-  assert.equal(scores[0]?.ttftMs, 406);
+  assert.equal(scores[0]?.ttftMs, 400 + LOAD_SHARE * 6);
 });
 
 test('whatever routers report, the choice is one of the trusted and nearly the cheapest', () => {

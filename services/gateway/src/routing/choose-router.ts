@@ -30,14 +30,14 @@ export interface Score<T> {
   ownMs: number;
   /** Predicted time until the first token, milliseconds: `ownMs` behind what waits there already. */
   ttftMs: number;
-  /** What decides: the time until the first token, and a share of the work, which others will wait for. */
+  /** What decides: the time until the first token, and the work once more for those who will wait behind it. */
   costMs: number;
 }
 
 /** A pulled token costs less than a computed one and more than a cached one; the rate of the link is the router's to know. */
 export const PULL_SHARE = 0.3;
-/** What work costs beside the time of its own request. */
-export const WORK_SHARE = 0.25;
+/** Part of a decode step by which each running request holds a prompt up: they share their steps. */
+export const LOAD_SHARE = 0.5;
 /** What a cached token costs where it must be brought back from, as a share of computing it. */
 export const TIER_SHARE: Readonly<Record<string, number>> = { device: 0, host: 0.01, disk: 0.05 };
 /** Costs this near to the least are no reason to prefer a router: predictions are not that exact. */
@@ -107,8 +107,8 @@ export function scoreRouters<T extends PricedCandidate>(
     const computed = Math.max(0, promptTokens - cachedTokens - pullTokens);
     const restored = cachedTokens * (TIER_SHARE[tier ?? 'device'] ?? 0) + pullTokens * PULL_SHARE;
     const ownMs = (computed + restored) * perToken;
-    const ttftMs = candidate.pendingPrefillTokens * perToken + ownMs + candidate.load * perStep;
-    return { candidate, cachedTokens, pullTokens, ownMs, ttftMs, costMs: ttftMs + WORK_SHARE * ownMs };
+    const ttftMs = candidate.pendingPrefillTokens * perToken + ownMs + LOAD_SHARE * candidate.load * perStep;
+    return { candidate, cachedTokens, pullTokens, ownMs, ttftMs, costMs: ttftMs + ownMs };
   });
 }
 
