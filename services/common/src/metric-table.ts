@@ -58,7 +58,7 @@ export const METRICS = {
   },
   'vllm:prompt_tokens_by_source_total': {
     type: 'counter',
-    help: 'Prompt tokens by where they came from: local_compute or local_cache_hit.',
+    help: 'Prompt tokens by where they came from: local_compute, local_cache_hit or external_kv_transfer (taken over from another router).',
     labels: ['model_name', 'source'],
     services: ['router'],
   },

@@ -154,6 +154,17 @@ test('sequences that nobody fetches in time are given up', async () => {
   await moving.to.settled();
 });
 
+test('a limit of the drain gives up what nobody took over', async () => {
+  const from = await routerOf('router-1');
+  const sink = from.submit(specOf({ maxTokens: LENGTH }));
+  await eventually(() => sink.tokens.length > 0, 'it to run');
+  from.drain.begin(100);
+  await from.drain.finished(60_000);
+  assert.notEqual(sink.movedTo?.handle, '');
+  assert.equal(await metricOf(from.metrics, 'guildhall_parked_ended_total', '"dropped"'), 1);
+  await from.settled();
+});
+
 test('bytes that change on the way are found, and the sequence is computed again', async () => {
   const specs = specsOf(7, LENGTH);
   const expected = await undisturbed(specs);

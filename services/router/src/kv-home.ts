@@ -233,9 +233,10 @@ export class KvHome {
   #makeSwapper(): Swapper | null {
     const { config, loaded, metrics, clock } = this.#o;
     const { manager, store, restorer, transfer } = this.kv;
-    if (store === null || config.swap === 'off') return null;
+    if (store === null) return null;
     const { kv, states } = loaded.pools;
     return new Swapper({
+      mode: config.swap,
       clock,
       kv: manager,
       restorer,

@@ -24,11 +24,12 @@ export function engineObserver(metrics: Metrics, modelName: string): EngineObser
       const cached = prefix.cachedTokens;
       metrics.count('vllm:prefix_cache_queries_total', model, seq.numPrompt);
       metrics.count('vllm:prefix_cache_hits_total', model, cached);
-      metrics.count(
-        'vllm:prompt_tokens_by_source_total',
-        { ...model, source: 'local_compute' },
-        seq.numPrompt - cached,
-      );
+      // What was taken over from another router is in place as well, and no hit of this one's cache.
+      const present = Math.max(cached, Math.min(seq.numComputed, seq.numPrompt));
+      const computed = seq.numPrompt - present;
+      metrics.count('vllm:prompt_tokens_by_source_total', { ...model, source: 'local_compute' }, computed);
+      const source = 'external_kv_transfer';
+      metrics.count('vllm:prompt_tokens_by_source_total', { ...model, source }, present - cached);
       metrics.count('vllm:prompt_tokens_by_source_total', { ...model, source: 'local_cache_hit' }, cached);
       for (const [tier, tokens] of prefix.cached ?? [])
         metrics.count('guildhall_kv_hit_tokens_total', { tier }, tokens);

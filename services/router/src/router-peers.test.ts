@@ -4,15 +4,19 @@ import { authMetadata } from '@guildhall/common';
 import { eventually } from '@guildhall/common/testing';
 import type { router } from '@guildhall/proto';
 import type { RouterApp } from './app.ts';
-import { bitsOf, type Call, promptOf, requestOf, type RigRequest, RouterRig } from './testing/router-rig.ts';
+import { bitsOf, type Call, promptOf, type RigRequest, RouterRig } from './testing/router-rig.ts';
 
 const NO_TOKEN = { clusterToken: null, tlsCert: null, tlsKey: null, tlsCa: null };
 const SAMPLED: Partial<router.SamplingParams> = { temperature: 0.8, topK: 50, topP: 0.95, repetitionPenalty: 1.1 };
+/** Nothing here is to depend on how busy the machine is. */
+const PATIENT = ['--pull-stall-ms', '60000', '--park-ms', '600000', '--drain-ms', '60000'];
 let rig: RouterRig;
-let numRouters = 1;
+/** Beside router-1, which computes what others are compared with. */
+let other: RouterApp;
 
 before(async () => {
-  rig = await RouterRig.start();
+  rig = await RouterRig.start({ routerArgs: PATIENT });
+  other = await another();
 });
 
 after(async () => {
@@ -21,9 +25,8 @@ after(async () => {
 });
 
 /** One more router, ready. */
-async function another(args: readonly string[] = []): Promise<RouterApp> {
-  numRouters += 1;
-  const app = await rig.addRouter(`router-${numRouters}`, args);
+async function another(): Promise<RouterApp> {
+  const app = await rig.addRouter(`router-${rig.routers.length + 1}`, PATIENT);
   await rig.ready(app);
   return app;
 }
@@ -34,6 +37,13 @@ function requests(count: number, maxTokens: number): RigRequest[] {
     sampling: { ...SAMPLED, seed: BigInt(i) },
     stop: { maxTokens },
   }));
+}
+
+/** Prompt tokens that a router has computed. */
+async function computed(app: RouterApp): Promise<number> {
+  const text = await (await fetch(`http://${app.admin}/metrics`)).text();
+  const line = text.split('\n').find((candidate) => /by_source_total\{.*local_compute/.test(candidate)) ?? ' 0';
+  return Number(line.slice(line.lastIndexOf(' ') + 1));
 }
 
 /** A request as its gateway sends it again after the first part of its answer. */
@@ -48,7 +58,10 @@ function resumed(request: RigRequest, first: Call): RigRequest {
 }
 
 /** Drains over gRPC; returns the messages until the call ends. */
-function drain(app: RouterApp, limitMs = 0): { progress: router.DrainProgress[]; done: Promise<void> } {
+function drain(
+  app: Pick<RouterApp, 'address'>,
+  limitMs = 0,
+): { progress: router.DrainProgress[]; done: Promise<void> } {
   const progress: router.DrainProgress[] = [];
   const call = rig.client(app).drain({ limitMs }, authMetadata(NO_TOKEN));
   const done = new Promise<void>((resolve, reject) => {
@@ -61,39 +74,35 @@ function drain(app: RouterApp, limitMs = 0): { progress: router.DrainProgress[];
 
 test('a prefix is pulled from another router, and gives the same bits', async () => {
   const [first] = rig.routers;
-  const second = await another();
-  const third = await another();
   const tokens = 64 * 24;
   const prefix = promptOf(tokens, 77);
   const request: RigRequest = { promptIds: [...prefix, ...promptOf(50, 5)], stop: { maxTokens: 24 } };
-  // The prefix alone leaves a state at its end.
+  // The prefix alone leaves a state at its end; under another salt it is not shared.
   await rig.generate({ promptIds: [...prefix, 11], stop: { maxTokens: 1 } }, first);
-  const cold = await rig.generate(request, third);
+  const cold = await rig.generate({ ...request, cacheSalt: 'cold' }, first);
   const holder = { routerId: 'router-1', address: first?.address ?? '', tokens };
-  const pulled = await rig.generate({ ...request, holder }, second);
-  assert.equal(pulled.finished?.cachedTokens, tokens);
+  const pulled = await rig.generate({ ...request, holder }, other);
   assert.equal(cold.finished?.cachedTokens, 0);
+  assert.equal(pulled.finished?.cachedTokens, tokens);
   assert.deepEqual(bitsOf(pulled), bitsOf(cold));
-  assert.equal(
-    await rig.metric('guildhall_kv_pulled_bytes_total', second),
-    await rig.metric('guildhall_kv_served_bytes_total', first),
-  );
-  assert.ok((await rig.metric('guildhall_kv_pulled_bytes_total', second)) > 0);
+  const bytes = await rig.metric('guildhall_kv_pulled_bytes_total', other);
+  assert.equal(bytes, await rig.metric('guildhall_kv_served_bytes_total', first));
+  assert.ok(bytes > 0);
 });
 
 test('draining in the middle of streams: another router goes on with the same bits, and computes nothing again', async () => {
   const leaving = await another();
-  const taking = await another();
   const all = requests(6, 60);
   const undisturbed = await Promise.all(all.map((request) => rig.generate(request)));
   const calls = all.map((request) => rig.call(request, leaving));
   await eventually(() => calls.every(({ result }) => result.tokens.length >= 5), 'all to generate');
+  const before = await computed(other);
   const { progress, done } = drain(leaving);
   const firsts = await Promise.all(calls.map((call) => call.done));
   assert.ok(firsts.every(({ moved, error }) => error === null && moved !== null && moved.handle !== ''));
   assert.equal(new Set(firsts.map(({ moved }) => moved?.handle)).size, 6);
   assert.equal((await rig.call({}, leaving).done).error?.code, 'not_ready');
-  const rests = await Promise.all(all.map((request, i) => rig.generate(resumed(request, calls[i] as Call), taking)));
+  const rests = await Promise.all(all.map((request, i) => rig.generate(resumed(request, calls[i] as Call), other)));
   await done;
   assert.deepEqual(progress.at(-1), { running: 0, waiting: 0, parked: 0, moved: 6 });
   for (const [i, rest] of rests.entries()) {
@@ -102,16 +111,15 @@ test('draining in the middle of streams: another router goes on with the same bi
       bitsOf(undisturbed[i] as typeof rest),
     );
   }
-  assert.equal(await rig.metric('guildhall_sequence_takeovers_total', taking), 6);
-  assert.equal(await rig.metric('vllm:prompt_tokens_by_source_total', taking), 0);
+  assert.equal(await rig.metric('guildhall_sequence_takeovers_total', other), 6);
+  assert.equal(await computed(other), before);
   assert.equal((await rig.info(leaving)).notReadyReason, 'shutting down');
 });
 
 test('the drained router is killed before its sequences are fetched: they are computed again, with the same bits', async () => {
-  const taking = await another();
   const all = requests(4, 50);
   const undisturbed = await Promise.all(all.map((request) => rig.generate(request)));
-  const { process, app } = await rig.routerProcess('router-killed');
+  const { process, app } = await rig.routerProcess('router-killed', PATIENT);
   const calls = all.map((request) => rig.call(request, app));
   await eventually(() => calls.every(({ result }) => result.tokens.length >= 5), 'all to generate');
   const { done } = drain(app);
@@ -119,7 +127,7 @@ test('the drained router is killed before its sequences are fetched: they are co
   const firsts = await Promise.all(calls.map((call) => call.done));
   assert.ok(firsts.every(({ moved }) => moved !== null && moved.handle !== ''));
   await process.end('SIGKILL');
-  const rests = await Promise.all(all.map((request, i) => rig.generate(resumed(request, calls[i] as Call), taking)));
+  const rests = await Promise.all(all.map((request, i) => rig.generate(resumed(request, calls[i] as Call), other)));
   for (const [i, rest] of rests.entries()) {
     assert.deepEqual(
       [...bitsOf(firsts[i] as (typeof firsts)[number]), ...bitsOf(rest)],
@@ -141,14 +149,4 @@ test('a router that is asked to stop moves its streams to the others', async () 
   assert.deepEqual([...bitsOf(call.result), ...bitsOf(rest)], bitsOf(undisturbed));
   await stopped;
   rig.routers.splice(rig.routers.indexOf(leaving), 1);
-});
-
-test('a limit of a drain gives up what nobody took over', async () => {
-  const leaving = await another();
-  const call = rig.call({ stop: { maxTokens: 500 } }, leaving);
-  await eventually(() => call.result.tokens.length > 0, 'it to generate');
-  const { progress, done } = drain(leaving, 300);
-  await done;
-  assert.deepEqual(progress.at(-1), { running: 0, waiting: 0, parked: 0, moved: 1 });
-  assert.equal(requestOf().promptIds.length, 40);
 });

@@ -277,16 +277,17 @@ test('running out of queue is said at once', async () => {
   await rig.idle(narrow);
 });
 
-test('a router that is asked to stop lets its streams finish, and says why it ends the others', async () => {
-  const leaving = await rig.addRouter('router-leaving', ['--drain-ms', '1500']);
-  await rig.ready(leaving);
-  const short = rig.call({ stop: { maxTokens: 20 } }, leaving);
-  const long = rig.call({ stop: { maxTokens: 20_000 } }, leaving);
-  await eventually(() => short.result.tokens.length > 0 && long.result.tokens.length > 0, 'both to run');
-  const stopped = leaving.stop();
-  await sleep(50);
-  assert.equal((await rig.call({}, leaving).done).error?.code, 'not_ready');
-  assert.equal((await short.done).finished?.completionTokens, 20);
-  assert.equal((await long.done).error?.code, 'not_ready');
-  await stopped;
+test('a router that is asked to stop without another one lets its streams finish, and says why it ends the others', async () => {
+  await RouterRig.run({ routerArgs: ['--drain-ms', '1500'] }, async (alone) => {
+    const [leaving] = alone.routers;
+    const short = alone.call({ stop: { maxTokens: 20 } });
+    const long = alone.call({ stop: { maxTokens: 20_000 } });
+    await eventually(() => short.result.tokens.length > 0 && long.result.tokens.length > 0, 'both to run');
+    const stopped = leaving?.stop();
+    await sleep(50);
+    assert.equal((await alone.call().done).error?.code, 'not_ready');
+    assert.equal((await short.done).finished?.completionTokens, 20);
+    assert.equal((await long.done).error?.code, 'not_ready');
+    await stopped;
+  });
 });

@@ -7,6 +7,8 @@ import { releaseRecord, type SequenceRecord, type SwapDeps, swapIn, swapOut } fr
 import { type SwapDirection, SwapRates } from './swap-rates.ts';
 
 export interface SwapperOptions extends SwapDeps {
+  /** Off: preempted sequences are computed again, and only those copied that are moved to another router. */
+  mode: 'auto' | 'off';
   clock: Clock;
   kv: KvManager;
   /** For the shared pages; null with the prefix cache off. */
@@ -39,7 +41,7 @@ export class Swapper {
   /** True if copying it out and back costs less than computing it again. */
   isWorthwhile(seq: Sequence): boolean {
     // Until its first step a sequence has nothing of its own.
-    if (seq.stateSource !== 'own' || seq.numComputed === 0) return false;
+    if (this.#o.mode === 'off' || seq.stateSource !== 'own' || seq.numComputed === 0) return false;
     const { kv, recomputeMs } = this.#o;
     const bytes = this.#bytesOf(seq);
     const swapMs = this.rates.predict('out', bytes) + this.rates.predict('in', bytes);

@@ -66,6 +66,7 @@ function pseudoSwapper(
   counts: { lost: number },
 ): Swapper {
   return new Swapper({
+    mode: 'auto',
     clock,
     kv: kv.manager,
     restorer: kv.restorer,

@@ -185,6 +185,19 @@ export class RouterRig {
     return app;
   }
 
+  /** A router in a process of its own, once it is ready. */
+  async routerProcess(
+    id: string,
+    args: readonly string[] = [],
+  ): Promise<{ process: RigProcess; app: Pick<RouterApp, 'id' | 'address'> }> {
+    const flags = ['--model', MODEL, '--threads', '1', ...this.#numerics, '--served-model-name', 'tiny'];
+    const process = this.spawn(id, 'router', [...flags, '--kv-memory', '64MiB', ...args]);
+    const { address } = await process.listening;
+    const app = { id, address };
+    await eventually(async () => (await this.info(app)).ready, `router ${id} to be ready`);
+    return { process, app };
+  }
+
   async ready(app: RouterApp | undefined = this.routers[0]): Promise<void> {
     await eventually(() => {
       for (const [id, { child, output }] of this.processes) {
@@ -194,7 +207,7 @@ export class RouterRig {
     }, `router ${app?.id} to be ready`);
   }
 
-  client(app: RouterApp | undefined = this.routers[0]): router.RouterClient {
+  client(app: Pick<RouterApp, 'address'> | undefined = this.routers[0]): router.RouterClient {
     if (app === undefined) throw fail('internal', 'there is no router');
     const known = this.#clients.get(app.address);
     if (known !== undefined) return known;
@@ -205,7 +218,7 @@ export class RouterRig {
   }
 
   /** Sends a request and gathers its events. */
-  call(given: RigRequest = {}, app?: RouterApp): Call {
+  call(given: RigRequest = {}, app?: Pick<RouterApp, 'address'>): Call {
     return gather(this.client(app).generate(requestOf(given), authMetadata(SECURITY)));
   }
 
@@ -246,7 +259,7 @@ export class RouterRig {
     return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
   }
 
-  async info(app?: RouterApp): Promise<router.RouterInfo> {
+  async info(app?: Pick<RouterApp, 'address'>): Promise<router.RouterInfo> {
     return await new Promise((resolve, reject) => {
       this.client(app).getInfo({}, (err, info) => (err === null ? resolve(info) : reject(fromGrpc(err))));
     });

@@ -85,7 +85,16 @@ export class PeerExchange {
     this.#prefix =
       puller === null || store === null || cache === null
         ? null
-        : new PrefixPull({ manager, cache, store, puller, pageBytes: namedPageBytes, stateBytes, prefillMs });
+        : new PrefixPull({
+            manager,
+            cache,
+            store,
+            puller,
+            pageBytes: namedPageBytes,
+            stateBytes,
+            prefillMs,
+            stallMs: config.pullStallMs,
+          });
     this.#takeOver = puller === null || store === null ? null : this.#makeTakeOver(store, puller);
   }
 

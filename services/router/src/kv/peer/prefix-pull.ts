@@ -22,11 +22,12 @@ export interface PrefixPullOptions {
   stateBytes: number;
   /** Predicted milliseconds of computing prompt tokens [from, to). */
   prefillMs: (from: number, to: number) => number;
+  /** Time in which a stall is noticed: as long as that a pull may always take, milliseconds. */
+  stallMs: number;
 }
 
 /** A pull that turns out slower than expected is given up after this many times the prefill that it saves. */
 const PATIENCE = 2;
-const LEAST_LIMIT_MS = 500;
 
 /** Decides what of a waiting sequence's prompt to pull from another router, and pulls it. */
 export class PrefixPull {
@@ -52,7 +53,7 @@ export class PrefixPull {
     if (bytes === 0) return null;
     const saved = this.#o.prefillMs(own * pageTokens, end * pageTokens);
     if (!this.#o.puller.worthwhile(holder.routerId, bytes, saved)) return null;
-    return { holder, pages: missing, stateName, limitMs: Math.max(LEAST_LIMIT_MS, PATIENCE * saved) };
+    return { holder, pages: missing, stateName, limitMs: Math.max(this.#o.stallMs, PATIENCE * saved) };
   }
 
   #hasPage(name: PageName, tokens: Int32Array): boolean {

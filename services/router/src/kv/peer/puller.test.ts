@@ -211,6 +211,7 @@ async function assertFault(
   times: number,
 ): Promise<void> {
   assert.equal(await metricOf(metrics, 'guildhall_kv_pulls_total', `"${fault}"`), times);
+  assert.equal(await metricOf(metrics, 'guildhall_kv_faults_total', `"${fault}"`), times);
   assert.equal(log.length, 1, log.join(''));
   assert.ok(log[0]?.includes(fault) && log[0].includes('router-2'));
   assert.equal(puller.worthwhile('router-2', 1000, 1e9), false);

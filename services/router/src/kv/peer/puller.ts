@@ -17,7 +17,7 @@ import type { PullRates } from './rates.ts';
 import { repliesOf } from './reply-stream.ts';
 import { PeerStanding } from './standing.ts';
 import { Turns } from './turns.ts';
-import { faultOf, MAX_NAMES, type PullFault } from './wire.ts';
+import { faultOf, isCacheFault, MAX_NAMES, type PullFault } from './wire.ts';
 
 /** Another router, as the directory or the gateway names it. */
 export interface PeerHolder {
@@ -219,7 +219,8 @@ export class PeerPuller {
   #onFault({ holder, signal }: PullRequest, err: unknown): PullOutcome {
     if (signal.aborted) return 'cancelled';
     const { fault, detail } = faultOf(err);
-    const { logger } = this.#o;
+    const { logger, metrics } = this.#o;
+    if (isCacheFault(fault)) metrics.count('guildhall_kv_faults_total', { kind: fault });
     if (this.#standing.failed(holder.routerId, fault)) {
       logger.warn({ holder: holder.routerId, address: holder.address, fault, detail }, 'pages could not be pulled');
     }

@@ -10,7 +10,7 @@ import type { PeerChannels } from './channels.ts';
 import type { PeerHolder, PeerPuller } from './puller.ts';
 import { repliesOf } from './reply-stream.ts';
 import { SequenceReader } from './sequence-reader.ts';
-import { faultOf, type PullFault } from './wire.ts';
+import { faultOf, isCacheFault, type PullFault } from './wire.ts';
 
 /** Where a router has parked a sequence. */
 export interface MovedFrom extends PeerHolder {
@@ -162,6 +162,7 @@ export class TakeOver {
   #onFault(from: MovedFrom, err: unknown, signal: AbortSignal): TakeOverOutcome {
     if (signal.aborted) return 'cancelled';
     const { fault, detail } = faultOf(err);
+    if (isCacheFault(fault)) this.#o.metrics.count('guildhall_kv_faults_total', { kind: fault });
     const facts = { router: from.routerId, address: from.address, fault, detail };
     this.#o.logger.warn(facts, 'a moved sequence could not be taken over: it is computed again');
     if (isGuildhallError(err) && err.code === 'internal') this.#o.logger.error({ err }, 'a takeover broke');
