@@ -311,7 +311,12 @@ export const METRICS = {
     labels: [],
     services: ['router', 'controller'],
   },
-  guildhall_kv_pages: { type: 'gauge', help: 'KV pages by state: free, used, or cached for prompts to come.', labels: ['state'], services: ['router'] },
+  guildhall_kv_pages: {
+    type: 'gauge',
+    help: 'KV pages by state: free, used, or cached for prompts to come.',
+    labels: ['state'],
+    services: ['router'],
+  },
   guildhall_state_slots: {
     type: 'gauge',
     help: 'DeltaNet state slots by state.',

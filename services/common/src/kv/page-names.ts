@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { fail } from '../errors.ts';
 
 /** Length of a name, bytes. */
 export const NAME_BYTES = 16;
@@ -58,9 +59,10 @@ export class PageNames {
     return Math.floor(this.#tokens.length / this.pageTokens);
   }
 
-  /** Name of page `index` as prefill makes it. Throws RangeError outside of the prompt's whole pages. */
+  /** Name of page `index` as prefill makes it. Errors: `integrity` outside of the prompt's whole pages. */
   at(index: number): PageName {
-    if (!(index >= 0 && index < this.length)) throw new RangeError(`page ${index} of ${this.length}`);
+    if (!(index >= 0 && index < this.length))
+      throw fail('integrity', `the prompt has ${this.length} pages and no page ${index}`);
     while (this.#names.length <= index) {
       const next = this.#names.length;
       this.#names.push(this.childOf(this.#names[next - 1] ?? this.root, this.tokens(next), 'prefill'));

@@ -11,7 +11,7 @@ interface World {
   cache: PrefixCache;
   removed: string[];
   /** Names a prompt of `length` pages and puts those that are missing into the cache. */
-  publish(seed: number, length: number): CacheNode[];
+  publish: (seed: number, length: number) => CacheNode[];
 }
 
 function world(numPages: number, options: Partial<PrefixCacheOptions> = {}): World {
@@ -29,7 +29,10 @@ function world(numPages: number, options: Partial<PrefixCacheOptions> = {}): Wor
   });
   const publish = (seed: number, length: number): CacheNode[] => {
     const space = { fingerprint: 'f', numericsId: 'n', pageTokens: 64, salt: '', adapter: '' };
-    const names = new PageNames(space, Int32Array.from({ length: 64 * length }, (_, i) => (i * seed) % 1000));
+    const names = new PageNames(
+      space,
+      Int32Array.from({ length: 64 * length }, (_, i) => (i * seed) % 1000),
+    );
     const nodes: CacheNode[] = [];
     for (let index = 0; index < length; index++) {
       const pages = pool.allocate(1);
