@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { assertSameResult, FAMILIES, runAlone, type PromptResult } from './lib/bits.ts';
 import { assertSameBits } from './lib/compare.ts';
 import { ModelRunner, type Sequence, type StepPart } from './lib/model-runner.ts';
-import { MODELS } from './lib/paths.ts';
+import { MODELS, MODELS_WITHOUT_STATES } from './lib/paths.ts';
 import { randomIds, randomNumbers, shuffled } from './lib/random.ts';
 
 const LENGTHS = [1, 2, 5, 16, 63, 64, 65, 129];
@@ -104,6 +104,21 @@ for (const name of MODELS) {
         assertSameResult(result, stepwise, `replay in pieces of ${pieces.join(', ')}`);
         runner.end(sequence);
       }
+    });
+  }
+}
+
+for (const name of MODELS_WITHOUT_STATES) {
+  for (const family of FAMILIES) {
+    test(`${name}, ${family.name}: without recurrent layers prefill gives decode's bits`, async () => {
+      const runner = await open(name, family);
+      const vocab = runner.model.vocabularySize;
+      const prompt = randomIds(13, 61, vocab);
+      const generated = randomIds(14, 75, vocab);
+      const stepwise = await decodeOneByOne(runner, prompt, generated);
+      const all = Int32Array.from([...prompt, ...generated]);
+      const positions = Int32Array.from(stepwise.kept, (i) => prompt.length + i);
+      assertSameResult(await runAlone(runner, all, positions), stepwise, 'all of it as a prompt');
     });
   }
 }

@@ -17,6 +17,9 @@ export const RANDOM_MODELS = [
 /** All models that have vectors: the random ones and the trained one. */
 export const MODELS: readonly string[] = [...RANDOM_MODELS, 'tiny'];
 
+/** Of those: the ones without DeltaNet layers. */
+export const MODELS_WITHOUT_STATES: readonly string[] = ['q3-moe'];
+
 /** Directory of a checkpoint. */
 export function checkpointDir(name: string): string {
   return name === 'tiny' ? join(here, '../../models/tiny') : join(here, 'checkpoints', name);
