@@ -173,8 +173,10 @@ export class Cluster {
   private async allRouters(): Promise<void> {
     for (let number = 1; number <= this.options.routers; number++) await this.routerReady(number);
     if (!this.options.gateway) return;
-    const all = async (): Promise<boolean> =>
-      (await this.metric(this.gateway, 'guildhall_routers')) === this.options.routers;
+    const all = async (): Promise<boolean> => {
+      const { routers } = (await (await fetch(`${this.url}/ready`)).json()) as { routers: number };
+      return routers === this.options.routers;
+    };
     await until('the gateway to know every router', all);
   }
 

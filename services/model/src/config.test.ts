@@ -154,6 +154,17 @@ for (const [name, rope, expected, scale] of ROPE_CASES) {
   });
 }
 
+test('YaRN makes the context: what the file says beyond the original one, or the original times the factor', () => {
+  const contextOf = (positions: number, rope: Record<string, unknown>): number =>
+    parse({ text: { head_dim: 256, max_position_embeddings: positions, rope_parameters: rope } }).maxPositionEmbeddings;
+  assert.equal(contextOf(1_010_000, YARN), 1_010_000);
+  assert.equal(contextOf(262_144, YARN), 1_048_576);
+  assert.equal(contextOf(262_144, { ...YARN, factor: 2.5 }), 655_360);
+  assert.equal(contextOf(262_144, { ...YARN, rope_type: 'default' }), 262_144);
+  // Without an original one the factor is what the file says, and the context too.
+  assert.equal(contextOf(32_768, { ...YARN, original_max_position_embeddings: undefined, factor: 1 }), 32_768);
+});
+
 const REFUSED: [title: string, variant: CheckpointVariant, ...parts: string[]][] = [
   ['unknown model type', { top: { model_type: 'llama' } }, 'model_type', '"llama"', 'qwen3_next'],
   ['no model type', { top: { model_type: undefined }, flat: true }, 'model_type', 'nothing'],

@@ -154,7 +154,7 @@ export const routerSchema = z.strictObject({
   prefillBurstMs: z
     .int()
     .min(0)
-    .default(500)
+    .default(200)
     .describe('Prefill beside running streams that is not bound by --decode-slowdown yet, milliseconds.'),
   chunkTokens: z
     .int()

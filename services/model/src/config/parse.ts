@@ -79,7 +79,7 @@ export function parseModelConfig(file: string, root: Record<string, unknown>): M
     linear,
     moe: parseMoe(text, family),
     tieWordEmbeddings: text.optionalBool('tie_word_embeddings') ?? top.optionalBool('tie_word_embeddings'),
-    maxPositionEmbeddings,
+    maxPositionEmbeddings: attention.rope.positions,
     eosIds: [...new Set([...text.ids('eos_token_id'), ...top.ids('eos_token_id')])],
     fp8: parseQuantization(top, text),
     vision,

@@ -69,28 +69,33 @@ function scaleFrequencies(
   theta: number,
   rotaryDim: number,
   context: RopeContext,
-): { invFreq: Float32Array; scale: number } {
+): { invFreq: Float32Array; scale: number; positions: number } {
+  const positions = context.maxPositionEmbeddings;
   const place = fields.at(fields.at('rope_type').has('rope_type') ? 'rope_type' : 'type');
   const type = place.optionalString('rope_type') ?? place.optionalString('type') ?? 'default';
   const periods = wavelengths(theta, rotaryDim);
   const base = periods.map((period) => 1 / period);
   // 'mrope' is how older files of the family say 'default, with sections'.
-  if (type === 'default' || type === 'mrope') return { invFreq: base, scale: 1 };
+  if (type === 'default' || type === 'mrope') return { invFreq: base, scale: 1, positions };
   if (type === 'linear') {
     const factor = fields.at('factor').number('factor', FACTOR);
-    return { invFreq: base.map((frequency) => frequency / factor), scale: 1 };
+    return { invFreq: base.map((frequency) => frequency / factor), scale: 1, positions };
   }
   if (type === 'yarn') return yarn(fields, theta, periods, context);
   throw place.invalid(place.has('rope_type') ? 'rope_type' : 'type', '"default", "linear" or "yarn"');
 }
 
-/** YaRN (Peng et al., arXiv 2309.00071) as the reference computes it: a ramp from extrapolation to interpolation. */
+/**
+ * YaRN (Peng et al., arXiv 2309.00071) as the reference computes it: a ramp from extrapolation to interpolation. A file whose
+ * `max_position_embeddings` is beyond the original one states the context itself; where it is still the original one, which
+ * is how model cards switch YaRN on, the context is the original times the factor, as in vLLM.
+ */
 function yarn(
   fields: RopeFields,
   theta: number,
   periods: Float32Array,
   context: RopeContext,
-): { invFreq: Float32Array; scale: number } {
+): { invFreq: Float32Array; scale: number; positions: number } {
   const rotaryDim = 2 * periods.length;
   const original =
     fields.at('original_max_position_embeddings').optionalInt('original_max_position_embeddings', LENGTH) ??
@@ -116,7 +121,9 @@ function yarn(
     const interpolation = fround(fround(1 / fround(factor * period)) * fround(1 - extrapolated));
     return interpolation + fround(fround(1 / period) * extrapolated);
   });
-  return { invFreq, scale: attentionFactor(fields, factor) };
+  const { maxPositionEmbeddings } = context;
+  const positions = maxPositionEmbeddings > original ? maxPositionEmbeddings : Math.floor(original * factor);
+  return { invFreq, scale: attentionFactor(fields, factor), positions };
 }
 
 function attentionFactor(fields: RopeFields, factor: number): number {

@@ -17,6 +17,8 @@ export interface RopeConfig {
   invFreq: Float32Array;
   /** [rotaryDim/2] position axis of each frequency: 0 temporal, 1 height, 2 width. */
   freqAxis: Int32Array;
+  /** Positions that the frequencies are made for. */
+  positions: number;
   /** Factor on cos and sin; 1 unless YaRN asks for another. */
   scale: number;
 }
@@ -85,6 +87,7 @@ export interface ModelConfig {
   moe: MoeConfig;
   /** Null when the file does not say: then the presence of `lm_head.weight` decides. */
   tieWordEmbeddings: boolean | null;
+  /** Positions that the model is made for: `max_position_embeddings`, or what YaRN makes of it. */
   maxPositionEmbeddings: number;
   /** `eos_token_id` of the text config and the top level. */
   eosIds: number[];
