@@ -24,7 +24,7 @@ export interface DirectoryPublisherOptions {
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
-  /** All that this router has: asked for after each fence. */
+  /** All that this router has: asked for once, after the first fence; from then on its changes are followed. */
   entries: () => Iterable<PublishedInfo & { tier: Tier }>;
   /** A later process has become this router; nothing is published any more. */
   onReplaced: (err: Error) => void;
@@ -237,9 +237,10 @@ export class DirectoryPublisher {
       onReplaced(fail('id_in_use', `another process has become router/${router}`, { field: 'id' }));
       return null;
     }
+    if (this.#born === 0) this.#table.reset(entries());
+    else this.#table.unlist();
     this.#owner = result.owner;
     this.#born = result.owner.born;
-    this.#table.reset(entries());
     return result.owner;
   }
 

@@ -51,7 +51,12 @@ const send = fc.record({
   /** Changes while the call is on its way. */
   during: fc.array(change, { maxLength: 3 }),
 });
-const other = fc.constantFrom({ what: 'retry' as const }, { what: 'evict' as const }, { what: 'fence' as const });
+const other = fc.constantFrom(
+  { what: 'retry' as const },
+  { what: 'evict' as const },
+  { what: 'fence' as const },
+  { what: 'start' as const },
+);
 const action = fc.oneof(
   { weight: 4, arbitrary: change },
   { weight: 3, arbitrary: send },
@@ -91,6 +96,9 @@ function step(table: DirectoryTable, truth: Truth, one: ValueOf<typeof action>):
     // Who evicts drops all copies.
     for (const tier of ['device', 'host', 'disk'] as const)
       apply(table, truth, { what: 'remove', tier, kind: 'page', entry: 0 });
+  } else if (one.what === 'fence') {
+    truth.redis.clear();
+    table.unlist();
   } else {
     truth.redis.clear();
     const all = [...truth.tiers].flatMap(([key, has]) =>
@@ -124,7 +132,7 @@ test('whatever fails, is full, changes meanwhile or starts over: in the end Redi
       assert.deepEqual(sortedOf(truth.redis), sortedOf(truth.wanted()));
       assert.deepEqual([table.listed, table.pending, table.waiting], [truth.redis.size, 0, 0]);
     }),
-    { numRuns: 2000 },
+    { numRuns: 3000 },
   );
 });
 

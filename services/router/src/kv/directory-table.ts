@@ -12,8 +12,9 @@ const NOT_LISTED = -1;
 interface Row extends PublishedInfo {
   /** Bit i for TIERS[i]. */
   tiers: number;
-  /** Place in TIERS of what Redis has, or NOT_LISTED or UNKNOWN. */
+  /** Place in TIERS of what Redis has, or NOT_LISTED or UNKNOWN; NOT_LISTED where `round` is not the table's. */
   listed: number;
+  round: number;
 }
 
 /** Changes of one call. */
@@ -34,6 +35,12 @@ export class DirectoryTable {
   readonly #dirty = new Set<string>();
   /** Additions for which Redis had no room. */
   readonly #waiting = new Set<string>();
+  /** Walks through #dirty; from its start again once it has come to an end. */
+  #cursor: Iterator<string> = [].values();
+  /** After a new start: walks through #rows, so that no step takes long. */
+  #sweep: Iterator<[string, Row]> | null = null;
+  #unswept = 0;
+  #round = 0;
   #listed = 0;
 
   /** At most `maxEntries` are listed at a time. */
@@ -42,7 +49,7 @@ export class DirectoryTable {
   }
 
   get pending(): number {
-    return this.#dirty.size;
+    return this.#dirty.size + (this.#sweep === null ? 0 : Math.max(1, this.#unswept));
   }
 
   get waiting(): number {
@@ -60,7 +67,7 @@ export class DirectoryTable {
     const key = entryKey(kind, name);
     let row = this.#rows.get(key);
     if (row === undefined) {
-      row = { kind, name, size, value, tiers: 0, listed: NOT_LISTED };
+      row = { kind, name, size, value, tiers: 0, listed: NOT_LISTED, round: this.#round };
       this.#rows.set(key, row);
     }
     row.tiers |= 1 << place;
@@ -78,13 +85,21 @@ export class DirectoryTable {
     this.#compare(key, row);
   }
 
-  /** Redis has nothing of this router any more, and this router has `entries`. */
+  /** This router has `entries`, and Redis nothing of it. Takes about 1 us for each. */
   reset(entries: Iterable<PublishedInfo & { tier: Tier }>): void {
     this.#rows.clear();
+    this.unlist();
+    for (const entry of entries) this.add(entry.tier, entry);
+  }
+
+  /** Redis has nothing of this router any more. */
+  unlist(): void {
     this.#dirty.clear();
     this.#waiting.clear();
+    this.#round += 1;
     this.#listed = 0;
-    for (const entry of entries) this.add(entry.tier, entry);
+    this.#sweep = this.#rows.entries();
+    this.#unswept = this.#rows.size;
   }
 
   /** Redis dropped an entry that this router is about to drop. */
@@ -107,12 +122,12 @@ export class DirectoryTable {
   /** The next changes to send, at most `limit`; `confirm` or `failed` must follow. */
   take(limit: number): Batch {
     const batch: Batch = { added: [], removed: [], before: new Map() };
-    for (const key of this.#dirty) {
-      if (batch.before.size >= limit) break;
+    for (let key = this.#next(); key !== null; key = this.#next()) {
       this.#dirty.delete(key);
       const row = this.#rows.get(key);
       if (row === undefined) continue;
-      const { kind, name, size, value, listed } = row;
+      const { kind, name, size, value } = row;
+      const listed = this.#listedOf(row);
       const tier = TIERS[nearest(row)];
       if (tier !== undefined && listed === NOT_LISTED && this.#listed >= this.#maxEntries) {
         this.#waiting.add(key);
@@ -122,6 +137,7 @@ export class DirectoryTable {
       if (tier === undefined) batch.removed.push({ kind, name });
       else batch.added.push({ kind, name, tier, size, value });
       this.#setListed(row, UNKNOWN);
+      if (batch.before.size >= limit) break;
     }
     return batch;
   }
@@ -149,16 +165,48 @@ export class DirectoryTable {
     this.#compare(key, row);
   }
 
+  /** The next key that may have to be sent. */
+  #next(): string | null {
+    let next = this.#cursor.next();
+    if (next.done === true && this.#dirty.size > 0) {
+      this.#cursor = this.#dirty.values();
+      next = this.#cursor.next();
+    }
+    return next.done === true ? this.#nextSwept() : next.value;
+  }
+
+  #nextSwept(): string | null {
+    for (;;) {
+      const next = this.#sweep?.next();
+      if (next === undefined || next.done === true) {
+        this.#sweep = null;
+        return null;
+      }
+      this.#unswept -= 1;
+      const [key, row] = next.value;
+      // What was sent or came since the new start is compared already.
+      if (row.round === this.#round) continue;
+      this.#compare(key, row);
+      if (this.#dirty.has(key)) return key;
+    }
+  }
+
+  #listedOf({ listed, round }: Row): number {
+    return round === this.#round ? listed : NOT_LISTED;
+  }
+
   #setListed(row: Row, listed: number): void {
-    this.#listed += Number(listed !== NOT_LISTED) - Number(row.listed !== NOT_LISTED);
+    this.#listed += Number(listed !== NOT_LISTED) - Number(this.#listedOf(row) !== NOT_LISTED);
     row.listed = listed;
+    row.round = this.#round;
   }
 
   /** Notes whether Redis must be told. */
   #compare(key: string, row: Row): void {
     const want = nearest(row);
-    if (want === NOT_LISTED || want === row.listed) this.#waiting.delete(key);
-    if (want === row.listed) {
+    const listed = this.#listedOf(row);
+    if (want === NOT_LISTED || want === listed) this.#waiting.delete(key);
+    if (want === listed) {
       this.#dirty.delete(key);
       if (want === NOT_LISTED) this.#rows.delete(key);
     } else if (!this.#waiting.has(key)) {
