@@ -84,7 +84,9 @@ export const gatewaySchema = z.object({
     .min(1)
     .max(1000)
     .default(25)
-    .describe('How long a request waits for the directory of cached prefixes before it is routed by load.'),
+    .describe(
+      'How long a request waits for the directory of cached prefixes before it is routed by load; up to ten times as long where the prompt would take long to compute.',
+    ),
   resumeTimeoutMs: z
     .int()
     .min(0)

@@ -1,3 +1,5 @@
+import { UNMEASURED_MS_PER_TOKEN } from './prefill-backlog.ts';
+
 /** How requests find their router: by cached prefix against load, by load alone, or in turn (for measurements). */
 export const ROUTING_MODES = ['kv', 'load', 'round-robin'] as const;
 export type RoutingMode = (typeof ROUTING_MODES)[number];
@@ -44,7 +46,6 @@ export const TIER_SHARE: Readonly<Record<string, number>> = { device: 0, host: 0
 export const NEAR_SHARE = 0.05;
 const NEAR_MS = 0.5;
 /** Rates of a router that has measured nothing, where no other one has either. */
-const DEFAULT_PREFILL_MS = 1;
 const DEFAULT_DECODE_MS = 10;
 
 /** Candidates that have not failed a moment ago, or all of them when there is no such. */
@@ -94,7 +95,7 @@ export function scoreRouters<T extends PricedCandidate>(
 ): Score<T>[] {
   const prefillMs = meanRate(
     candidates.map((candidate) => candidate.prefillMsPerToken),
-    DEFAULT_PREFILL_MS,
+    UNMEASURED_MS_PER_TOKEN,
   );
   const decodeMs = meanRate(
     candidates.map((candidate) => candidate.decodeStepMs),

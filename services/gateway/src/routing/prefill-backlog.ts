@@ -1,7 +1,7 @@
 import type { Clock } from '@guildhall/common';
 
 /** Used where a router has not measured its rate yet. */
-const UNMEASURED_MS_PER_TOKEN = 1;
+export const UNMEASURED_MS_PER_TOKEN = 1;
 
 /** Tokens of one request in a backlog. */
 export interface Addition {

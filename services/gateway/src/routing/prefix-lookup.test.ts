@@ -16,7 +16,7 @@ async function makeLookup() {
   const metrics = createMetrics('gateway');
   const lookup = new PrefixLookup({ directory, clock, logger: silentLogger(), metrics, timeoutMs: 25 });
   const names = await namePages(SPACE, PROMPT);
-  const find = () => lookup.find(names, false);
+  const find = (worthMs = 0) => lookup.find({ names, stateless: false, worthMs });
   /** Time passes until the answer is there. */
   const late = async () => {
     const answer = find();
@@ -97,14 +97,14 @@ test('a directory that is slow opens it after a few late answers, and one late a
 test('a burst waits its turn, and those whose time is up before say nothing of Redis', async () => {
   const { directory, lookup, find, clock } = await makeLookup();
   directory.hang();
-  const burst = Array.from({ length: 100 }, find);
+  const burst = Array.from({ length: 100 }, () => find());
   await clock.advance(0);
   assert.equal(directory.lookups.length, 32);
   directory.release();
   assert.ok((await Promise.all(burst)).every((answer) => 'holdings' in answer));
   assert.equal(directory.lookups.length, 100);
   directory.hang();
-  const late = Array.from({ length: 100 }, find);
+  const late = Array.from({ length: 100 }, () => find());
   await clock.advance(25);
   assert.ok((await Promise.all(late)).every((answer) => 'failed' in answer && answer.failed === 'slow'));
   assert.equal(directory.lookups.length, 132, 'those that never had their turn are not asked later');
@@ -116,10 +116,28 @@ test('a burst waits its turn, and those whose time is up before say nothing of R
   assert.deepEqual(await find(), { holdings: [] });
 });
 
+test('a prompt that takes long to compute waits longer for what could spare it, up to a limit', async () => {
+  const { directory, find, clock } = await makeLookup();
+  directory.hang();
+  let answered = 0;
+  void find(5000).then(() => (answered += 1));
+  await clock.advance(99);
+  assert.equal(answered, 0);
+  await clock.advance(1);
+  await clock.advance(0);
+  assert.equal(answered, 1);
+  void find(1e6).then(() => (answered += 1));
+  await clock.advance(249);
+  assert.equal(answered, 1);
+  await clock.advance(1);
+  await clock.advance(0);
+  assert.equal(answered, 2);
+});
+
 test('requests that fail together lengthen the pause once', async () => {
   const { directory, lookup, find, clock } = await makeLookup();
   directory.failure = fail('redis_unavailable', 'gone');
-  await Promise.all(Array.from({ length: 50 }, find));
+  await Promise.all(Array.from({ length: 50 }, () => find()));
   directory.failure = null;
   await clock.advance(250);
   await find();

@@ -28,13 +28,27 @@ type Failure = 'slow' | 'away';
 /** What a lookup found, or why nothing is known: the answer was late, or Redis gave none. */
 export type LookupResult = { holdings: readonly PrefixHolding[] } | { failed: Failure };
 
+/** What a lookup is about. */
+export interface LookupQuestion {
+  names: readonly PageName[];
+  /** As in `LookupOptions`. */
+  stateless: boolean;
+  /** Predicted time that the answer may save, milliseconds: the more, the longer it is waited for. */
+  worthMs: number;
+}
+
 export interface PrefixLookupOptions {
   directory: PrefixDirectory;
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
+  /** How long the request of a short prompt waits. */
   timeoutMs: number;
 }
+
+/** A long prompt waits for this share of the time that it may save, and for so many times the usual at most. */
+const WORTH_SHARE = 0.02;
+const MOST_WAIT = 10;
 
 /** Lookups that Redis is asked at a time; a burst of requests waits its turn. */
 const MAX_IN_FLIGHT = 32;
@@ -67,35 +81,36 @@ export class PrefixLookup {
   }
 
   /** Never throws. Resolves within the deadline. */
-  async find(names: readonly PageName[], stateless: boolean): Promise<LookupResult> {
+  async find({ names, stateless, worthMs }: LookupQuestion): Promise<LookupResult> {
     const { clock, metrics } = this.#options;
     if (this.#openUntilMs !== null) {
       metrics.count('guildhall_routing_lookups_total', { outcome: 'skipped' });
-      if (clock.monotonicMs() >= this.#openUntilMs && !this.#probing) void this.#probe(names, stateless);
+      if (clock.monotonicMs() >= this.#openUntilMs && !this.#probing) void this.#probe({ names, stateless, worthMs });
       return { failed: this.#openReason };
     }
-    return this.#ask(names, stateless);
+    return this.#ask({ names, stateless, worthMs });
   }
 
-  async #probe(names: readonly PageName[], stateless: boolean): Promise<void> {
+  async #probe(question: LookupQuestion): Promise<void> {
     this.#probing = true;
-    const result = await this.#ask(names, stateless);
+    const result = await this.#ask(question);
     this.#probing = false;
     if ('failed' in result) this.#stayOpen(result.failed);
   }
 
-  async #ask(names: readonly PageName[], stateless: boolean): Promise<LookupResult> {
+  async #ask(question: LookupQuestion): Promise<LookupResult> {
     const { clock, metrics, timeoutMs } = this.#options;
     const startedMs = clock.monotonicMs();
     const late = Promise.withResolvers<'late'>();
-    const timer: Timer = clock.setTimer(timeoutMs, () => late.resolve('late'));
+    const waitMs = Math.min(MOST_WAIT * timeoutMs, Math.max(timeoutMs, question.worthMs * WORTH_SHARE));
+    const timer: Timer = clock.setTimer(waitMs, () => late.resolve('late'));
     const turn = this.#turns.take();
     let result: LookupResult = { failed: 'slow' };
     if ((await Promise.race([turn.ready, late.promise])) === 'late') {
       // It waited for other lookups: that says nothing of Redis yet, they will.
       turn.leave();
     } else {
-      const asked = this.#askDirectory(names, stateless).finally(() => turn.leave());
+      const asked = this.#askDirectory(question, waitMs).finally(() => turn.leave());
       const answer = await Promise.race([asked, late.promise]);
       result = answer === 'late' ? result : answer;
       if ('failed' in result) this.#onFailure(result.failed);
@@ -107,8 +122,8 @@ export class PrefixLookup {
     return result;
   }
 
-  async #askDirectory(names: readonly PageName[], stateless: boolean): Promise<LookupResult> {
-    const { directory, timeoutMs, logger } = this.#options;
+  async #askDirectory({ names, stateless }: LookupQuestion, timeoutMs: number): Promise<LookupResult> {
+    const { directory, logger } = this.#options;
     try {
       return { holdings: await directory.lookup(names, { stateless, timeoutMs }) };
     } catch (err) {

@@ -10,6 +10,7 @@ import {
   trusted,
 } from './choose-router.ts';
 import type { PrefixHolding, PrefixLookup } from './prefix-lookup.ts';
+import { UNMEASURED_MS_PER_TOKEN } from './prefill-backlog.ts';
 import { namePages, reusablePages } from './prompt-names.ts';
 import type { PageClass, Reservation, RouterHandle } from './router-handle.ts';
 import type { RouterPool, RouterQuery } from './router-pool.ts';
@@ -255,7 +256,8 @@ export class PromptRoute {
     handle: RouterHandle,
   ): Promise<{ failed: Found['failed']; held: ReadonlyMap<string, Held> }> {
     const { pageClass, stateless } = handle;
-    const result = await lookup.find(await this.#namesOf(pageClass), stateless);
+    const worthMs = this.#reusableTokens(pageClass) * (handle.prefillMsPerToken || UNMEASURED_MS_PER_TOKEN);
+    const result = await lookup.find({ names: await this.#namesOf(pageClass), stateless, worthMs });
     if ('failed' in result) return { failed: result.failed, held: new Map() };
     const most = this.#reusableTokens(pageClass);
     const heldOf = ({ resumePages, resumeTier }: PrefixHolding): Held => ({

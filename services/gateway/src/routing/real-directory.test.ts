@@ -45,7 +45,7 @@ test('what routers publish is found under the names that the gateway gives, as f
   await publish('router-2', 15, [15]);
   const names = await namePages(SPACE, PROMPT);
   const found = async (stateless: boolean) => {
-    const answer = await lookupWithin(5000).find(names, stateless);
+    const answer = await lookupWithin(5000).find({ names, stateless, worthMs: 0 });
     assert.ok('holdings' in answer);
     return new Map(answer.holdings.map((one) => [one.router, [one.pages, one.resumePages, one.resumeTier]]));
   };
@@ -58,22 +58,29 @@ test('what routers publish is found under the names that the gateway gives, as f
   );
   assert.deepEqual((await found(true)).get('router-1'), [10, 10, 'device']);
   const others = await namePages({ ...SPACE, salt: 'other' }, PROMPT);
-  assert.deepEqual(await lookupWithin(5000).find(others, false), { holdings: [] });
+  assert.deepEqual(await lookupWithin(5000).find({ names: others, stateless: false, worthMs: 0 }), { holdings: [] });
 });
 
 test('with Redis stopped, dead and back again nobody waits longer than the deadline, and lookups return', async () => {
   const names = await namePages(SPACE, PROMPT);
   const lookup = lookupWithin(20);
   redis.pause();
-  for (let i = 0; i < 3; i += 1) assert.deepEqual(await lookup.find(names, false), { failed: 'slow' });
+  for (let i = 0; i < 3; i += 1)
+    assert.deepEqual(await lookup.find({ names, stateless: false, worthMs: 0 }), { failed: 'slow' });
   assert.equal(lookup.open, true);
   redis.resume();
-  await eventually(async () => 'holdings' in (await lookup.find(names, false)), 'the breaker closes');
+  await eventually(
+    async () => 'holdings' in (await lookup.find({ names, stateless: false, worthMs: 0 })),
+    'the breaker closes',
+  );
   await redis.kill();
   await eventually(async () => {
-    const answer = await lookup.find(names, false);
+    const answer = await lookup.find({ names, stateless: false, worthMs: 0 });
     return 'failed' in answer && answer.failed === 'away';
   }, 'Redis is seen to be away');
   await redis.restart();
-  await eventually(async () => 'holdings' in (await lookup.find(names, false)), 'the breaker closes again');
+  await eventually(
+    async () => 'holdings' in (await lookup.find({ names, stateless: false, worthMs: 0 })),
+    'the breaker closes again',
+  );
 });
