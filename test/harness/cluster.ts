@@ -173,11 +173,10 @@ export class Cluster {
   private async allRouters(): Promise<void> {
     for (let number = 1; number <= this.options.routers; number++) await this.routerReady(number);
     if (!this.options.gateway) return;
-    const all = async (): Promise<boolean> => {
-      const { routers } = (await (await fetch(`${this.url}/ready`)).json()) as { routers: number };
-      return routers === this.options.routers;
-    };
-    await until('the gateway to know every router', all);
+    // Set when the page of the API's own port is read.
+    const known = async (): Promise<number> =>
+      sumOf(readSamples(await (await fetch(`${this.url}/metrics`)).text()), 'guildhall_routers');
+    await until('the gateway to know every router', async () => (await known()) === this.options.routers);
   }
 
   /** Resolves when `/ready` answers 200. */
