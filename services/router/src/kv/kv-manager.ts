@@ -276,6 +276,12 @@ export class KvManager {
     }
   }
 
+  /** Nobody waits for pages of this sequence any more. */
+  #retract(seq: Sequence): void {
+    const announced = seq.prefix?.announced.splice(0) ?? [];
+    for (const name of announced) if (this.#computing.get(name) === seq) this.#computing.delete(name);
+  }
+
   /** The longest cut of a prefill chunk that has one snapshot at most. */
   cut(seq: Sequence, chunk: Chunk): Chunk {
     const { prefix } = seq;
@@ -346,7 +352,7 @@ export class KvManager {
     const filled = Math.floor(Math.min(seq.numComputed, limit) / pageTokens);
     while (prefix.nodes.length < filled) {
       const node = prefix.publishPage(this.#nextPage(seq, prefix), seq.table, { pool: this.pool, cache: this.cache });
-      if (node === null) return;
+      if (node === null) return this.#retract(seq);
       if (this.#computing.get(node.name) === seq) this.#computing.delete(node.name);
       this.#o.onPublished?.(node);
     }
@@ -369,8 +375,7 @@ export class KvManager {
     const { prefix } = seq;
     if (prefix !== null) {
       prefix.borrow(null);
-      for (const name of prefix.announced) if (this.#computing.get(name) === seq) this.#computing.delete(name);
-      prefix.announced.length = 0;
+      this.#retract(seq);
       prefix.nodes.length = 0;
       prefix.decodeState = null;
     }
