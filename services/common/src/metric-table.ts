@@ -181,6 +181,12 @@ export const METRICS = {
     services: ['router'],
     buckets: TOKENS,
   },
+  guildhall_prefill_pauses_total: {
+    type: 'counter',
+    help: 'Times that a prefill call stopped in its middle for decode, or because its time was used up.',
+    labels: [],
+    services: ['router'],
+  },
   'vllm:iteration_tokens_total': {
     type: 'histogram',
     help: 'Tokens of a step.',

@@ -57,6 +57,7 @@ export class RouterCore {
   /** Once every expert has been there, a loss is something to wait for and no reason to refuse requests. */
   #wasCovered = false;
   #announced = '';
+  #pausesCounted = 0;
 
   constructor(options: RouterCoreOptions) {
     const { config, loaded, identity, metrics, clock, logger } = options;
@@ -151,6 +152,9 @@ export class RouterCore {
       streams: { decode: experts.openStreams('decode'), prefill: experts.openStreams('prefill') },
       nativeBytes: loaded.runtime.memory(),
     });
+    const { count } = loaded.runtime.prefillPauses();
+    this.metrics.count('guildhall_prefill_pauses_total', {}, count - this.#pausesCounted);
+    this.#pausesCounted = count;
   }
 
   /**
