@@ -11,7 +11,11 @@ const SHOWN = 'One, two 😀 three, four, five, six, ';
 let gateway: GatewayUnderTest;
 let client: OpenAI;
 let script: FakeScript;
-const options = { script: (): FakeScript => script };
+// Another router than the first one finds other things cached.
+const options = {
+  script: ({ generatedIds }: { generatedIds: number[] }): FakeScript =>
+    generatedIds.length === 0 ? script : { ...script, cachedTokens: 500 },
+};
 
 before(async () => {
   script = { tokens: await tokensOf(TEXT), finished: { stopString: 'STOP' }, cachedTokens: 3 };
@@ -69,6 +73,7 @@ function assertUnbroken(whole: Whole, n = 1): void {
   assert.deepEqual(whole.texts, Array<string>(n).fill(SHOWN));
   assert.deepEqual(whole.finish, Array<string>(n).fill('stop'));
   assert.equal(whole.usage?.completion_tokens, n * script.tokens.length);
+  assert.deepEqual(whole.usage?.prompt_tokens_details, { cached_tokens: 3 });
 }
 
 /** All calls, in the order in which a stream went through them. */

@@ -54,7 +54,9 @@ export class ResumableStream {
   #numericsId = '';
   /** A router has taken the request: from now on a loss is waited out. */
   #accepted = false;
-  #startedSent = false;
+  /** Of the first router that began; null before. */
+  #started: router.Started | null = null;
+  #changedRouter = false;
   #promptLogprobsSent = false;
   /** Monotonic time until which a stream without a router waits for one; null while one runs it. */
   #waitUntilMs: number | null = null;
@@ -125,17 +127,25 @@ export class ResumableStream {
       this.#moved = undefined;
       return this.#log.append(inner.value.index, inner.value.id) ? { kind: 'token', token: inner.value } : null;
     }
-    if (inner.$case === 'finished') return { kind: 'finished', finished: inner.value };
+    if (inner.$case === 'finished') return { kind: 'finished', finished: this.#asOfFirst(inner.value) };
     if (inner.$case === 'moved' || this.#promptLogprobsSent) return null;
     this.#promptLogprobsSent = true;
     return { kind: 'promptLogprobs', tokens: inner.value.tokens };
   }
 
   #acceptStarted(started: router.Started, handle: RouterHandle): ChoiceEvent | null {
-    if (this.#startedSent) return null;
-    this.#startedSent = true;
+    this.#changedRouter = this.#started !== null;
+    if (this.#started !== null) return null;
+    this.#started = started;
     this.#numericsId = started.numericsId;
     return { kind: 'started', started, fingerprint: handle.member.modelFingerprint };
+  }
+
+  /** What the first router found cached is what the client's prompt was spared, whatever a later one brought over. */
+  #asOfFirst(finished: router.Finished): router.Finished {
+    if (this.#started === null || !this.#changedRouter) return finished;
+    const { cachedTokens } = this.#started;
+    return { ...finished, cachedTokens, decodeCachedTokens: Math.min(cachedTokens, finished.decodeCachedTokens) };
   }
 
   #markRunning(handle: RouterHandle): void {
