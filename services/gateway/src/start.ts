@@ -44,6 +44,7 @@ import { ServedModels } from './served-models.ts';
  * through which prompts go, is the large one.
  */
 const WINDOW_BYTES = 64 << 10;
+const GAUGES_EVERY_MS = 1000;
 
 /** Makes the clients of routers. */
 export function routerConnector(
@@ -162,6 +163,10 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   service.onShutdown(() => closeApp(app, context));
   const admin = await startAdminServer(config.adminListen, metrics, () => readiness(context));
   service.onShutdown(() => admin.close());
+  const gauges = clock.setInterval(GAUGES_EVERY_MS, () => {
+    metrics.gauge('guildhall_routers', context.pool.usable.length);
+  });
+  service.onShutdown(() => gauges.cancel());
   await joinCluster(service, config, context, cluster, address, admin.address);
   return { address, admin: admin.address };
 }

@@ -196,9 +196,13 @@ export class KvHome {
     return new Evictor({ pool: manager.pool, cache, store, ask: (keys) => publisher.evict(keys) });
   }
 
+  /** Milliseconds of computing `tokens` prompt tokens after `depth` others, with their share of what every step costs. */
   #cost(tokens: number, depth: number): number {
-    const work = { tokens, depthTokens: tokens * (depth + tokens / 2) };
-    return this.#scheduler?.prefillCost.marginal(work) ?? tokens;
+    const cost = this.#scheduler?.prefillCost;
+    if (cost === undefined) return tokens;
+    const { chunkTokens } = this.#o.config;
+    const step = { tokens: chunkTokens, depthTokens: chunkTokens * (depth + tokens / 2) };
+    return (cost.predict(step) * tokens) / chunkTokens;
   }
 
   #makePeers(): PeerExchange {

@@ -12,6 +12,7 @@ import {
   readPageFile,
   readPageHeader,
 } from './page-file.ts';
+import { ReadCost } from './read-cost.ts';
 
 /** Why a file could not be used; `keep`: the fault lies with the process and not with the file. */
 export interface BadRead {
@@ -28,10 +29,6 @@ export interface DiskReaderOptions {
   gate: Gate;
 }
 
-/** Assumed until files were read: a plain SSD. */
-const FIRST_MS_PER_BYTE = 1 / 500_000;
-const MS_PER_FILE = 0.2;
-const SMOOTHING = 0.1;
 const TOUCH_EVERY_MS = 60_000;
 /** Errors that another moment would not give. */
 const PASSING = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN']);
@@ -39,7 +36,7 @@ const PASSING = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN']);
 /** Reads files of the tier, a few at a time, and knows how fast that is. */
 export class DiskReader {
   readonly #o: DiskReaderOptions;
-  #msPerByte = FIRST_MS_PER_BYTE;
+  readonly #cost = new ReadCost();
 
   constructor(options: DiskReaderOptions) {
     this.#o = options;
@@ -47,7 +44,7 @@ export class DiskReader {
 
   /** Time that reading a blob of `size` bytes takes, by what was read so far. */
   predictMs(size: number): number {
-    return MS_PER_FILE + size * this.#msPerByte;
+    return this.#cost.predictMs(size);
   }
 
   /** The whole file, checked to be the one that is expected. */
@@ -59,7 +56,7 @@ export class DiskReader {
     return this.#open(file.path, expected, async (handle) => {
       const startMs = clock.monotonicMs();
       const result = await readPageFile(handle, space, checksum);
-      if ('value' in result) this.#learn(result.value.size, clock.monotonicMs() - startMs);
+      if ('value' in result) this.#cost.observe(result.value.size, clock.monotonicMs() - startMs);
       await this.#markUsed(handle, file);
       return result;
     });
@@ -92,11 +89,6 @@ export class DiskReader {
         await handle?.close().catch(() => undefined);
       }
     });
-  }
-
-  #learn(bytes: number, ms: number): void {
-    if (bytes === 0) return;
-    this.#msPerByte += SMOOTHING * (Math.max(0, ms - MS_PER_FILE) / bytes - this.#msPerByte);
   }
 
   /** The time of the file says after a restart how recently it was used. */
