@@ -154,6 +154,17 @@ test('sequences that nobody fetches in time are given up', async () => {
   await moving.to.settled();
 });
 
+test('a router that serves fewer than want its sequences is asked again', async () => {
+  const specs = specsOf(10, LENGTH);
+  const expected = await undisturbed(specs);
+  const options = { maxRunning: 10 };
+  const moving = await drained(specs, { from: { ...options, maxFetches: 1 }, to: options });
+  assert.deepEqual(await goOn(moving), expected);
+  assert.ok((await metricOf(moving.from.metrics, 'guildhall_kv_fetches_total', '"overloaded"')) > 0);
+  assert.equal(await metricOf(moving.to.metrics, 'guildhall_sequence_takeovers_total', '"taken"'), 10);
+  await Promise.all([moving.from.settled(), moving.to.settled()]);
+});
+
 test('a limit of the drain gives up what nobody took over', async () => {
   const from = await routerOf('router-1');
   const sink = from.submit(specOf({ maxTokens: LENGTH }));

@@ -23,6 +23,7 @@ import { RecordingSink } from './sequences.ts';
 export interface MovingRouterOptions extends PseudoEngineOptions {
   parkMs?: number;
   maxPulls?: number;
+  maxFetches?: number;
   alter?: (chunk: Buffer) => Buffer;
 }
 
@@ -52,7 +53,7 @@ export class MovingRouter {
       config: {
         ...NO_TOKEN,
         maxPulls: options.maxPulls ?? 4,
-        maxFetches: 8,
+        maxFetches: options.maxFetches ?? 8,
         pullRate: 1e9,
         pullStallMs: 30_000,
         pullLimitMs: 60_000,

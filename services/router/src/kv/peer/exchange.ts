@@ -181,6 +181,7 @@ export class PeerExchange {
       identity,
       pageBytes,
       stateBytes,
+      maxPulls: config.maxPulls,
       stallMs: config.pullStallMs,
       limitMs: config.pullLimitMs,
     });

@@ -69,6 +69,7 @@ function takeOver(options: Partial<TakeOverOptions> = {}) {
     identity: IDENTITY,
     pageBytes: PAGE,
     stateBytes: STATE,
+    maxPulls: 4,
     stallMs: 30_000,
     limitMs: 60_000,
     ...options,

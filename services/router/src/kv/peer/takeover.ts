@@ -9,8 +9,9 @@ import type { Checksum } from './blob-assembly.ts';
 import type { PeerChannels } from './channels.ts';
 import type { PeerHolder, PeerPuller } from './puller.ts';
 import { repliesOf } from './reply-stream.ts';
-import { SequenceReader } from './sequence-reader.ts';
-import { faultOf, isCacheFault, type PullFault } from './wire.ts';
+import { type SequencePiece, SequenceReader } from './sequence-reader.ts';
+import { Turns } from './turns.ts';
+import { faultOf, isCacheFault, pullFault, type PullFault } from './wire.ts';
 
 /** Where a router has parked a sequence. */
 export interface MovedFrom extends PeerHolder {
@@ -21,6 +22,9 @@ export interface MovedFrom extends PeerHolder {
 
 /** How it ended: `lost_pages` when shared pages could be had nowhere, `no_room` when they did not fit here. */
 export type TakeOverOutcome = 'taken' | 'lost_pages' | 'no_room' | 'cancelled' | PullFault;
+
+/** Time between two tries at a router that is busy. */
+const BUSY_MS = 100;
 
 export interface TakeOverOptions {
   channels: PeerChannels;
@@ -37,6 +41,8 @@ export interface TakeOverOptions {
   pageBytes: number;
   /** 0 for models without recurrent state. */
   stateBytes: number;
+  /** Takeovers at a time; more wait. */
+  maxPulls: number;
   stallMs: number;
   limitMs: number;
 }
@@ -47,10 +53,12 @@ export interface TakeOverOptions {
  */
 export class TakeOver {
   readonly #o: TakeOverOptions;
+  readonly #turns: Turns;
   #serial = 0;
 
   constructor(options: TakeOverOptions) {
     this.#o = options;
+    this.#turns = new Turns(options.maxPulls);
   }
 
   /** The record of a moved sequence, or null. Never throws. What is parked is released in any case. */
@@ -60,15 +68,18 @@ export class TakeOver {
     const held: (number | 'state')[] = [];
     let outcome: TakeOverOutcome = 'taken';
     let record: SequenceRecord | null = null;
+    const keep = async ({ what, data, checksum }: SequencePiece): Promise<boolean> => {
+      if (!(await this.#o.store.hold(heldKey({ key }, what), data, checksum))) return false;
+      held.push(what);
+      return true;
+    };
     try {
-      const head = await this.#fetch(seq, from, signal, async ({ what, data, checksum }) => {
-        if (!(await this.#o.store.hold(heldKey({ key }, what), data, checksum))) return false;
-        held.push(what);
-        return true;
+      await this.#turns.run(signal, async () => {
+        const head = await this.#unlessBusy(signal, () => this.#fetch(seq, from, signal, keep));
+        if (head === null) outcome = 'no_room';
+        else if (!(await this.#shared(seq, head, from, signal))) outcome = 'lost_pages';
+        else record = this.#recordOf(seq, key, head);
       });
-      if (head === null) outcome = 'no_room';
-      else if (!(await this.#shared(seq, head, from, signal))) outcome = 'lost_pages';
-      else record = this.#recordOf(seq, key, head);
     } catch (err) {
       outcome = this.#onFault(from, err, signal);
     }
@@ -90,7 +101,7 @@ export class TakeOver {
     seq: Sequence,
     from: MovedFrom,
     signal: AbortSignal,
-    keep: (piece: { what: number | 'state'; data: Uint8Array; checksum: number }) => Promise<boolean>,
+    keep: (piece: SequencePiece) => Promise<boolean>,
   ): Promise<pages.SequenceHead | null> {
     const { channels, clock, stallMs, limitMs, identity, checksum } = this.#o;
     const reader = new SequenceReader(this.#expected(seq), checksum);
@@ -107,6 +118,20 @@ export class TakeOver {
       }
       return reader.end();
     });
+  }
+
+  /** A router that drains is asked by many at a time, and what it has parked is waited for. Errors: those of `body`. */
+  async #unlessBusy<T>(signal: AbortSignal, body: () => Promise<T>): Promise<T> {
+    const { clock, limitMs } = this.#o;
+    const until = clock.monotonicMs() + limitMs;
+    for (;;) {
+      try {
+        return await body();
+      } catch (err) {
+        if (faultOf(err).fault !== 'busy' || clock.monotonicMs() >= until) throw err;
+      }
+      await clock.sleep(BUSY_MS, signal);
+    }
   }
 
   #expected(seq: Sequence): ConstructorParameters<typeof SequenceReader>[0] {
@@ -134,7 +159,11 @@ export class TakeOver {
     const isHere = ({ name, tokens }: (typeof all)[number]): boolean =>
       cache.find(name, tokens) !== null || store.where('page', name) !== null;
     const missing = all.filter((page) => !isHere(page));
-    if (missing.length > 0) await puller.pull({ holder: from, pages: missing, stateName: null, signal });
+    if (missing.length === 0) return true;
+    await this.#unlessBusy(signal, async () => {
+      const { outcome } = await puller.pull({ holder: from, pages: missing, stateName: null, signal });
+      if (outcome === 'busy') throw pullFault('busy', 'the holder serves as many others as it may');
+    });
     return all.every(isHere);
   }
 

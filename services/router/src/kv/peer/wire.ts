@@ -46,6 +46,7 @@ const FAULT_OF_CODE: Record<string, PullFault> = {
   peer_unavailable: 'holder_gone',
   cancelled: 'holder_gone',
   not_ready: 'holder_gone',
+  not_found: 'holder_gone',
   deadline_exceeded: 'stalled',
 };
 
