@@ -299,8 +299,7 @@ export class Scheduler {
   }
 
   #begin(seq: Sequence, match: PrefixMatch): void {
-    this.queue.admit(seq);
-    if (seq.admittedAtMs === null) {
+    if (this.queue.admit(seq)) {
       // Counted now, not when they are computed: else one tenant would get all that is admitted at a time.
       const cached = match.resume * this.kv.pageTokens;
       this.queue.charge(seq.spec.tenant, Math.max(0, seq.numTokens - cached), 0);

@@ -83,8 +83,11 @@ export class WaitingQueue {
     this.#insert(seq, true);
   }
 
-  /** Takes a sequence out that is admitted, and gives it the urgency that it has waited for. */
-  admit(seq: Sequence): void {
+  /**
+   * Takes a sequence out that is admitted, and gives it the urgency that it has waited for. True if it is for the first
+   * time.
+   */
+  admit(seq: Sequence): boolean {
     this.#rise();
     const entry = this.#entries.get(seq);
     if (entry === undefined) throw fail('integrity', `${seq.key} does not wait`);
@@ -93,6 +96,7 @@ export class WaitingQueue {
     this.shares.served(line.tenant);
     this.#delete(entry, line, true);
     seq.urgency = level;
+    return !entry.preempted;
   }
 
   /** The sequence is done, whether it waits or was admitted. */

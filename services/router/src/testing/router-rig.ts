@@ -143,7 +143,10 @@ export class RouterRig {
     const { workers = 2, replicas = 1 } = options;
     const rig = new RouterRig(await RedisServer.start(), options.numerics ?? ['--weights', 'f32']);
     try {
-      rig.spawn('controller-1', 'controller', ['--min-workers', String(workers), '--replicas', String(replicas)]);
+      // Without workers the router has the experts itself, and there is nothing to place.
+      if (workers > 0) {
+        rig.spawn('controller-1', 'controller', ['--min-workers', String(workers), '--replicas', String(replicas)]);
+      }
       for (let i = 1; i <= workers; i++) rig.addWorker(`expert-${i}`);
       await rig.addRouter('router-1', options.routerArgs);
       await rig.ready();
