@@ -29,6 +29,8 @@ const AGAINST: Record<string, { setup: string; target: number }> = {
   'kv-aware': { setup: 'round-robin', target: 1 },
 };
 
+const ROWS = ['goodput', 'output', 'met', 'hits', 'ttft-p50', 'ttft-p99'] as const;
+
 const TARGETS: Targets = { ttftMs: 1000, tpotMs: 100 };
 /** Of all routers together. */
 const PAGES: Record<ModelSize, number> = { bench: 2048, small: 256 };
@@ -98,7 +100,9 @@ async function runSetup(context: BenchContext, subject: Subject, setup: Setup, t
 /** Goodput of the trace under each set-up, runs interleaved so that all see the same states of the machine. */
 export async function measureGoodput(context: BenchContext, subject: Subject): Promise<void> {
   const group = `prefix/${subject.name}/trace`;
-  const wanted = SETUPS.filter(({ name }) => context.wants(`${group}/${name}/goodput`));
+  // Each row is asked for, so that known ones join the report.
+  const missing = (name: string): string[] => ROWS.filter((row) => context.wants(`${group}/${name}/${row}`));
+  const wanted = SETUPS.filter(({ name }) => missing(name).length > 0);
   if (wanted.length === 0) return;
   const { options, progress } = context;
   const trace = makeTrace(shapeOf(options.size, subject.vocab));
