@@ -315,16 +315,19 @@ export class RouterCore {
     });
   }
 
-  /** What a gateway predicts from. */
+  /** What a gateway predicts from; rates are 0 until they are measured, so that a fresh router looks like the others. */
   #pace(): Pick<RouterMember, 'pageTokens' | 'pendingPrefillTokens' | 'prefillMsPerToken' | 'decodeStepMs'> {
     const { scheduler } = this.engine;
     const tokens = this.#o.config.chunkTokens;
     const sequences = Math.max(1, scheduler.numActive);
+    const { prefillCost, decodeCost } = scheduler;
+    const prefillMs = prefillCost.predict({ tokens, depthTokens: (tokens * tokens) / 2 }) / tokens;
+    const decodeMs = decodeCost.predict({ tokens: sequences, depthTokens: sequences * TYPICAL_DEPTH });
     return {
       pageTokens: this.#pageTokens,
       pendingPrefillTokens: scheduler.pendingPrefillTokens,
-      prefillMsPerToken: scheduler.prefillCost.predict({ tokens, depthTokens: (tokens * tokens) / 2 }) / tokens,
-      decodeStepMs: scheduler.decodeCost.predict({ tokens: sequences, depthTokens: sequences * TYPICAL_DEPTH }),
+      prefillMsPerToken: prefillCost.observedTokens < MEASURED_TOKENS ? 0 : prefillMs,
+      decodeStepMs: decodeCost.observedTokens === 0 ? 0 : decodeMs,
     };
   }
 
@@ -359,6 +362,8 @@ export class RouterCore {
   }
 }
 
+/** Prompt tokens after which a router's rate of prefill is its own. */
+const MEASURED_TOKENS = 256;
 /** Context of a sequence for which a decode step is predicted, tokens. */
 const TYPICAL_DEPTH = 1024;
 

@@ -35,7 +35,9 @@ test('a chunk at great depth is not a small one', () => {
 
 test('a stall does not poison the regression', () => {
   const model = new StepCostModel();
+  assert.equal(model.observedTokens, 0);
   for (let i = 0; i < 50; i++) model.observe({ tokens: 8, depthTokens: 800 }, 10);
+  assert.equal(model.observedTokens, 400);
   const before = model.predict({ tokens: 8, depthTokens: 800 });
   model.observe({ tokens: 8, depthTokens: 800 }, 60_000);
   assert.ok(model.predict({ tokens: 8, depthTokens: 800 }) < before * 2);

@@ -30,10 +30,17 @@ export class StepCostModel {
   ];
   readonly #b: Vec3 = [0, 0, 0];
   #coefficients: Vec3 = [...PRIOR];
+  #observedTokens = 0;
+
+  /** Tokens of the steps that were measured; with few of them a prediction says little of the machine. */
+  get observedTokens(): number {
+    return this.#observedTokens;
+  }
 
   /** Takes the measured time of a step. One far above the prediction counts as four times it: a stall, or the start. */
   observe(work: StepWork, ms: number): void {
     const x = features(work);
+    this.#observedTokens += work.tokens;
     const y = Math.min(ms, 4 * this.predict(work) + 50);
     for (const [i, xi] of x.entries()) {
       const row = this.#a[i] as Vec3;
