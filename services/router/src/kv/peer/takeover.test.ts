@@ -55,8 +55,9 @@ function sendBlob(call: FetchCall, index: number | 'state', given: Partial<pages
 function takeOver(options: Partial<TakeOverOptions> = {}) {
   const store = new MemoryStore();
   const metrics = createMetrics('router');
-  const { puller, channels, close } = makePuller();
-  open.push(close);
+  const pulling = makePuller();
+  open.push(() => pulling.close());
+  const { puller, channels } = pulling;
   const taking = new TakeOver({
     channels,
     puller,
