@@ -379,6 +379,8 @@ export class Engine {
 
   /** Ends sequences whose time is up. */
   #sweep(): void {
+    // Pages also come back without a step, when a copy of them has ended; and a line may have risen.
+    if (this.scheduler.numWaiting > 0) this.wake();
     const now = this.#o.clock.monotonicMs();
     const { queueLimitMs, expertWaitMs, views } = this.#o;
     const uncoveredMs = views.uncoveredSinceMs === null ? null : now - views.uncoveredSinceMs;

@@ -147,3 +147,25 @@ test('a low priority is served in the end, although higher ones never cease', as
     assert.ok(took !== null && took <= 3 * 1000 + 3 * 1500, `${took} ms with ${numPages} pages`);
   }
 });
+
+test('pages that come back without a step are noticed: a copy for somebody else had them', async () => {
+  const simulation = new Simulation({ numPages: 6 });
+  const { cache } = simulation.pseudo.kv;
+  const first = simulation.submit({ numPrompt: 300, maxTokens: 2 });
+  await simulation.until(() => first.sink.result !== null, 1000);
+  const nodes = [...(cache?.entries() ?? [])].flatMap(({ kind, name }) => {
+    const node = kind === 'page' ? cache?.byName(name) : null;
+    return node === null || node === undefined ? [] : [node];
+  });
+  assert.ok(nodes.length >= 4);
+  for (const node of nodes) cache?.pin(node);
+  const promptIds = Int32Array.from({ length: 300 }, (_, i) => (i * 5 + 1) % 97);
+  const second = simulation.submit({ promptIds, maxTokens: 2 });
+  await simulation.clock.advance(500);
+  assert.equal(second.seq.phase, 'waiting');
+  for (const node of nodes) cache?.unpin(node);
+  await simulation.clock.advance(100);
+  assert.notEqual(second.seq.phase, 'waiting');
+  await simulation.until(() => second.sink.result !== null, 1000);
+  await simulation.end();
+});
