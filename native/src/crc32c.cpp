@@ -68,7 +68,8 @@ class ZeroStretch {
     }
   }
   uint32_t pass(uint32_t crc) const {
-    return tables_[0][crc & 0xffu] ^ tables_[1][crc >> 8 & 0xffu] ^ tables_[2][crc >> 16 & 0xffu] ^ tables_[3][crc >> 24];
+    return tables_[0][crc & 0xffu] ^ tables_[1][crc >> 8 & 0xffu] ^ tables_[2][crc >> 16 & 0xffu] ^
+           tables_[3][crc >> 24];
   }
 
  private:

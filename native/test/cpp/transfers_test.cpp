@@ -100,8 +100,8 @@ void testPages() {
     }
     for (int32_t p = 0; p < 12; ++p) {
       const auto at = std::find(targets.begin(), targets.end(), p);
-      const Bytes expected = at == targets.end() ? blank : pageOf(*from, sources[static_cast<size_t>(at - targets.begin())]);
-      CHECK(pageOf(*to, p) == expected);
+      const auto index = static_cast<size_t>(at - targets.begin());
+      CHECK(pageOf(*to, p) == (at == targets.end() ? blank : pageOf(*from, sources[index])));
     }
   }
   CHECK(exportPages(*from, {}, 1).empty());

@@ -8,11 +8,11 @@ using namespace guildhall::test;
 
 namespace {
 
-/** Runs a test on every instruction set with few, some and too many threads. */
+/** Runs a test on every instruction set, with the heads of a key together and apart. */
 template <typename Body>
 void everywhere(Body body) {
   for (const OpsTable* t : tables()) {
-    for (const int threads : {1, 3, 40}) {
+    for (const int threads : {1, 7}) {
       TestFor par(threads, 1);
       body(*t, par);
     }
@@ -53,7 +53,7 @@ void checkSnapshots(Net net, const OpsTable& t, TestFor& par) {
   net.reset();
   const Floats expected = net.run(t, par, plain);
   const Floats states[] = {net.slotState(0), net.slotState(1), net.slotState(2)};
-  const std::vector<std::vector<int32_t>> cuts = {{64, 1, 1}, {128, 2, 2}, {192, 3, 3}, {64, 63, 4}, {128, 64, 5}, {192, 65, 1}, {64, 70, 2}};
+  const std::vector<std::vector<int32_t>> cuts = {{64, 1, 2}, {128, 63, 5}, {192, 64, 1}, {64, 70, 3}};
   for (const std::vector<int32_t>& rows : cuts) {
     std::vector<Piece> pieces = plain;
     for (size_t i = 0; i < pieces.size(); ++i) {
@@ -70,7 +70,8 @@ void checkSnapshots(Net net, const OpsTable& t, TestFor& par) {
       Piece head = plain[i];
       head.to = rows[i];
       cut.run(t, par, {head});
-      CHECK_SAME_BITS(stateIn(net, static_cast<int64_t>(2 * i)), stateIn(cut, static_cast<int64_t>(2 * i + 1)), "snapshot");
+      const auto slot = static_cast<int64_t>(2 * i);
+      CHECK_SAME_BITS(stateIn(net, slot), stateIn(cut, slot + 1), "snapshot");
     }
   }
 }
@@ -78,7 +79,7 @@ void checkSnapshots(Net net, const OpsTable& t, TestFor& par) {
 /** A beginning is worth what it would be in the sequence's own slot, which is not read; a batch may share one. */
 void checkBeginnings(Net net, const OpsTable& t, TestFor& par) {
   for (const int32_t mode : {kModeChunked, kModeRecurrent}) {
-    for (const int64_t rows : {1, 2, 3, 5, 64, 70}) {
+    for (const int64_t rows : {1, 3, 70}) {
       const int64_t few = std::min<int64_t>(rows, 5);
       for (const int32_t init : {kInitZeros, 4}) {
         const Floats begin = init >= 0 ? stateIn(net, init) : Floats(stateIn(net, 0).size());
@@ -111,7 +112,8 @@ void checkForks(Net net, const OpsTable& t, TestFor& par) {
       const Floats end = stateIn(net, 1), kept = stateIn(net, 2);
       spoil(net, 1);
       const Floats rest = net.run(t, par, {{1, 0, 70, kModeRecurrent, 2}, {0, at, 210, mode, 2}});
-      CHECK_SAME_BITS(Floats(rest.begin() + 70 * width, rest.end()), Floats(whole.begin() + at * width, whole.end()), "fork");
+      const Floats expected(whole.begin() + at * width, whole.end());
+      CHECK_SAME_BITS(Floats(rest.begin() + 70 * width, rest.end()), expected, "fork");
       CHECK_SAME_BITS(stateIn(net, 1), end, "state of a fork");
       CHECK_SAME_BITS(stateIn(net, 2), kept, "the fork's beginning");
     }
@@ -122,8 +124,8 @@ void checkForks(Net net, const OpsTable& t, TestFor& par) {
 
 int main() {
   const std::vector<int64_t> lengths = {210, 70, 5};
-  const std::vector<Net> nets = {Net({1, 1, 8, 8}, lengths), Net({2, 4, 24, 40}, lengths), Net({2, 2, 32, 72}, lengths, 0.3f, 2),
-                                 Net({1, 3, 8, 24}, lengths, 0.3f, 8)};
+  const std::vector<Net> nets = {Net({1, 1, 8, 8}, lengths), Net({2, 4, 24, 40}, lengths),
+                                 Net({2, 2, 32, 72}, lengths, 0.3f, 2), Net({1, 3, 8, 24}, lengths, 0.3f, 8)};
   const auto eachNet = [&](void (*check)(Net, const OpsTable&, TestFor&)) {
     for (const Net& net : nets) everywhere([&](const OpsTable& t, TestFor& par) { check(net, t, par); });
   };
