@@ -2,6 +2,7 @@ import { directorySuite } from './directory/suite.ts';
 import { dispatchSuite } from './dispatch/suite.ts';
 import { engineSuite } from './engine/suite.ts';
 import { kernelsSuite } from './kernels/suite.ts';
+import { longcontextSuite } from './longcontext/suite.ts';
 import { prefixSuite } from './prefix/suite.ts';
 import { servingSuite } from './serving/suite.ts';
 import type { Suite } from './suite.ts';
@@ -14,4 +15,5 @@ export const SUITES: readonly Suite[] = [
   servingSuite,
   directorySuite,
   prefixSuite,
+  longcontextSuite,
 ];

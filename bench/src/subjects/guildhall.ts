@@ -4,6 +4,7 @@ import { loadNative, type KvPool, type StatePool, type StepBuffers, type WeightF
 import { seconds, serveSubject } from './child.ts';
 import type { SubjectBytes, SubjectEngine, SubjectInfo, SubjectSpec, Timing, Work } from './protocol.ts';
 import { tokensAt } from './protocol.ts';
+import { fillRandom } from './random-pages.ts';
 
 const PAGE_TOKENS = 64;
 /** Tokens of a prompt that one step takes. */
@@ -98,6 +99,7 @@ class Guildhall implements SubjectEngine {
   #spec: SubjectSpec | null = null;
   /** The deep one first, then the ones of batches. */
   #sequences: Sequence[] = [];
+  #randomFilled = false;
 
   async load(spec: SubjectSpec): Promise<SubjectInfo> {
     const started = performance.now();
@@ -188,9 +190,16 @@ class Guildhall implements SubjectEngine {
     await this.#extend(sequence, depth);
   }
 
-  /** A long context: one chunk is computed, its pages are copied to the others. Their content is real, only repeated. */
+  /** A long context: random numbers, or one chunk is computed, its pages are copied to the others. Their content is real, only repeated. */
   async #fillDeep(depth: number): Promise<void> {
     const sequence = this.#deep();
+    if (this.#need().randomKv === true) {
+      if (!this.#randomFilled) await fillRandom(this.#loaded().kv, this.#need().depth / PAGE_TOKENS);
+      this.#randomFilled = true;
+      this.#clear(sequence);
+      sequence.length = depth;
+      return;
+    }
     await this.#fill(sequence, Math.min(depth, CHUNK));
     const chunkPages = CHUNK / PAGE_TOKENS;
     for (let page = chunkPages; page < depth / PAGE_TOKENS; page++) {

@@ -19,6 +19,8 @@ export interface SubjectSpec {
   sequences: number;
   /** Folder of things worth keeping between runs. */
   cacheDir: string;
+  /** Deep contexts are pages of seeded random numbers; without it, one computed chunk repeated. */
+  randomKv?: boolean;
   /** Overrides of the peer's configuration, for finding the best one. */
   tuning?: Record<string, unknown>;
 }
