@@ -64,7 +64,7 @@ export const METRICS = {
   },
   guildhall_kv_hit_tokens_total: {
     type: 'counter',
-    help: 'Prompt tokens found in the prefix cache, by the tier that had them: device, host or disk.',
+    help: 'Prompt tokens found in the prefix cache, by the tier that had them: device, host, disk or peer.',
     labels: ['tier'],
     services: ['router'],
   },

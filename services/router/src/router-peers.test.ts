@@ -88,6 +88,7 @@ test('a prefix is pulled from another router, and gives the same bits', async ()
   const bytes = await rig.metric('guildhall_kv_pulled_bytes_total', other);
   assert.equal(bytes, await rig.metric('guildhall_kv_served_bytes_total', first));
   assert.ok(bytes > 0);
+  assert.equal(await rig.metric('guildhall_kv_hit_tokens_total{tier="peer"}', other), tokens);
 });
 
 test('draining in the middle of streams: another router goes on with the same bits, and computes nothing again', async () => {

@@ -243,6 +243,8 @@ export class KvManager {
       const tier = match.imports[index - match.shared.length]?.tier ?? 'device';
       tiers.set(tier, (tiers.get(tier) ?? 0) + pageTokens);
     }
+    const pulled = Math.min(tiers.get('host') ?? 0, seq.prefix.pulledPages * pageTokens);
+    if (pulled > 0) tiers.set('host', (tiers.get('host') ?? 0) - pulled).set('peer', pulled);
     seq.prefix.cached = tiers;
     seq.prefix.decodeCachedTokens = seq.prefix.decodeTokens(resume);
   }

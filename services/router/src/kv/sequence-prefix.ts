@@ -28,6 +28,8 @@ export class SequencePrefix {
   decodeCachedTokens = 0;
   /** The last state that decode left; the next one takes its place. */
   decodeState: CachedState | null = null;
+  /** Pages that came from another router while it waited; they lie in host memory. */
+  pulledPages = 0;
   /** False once a page of its own could not be named. */
   publishes = true;
   /** Names that others wait for while it computes them. */

@@ -127,7 +127,10 @@ export class PeerExchange {
     }
     const plan = holder === null ? null : (this.#prefix?.plan(seq, holder) ?? null);
     if (plan === null) return null;
-    return this.watched(seq, async (signal) => void (await this.puller?.pull({ ...plan, signal })));
+    return this.watched(seq, async (signal) => {
+      const result = await this.puller?.pull({ ...plan, signal });
+      if (seq.prefix !== null) seq.prefix.pulledPages = result?.pages ?? 0;
+    });
   }
 
   /** Keeps a record for another router; returns its handle. Null when it cannot be kept. */
