@@ -126,7 +126,7 @@ export const SUITES: Suite[] = [
   {
     name: 'long',
     about: 'longer contexts and conversations than fit in a normal run',
-    budgetSeconds: 1800,
+    budgetSeconds: 3600,
     kind: 'node',
     run: ['test/long/*.test.ts'],
     concurrency: 1,
