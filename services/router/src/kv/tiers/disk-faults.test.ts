@@ -38,7 +38,7 @@ async function spoiled(t: TestContext, spoil: (path: string) => void): ReturnTyp
   const folder = folderFor(t);
   const first = await openStore(folder, { hostBytes: 0 });
   first.store.put(testBlob('a', 5000));
-  await first.store.close();
+  await first.store.close(60_000);
   const opened = await openStore(folder, { hostBytes: 0 });
   const [file = ''] = filesBelow(folder);
   spoil(join(folder, file));
@@ -92,7 +92,7 @@ test('damage is found at a restart too, by headers; what is not ours by name sta
   const folder = folderFor(t);
   const first = await openStore(folder, { hostBytes: 0 });
   for (const label of ['a', 'b', 'c']) first.store.put(testBlob(label));
-  await first.store.close();
+  await first.store.close(60_000);
   const [one = '', two = '', three = ''] = filesBelow(folder).map((path) => join(folder, path));
   flip(one, 40);
   copyFileSync(three, two);

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { open, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -53,17 +54,16 @@ test('what is written is read, whatever its size', async () => {
 test('a flipped bit anywhere is found', async () => {
   const size = 300;
   const length = fileBytes(64, size);
-  for (let at = 0; at < length; at++) {
-    await write(testBlob('a', size));
-    const file = await open(path, 'r+');
-    const byte = Buffer.alloc(1);
-    await file.read(byte, 0, 1, at);
-    await file.write(Buffer.of((byte[0] ?? 0) ^ (1 << (at % 8))), 0, 1, at);
-    await file.close();
-    const result = await readAll();
-    assert.ok('fault' in result, `byte ${at}`);
-    const inHeader = at < length - size;
-    assert.equal('fault' in (await readHeader()), inHeader, `header with byte ${at}`);
+  await write(testBlob('a', size));
+  const good = readFileSync(path);
+  for (let at = 0; at < length; at += at < length - size ? 1 : 23) {
+    const bytes = Buffer.from(good);
+    bytes[at] = (bytes[at] ?? 0) ^ (1 << (at % 8));
+    writeFileSync(path, bytes);
+    assert.ok('fault' in (await readAll()), `byte ${at}`);
+    // The data is none of the header's business.
+    if (at % 16 === 0 || at >= length - size)
+      assert.equal('fault' in (await readHeader()), at < length - size, `header with byte ${at}`);
   }
 });
 

@@ -79,18 +79,23 @@ export async function writePageFile(
   checksum: Checksum,
 ): Promise<void> {
   const header = await encodeHeader(content.info, space, checksum);
-  await writeAll(file, header, 0);
-  await writeAll(file, content.data, header.length);
+  const { bytesWritten } = await file.writev([header, content.data], 0);
+  if (bytesWritten === header.length + content.data.length) return;
+  // A disk that is nearly full takes a part; the next write says so.
+  await writeAll(file, Buffer.concat([header, content.data]).subarray(bytesWritten), bytesWritten);
 }
 
-/** Reads a header and checks it. It costs one read; the data is only known to have the right length. */
+/** Reads a header and checks it; the data is only known to have the right length. */
 export async function readPageHeader(
   file: FileHandle,
   space: FileSpace,
   checksum: Checksum,
 ): Promise<Parsed<PageFileInfo>> {
-  const raw = await readRawHeader(file);
+  const { size: length } = await file.stat();
+  let raw = parse(await readStart(file, Math.min(length, FIRST_READ)), length);
+  if ('needs' in raw) raw = parse(await readStart(file, raw.needs), length);
   if ('fault' in raw) return raw;
+  if ('needs' in raw) return bad('truncated', 'it shrank');
   const { header, info } = raw.value;
   const [crc] = await checksum([header.subarray(0, -4)]);
   return checkHeader(header, crc, space) ?? { value: info };
@@ -102,41 +107,47 @@ export async function readPageFile(
   space: FileSpace,
   checksum: Checksum,
 ): Promise<Parsed<PageFileInfo & Pick<Blob, 'data'>>> {
-  const raw = await readRawHeader(file);
+  const { size: length } = await file.stat();
+  const bytes = await readStart(file, length);
+  if (bytes.length < length) return bad('truncated', 'it shrank');
+  const raw = parse(bytes, length);
   if ('fault' in raw) return raw;
+  if ('needs' in raw) return bad('truncated', 'it shrank');
   const { header, info } = raw.value;
-  // Not from Buffer's pool: the bytes may stay for long.
-  const data = Buffer.allocUnsafeSlow(info.size);
-  const got = await readAll(file, data, header.length);
-  if (got < info.size) return bad('truncated', `${got} of ${info.size} bytes`);
+  const data = bytes.subarray(header.length);
   const [headerCrc, dataCrc] = await checksum([header.subarray(0, -4), data]);
   const wrong = checkHeader(header, headerCrc, space);
   if (wrong !== null) return wrong;
   return dataCrc === info.checksum ? { value: { ...info, data } } : bad('corrupt', 'the data has another CRC-32C');
 }
 
-/** The header as it is, with lengths that agree with the file's, so that nothing is allocated on garbage's word. */
-async function readRawHeader(file: FileHandle): Promise<Parsed<{ header: Buffer; info: PageFileInfo }>> {
-  const { size: length } = await file.stat();
-  let header = Buffer.alloc(Math.min(length, FIRST_READ));
-  if ((await readAll(file, header, 0)) < Math.min(length, FIXED_BYTES)) return bad('truncated', 'it shrank');
-  if (length < FIXED_BYTES) return bad('truncated', `${length} bytes are no header`);
-  if (header.toString('latin1', 0, 8) !== MAGIC) return bad('corrupt', 'not a file of the page cache');
-  if (header.readUInt32LE(8) !== VERSION) return bad('corrupt', `format version ${header.readUInt32LE(8)}`);
-  const numTokens = header.readUInt32LE(12);
-  const size = Number(header.readBigUInt64LE(16));
+/** The first `most` bytes, fewer where the file ends. Not from Buffer's pool: they may stay for long. */
+async function readStart(file: FileHandle, most: number): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafeSlow(most);
+  let done = 0;
+  while (done < most) {
+    const { bytesRead } = await file.read(bytes, done, most - done, done);
+    if (bytesRead === 0) break;
+    done += bytesRead;
+  }
+  return bytes.subarray(0, done);
+}
+
+/** The header at the start of a file of `length` bytes, with lengths that agree with it; or how many bytes it needs. */
+function parse(bytes: Buffer, length: number): Parsed<{ header: Buffer; info: PageFileInfo }> | { needs: number } {
+  if (bytes.length < FIXED_BYTES) return bad('truncated', `${length} bytes are no header`);
+  if (bytes.toString('latin1', 0, 8) !== MAGIC) return bad('corrupt', 'not a file of the page cache');
+  if (bytes.readUInt32LE(8) !== VERSION) return bad('corrupt', `format version ${bytes.readUInt32LE(8)}`);
+  const numTokens = bytes.readUInt32LE(12);
+  const size = Number(bytes.readBigUInt64LE(16));
   if (numTokens > MAX_TOKENS) return bad('corrupt', `${numTokens} tokens`);
   const expected = fileBytes(numTokens, size);
   if (length !== expected) return bad(length < expected ? 'truncated' : 'corrupt', `${length} of ${expected} bytes`);
   const end = headerBytes(numTokens);
-  if (end > header.length) {
-    header = Buffer.alloc(end);
-    if ((await readAll(file, header, 0)) < end) return bad('truncated', 'it shrank');
-  }
-  return parse(header.subarray(0, end), numTokens, size);
+  return bytes.length < end ? { needs: end } : fields(bytes.subarray(0, end), numTokens, size);
 }
 
-function parse(header: Buffer, numTokens: number, size: number): Parsed<{ header: Buffer; info: PageFileInfo }> {
+function fields(header: Buffer, numTokens: number, size: number): Parsed<{ header: Buffer; info: PageFileInfo }> {
   const kind = KINDS[header.readUInt32LE(36) - 1];
   if (kind === undefined) return bad('corrupt', `kind ${header.readUInt32LE(36)}`);
   const info = {
@@ -161,15 +172,4 @@ async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): 
     const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
     done += bytesWritten;
   }
-}
-
-/** Bytes that could be read: fewer than asked for at the end of the file. */
-async function readAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<number> {
-  let done = 0;
-  while (done < bytes.length) {
-    const { bytesRead } = await file.read(bytes, done, bytes.length - done, position + done);
-    if (bytesRead === 0) break;
-    done += bytesRead;
-  }
-  return done;
 }

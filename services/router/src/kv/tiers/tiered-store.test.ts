@@ -74,7 +74,7 @@ test('a page and a state of one name are two blobs', async (t) => {
   const page = testBlob('a', 500, 50, 'page');
   const state = testBlob('a', 700, 50, 'state');
   assert.ok(first.store.put(page) && first.store.put(state));
-  await first.store.close();
+  await first.store.close(60_000);
   const { store } = await openStore(folder, { hostBytes: 0 });
   assert.ok(sameBlob(await store.get('page', page.name), page));
   assert.ok(sameBlob(await store.get('state', state.name), state));
@@ -96,7 +96,7 @@ test('closing writes what host memory has, best first; a restart finds it and te
   for (const blob of blobs) first.store.put(blob);
   const worthless = testBlob('worthless', 100_000, 0.001);
   first.store.put(worthless);
-  await first.store.close();
+  await first.store.close(60_000);
   const { store, events } = await openStore(folder);
   assert.deepEqual(events.there.disk, new Set(blobs.map(({ kind, name }) => blobKey(kind, name))));
   assert.deepEqual(
@@ -151,7 +151,7 @@ test('prefetch fills host memory and no more, and stops when it is told to', asy
   const keys = Array.from({ length: 10 }, (_, i) => testBlob(`${i}`, 4000));
   const first = await openStore(folder, { hostBytes: 0 });
   for (const blob of keys) first.store.put(blob);
-  await first.store.close();
+  await first.store.close(60_000);
   const { store, events } = await openStore(folder, { hostBytes: 42_000 });
   await store.prefetch(keys, AbortSignal.abort());
   assert.equal(events.there.host.size, 0);
@@ -205,7 +205,7 @@ test('held bytes of a dead process and temporary files are removed at the start'
   await first.store.idle();
   const held = filesBelow(folder).find((path) => path.endsWith('.held')) ?? '';
   const blob = filesBelow(folder).find((path) => path.endsWith('.page')) ?? '';
-  await first.store.close();
+  await first.store.close(60_000);
   assert.ok(held !== '' && !existsSync(join(folder, held)), 'closing removes them too');
   writeFileSync(join(folder, `${blob}.7.tmp`), 'half');
   mkdirSync(join(folder, held, '..'), { recursive: true });
@@ -223,7 +223,7 @@ test('two models share a folder: neither sees the other, and the absent one give
   const blobs = Array.from({ length: 8 }, (_, i) => testBlob(`${i}`, 4000));
   const first = await openStore(folder, { hostBytes: 0, space: other });
   for (const blob of blobs) first.store.put(blob);
-  await first.store.close();
+  await first.store.close(60_000);
   // 8 blobs of two blocks each are there; the limit leaves room for two more.
   const diskBytes = 10 * 8192;
   const second = await openStore(folder, { hostBytes: 0, diskBytes });
@@ -245,11 +245,11 @@ test('a limit that shrank is kept to from the start: what was used longest ago g
   const folder = folderFor(t);
   const first = await openStore(folder, { hostBytes: 0 });
   for (let i = 0; i < 8; i++) first.store.put(testBlob(`${i}`, 4000));
-  await first.store.close();
+  await first.store.close(60_000);
   for (const path of filesBelow(folder)) utimesSync(join(folder, path), 1e9, 1e9);
   const again = await openStore(folder, { hostBytes: 0 });
   assert.ok(await again.store.get('page', testBlob('3').name));
-  await again.store.close();
+  await again.store.close(60_000);
   const { store, events } = await openStore(folder, { diskBytes: 3 * 8192 });
   assert.equal(events.there.disk.size, 3);
   assert.equal(store.where('page', testBlob('3').name), 'disk');
@@ -274,7 +274,7 @@ test('one router to a folder; a file is no folder; others may not read it', asyn
   await assert.rejects(openStore(join(folder, file)), refusal(/--kv-disk .* is not a folder/));
   await assert.rejects(openStore(join(folder, file, 'below')), refusal(/is not a folder/));
   const again = await openStore(folder);
-  await again.store.close();
+  await again.store.close(60_000);
 });
 
 test('a holder in another container is waited for: it may be the dead predecessor', async (t) => {
