@@ -7,9 +7,9 @@ import { type Answer, bitsOf, type RequestFields } from '../harness/router-clien
 import { until } from '../harness/wait.ts';
 
 /** Tokens of prompts that are worth pulling. */
-const LENGTH = 4000;
+const LENGTH = 1500;
 /** What of them can come from a cache. */
-const CACHED = 3968;
+const CACHED = 1472;
 
 let cluster: Cluster;
 

@@ -231,3 +231,18 @@ test('joining waits while Redis is away, and can be cancelled', async () => {
   await waiting;
   assert.equal(ids(await view(home)), 'expert/a=a v1');
 });
+
+test('without memory in Redis members keep their leases, and what they say of themselves still changes', async () => {
+  const home = cluster();
+  const seen = await view(home);
+  const a = lease(home, 'a');
+  await a.lease.join();
+  await eventually(() => ids(seen) === 'expert/a=a v1', 'the member');
+  await home.redis.config('SET', 'maxmemory', '1');
+  for (let version = 2; version < 6; version++) {
+    await systemClock.sleep(LEASE.leaseMs / 2);
+    a.set(`a v${version}`);
+    await eventually(() => ids(seen) === `expert/a=a v${version}`, 'the new value');
+  }
+  assert.equal(a.lease.held, true);
+});

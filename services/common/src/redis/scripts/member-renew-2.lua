@@ -14,6 +14,8 @@ local held = redis.call('HMGET', KEYS[1], 'incarnation', 'value')
 if held[1] and held[1] ~= ARGV[2] then
   return -1
 end
+-- The first write of a script is the one that Redis refuses for want of memory, unless it needs none: this one.
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 local result = 0
 if not held[1] then
   result = 2
@@ -23,7 +25,9 @@ end
 if result > 0 then
   redis.call('HSET', KEYS[1], 'incarnation', ARGV[2], 'value', ARGV[4])
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if result == 2 then
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
 if redis.call('SADD', KEYS[2], ARGV[1]) == 1 and result == 0 then
   result = 2
 end

@@ -6,8 +6,13 @@
 -- ARGV[2] generation to write when there is none
 --
 -- Returns {generation, tag, incarnation, value, tag, incarnation, value, ...} with tag = kind/id.
-redis.call('SET', KEYS[2], ARGV[2], 'NX')
-local out = { redis.call('GET', KEYS[2]) }
+local generation = redis.call('GET', KEYS[2])
+-- Redis refuses a SET for want of memory even where it would change nothing.
+if not generation then
+  generation = ARGV[2]
+  redis.call('SET', KEYS[2], generation)
+end
+local out = { generation }
 for _, tag in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   local held = redis.call('HMGET', ARGV[1] .. string.gsub(tag, '/', ':', 1), 'incarnation', 'value')
   if held[1] then
