@@ -14,7 +14,7 @@ const BYTES_PER_TOKEN = 2 * 2 * 64 * 2 * 2;
 const PAGES = CONTEXT / 64 + 64;
 const WINDOW_MS = 20_000;
 
-const report = (line: Record<string, unknown>): void => console.log(JSON.stringify(line));
+const report = (line: Record<string, unknown>): void => void process.stdout.write(`${JSON.stringify(line)}\n`);
 
 async function start(experts: 'local' | 'remote'): Promise<Cluster> {
   const local = experts === 'local';
