@@ -194,7 +194,7 @@ test('entries are replaced and removed, in batches of any size', async () => {
 });
 
 test('entries end with the lease of their owner, who then has to fence again', async () => {
-  const { pages, keys } = directory(300);
+  const { pages, keys } = directory();
   const names = prompt(3);
   const a = await owner(pages, 'a');
   await add(
@@ -202,6 +202,7 @@ test('entries end with the lease of their owner, who then has to fence again', a
     a,
     names.map((name) => page(name)),
   );
+  await redis.pexpire(keys.pages('a'), 1);
   await eventually(async () => (await pages.lookup(names, LOOKUP)).length === 0, 'the end of the lease');
   assert.equal(await redis.exists(keys.pageHolders), 0);
   assert.deepEqual(await pages.renew(a), { status: 'unknown' });
