@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { type PageName, parseHostPort } from '@guildhall/common';
+import { FakeClock, type PageName, parseHostPort } from '@guildhall/common';
 import { eventually, freePort } from '@guildhall/common/testing';
 import { pages } from '@guildhall/proto';
 import { TcpFront } from '../../../../../test/fakes/tcp-front.ts';
@@ -181,17 +181,28 @@ for (const [what, fault, misbehave] of faults) {
       misbehave(call);
     });
     open.push(() => hostile.stop());
-    // Only who stops sending is waited for that long.
-    const { puller, store, metrics, log } = pullerOf(fault === 'stalled' ? { stallMs: 300 } : {});
-    const result = await puller.pull(requestTo(hostile.address));
+    const clock = new FakeClock();
+    const { puller, store, metrics, log } = pullerOf({ clock });
+    const pull = async (): Promise<PullResult> => {
+      const pulled = puller.pull(requestTo(hostile.address));
+      if (fault === 'stalled') await silence(clock, () => store.blobs.size === 1);
+      return await pulled;
+    };
+    const result = await pull();
     assert.equal(result.outcome, fault);
     await assertFault({ puller, store, metrics, log }, fault, 1);
     assertSame(store, what === 'more bytes than the head said' ? 2 : 1);
     // The same again is counted, and not logged again.
     store.blobs.clear();
-    assert.equal((await puller.pull(requestTo(hostile.address))).outcome, fault);
+    assert.equal((await pull()).outcome, fault);
     assert.equal(log.length, 1);
   });
+}
+
+/** Lets the time of a stall pass once `sent` says that everything has come that will. */
+async function silence(clock: FakeClock, sent: () => boolean): Promise<void> {
+  await eventually(sent, 'what is sent to come');
+  await clock.advance(30_001);
 }
 
 /** The store holds the first `count` pages of the prompt and nothing else. */
@@ -221,10 +232,14 @@ async function assertFault(
 }
 
 test('a holder that stalls before its first message', async () => {
-  const hostile = await startHostile(() => undefined);
+  let calls = 0;
+  const hostile = await startHostile(() => (calls += 1));
   open.push(() => hostile.stop());
-  const pulling = pullerOf({ stallMs: 200 });
-  assert.equal((await pulling.puller.pull(requestTo(hostile.address))).outcome, 'stalled');
+  const clock = new FakeClock();
+  const pulling = pullerOf({ clock });
+  const pulled = pulling.puller.pull(requestTo(hostile.address));
+  await silence(clock, () => calls > 0);
+  assert.equal((await pulled).outcome, 'stalled');
   await assertFault(pulling, 'stalled', 1);
   assert.equal(pulling.store.blobs.size, 0);
 });

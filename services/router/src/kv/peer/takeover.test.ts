@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { createMetrics, systemClock } from '@guildhall/common';
-import { silentLogger } from '@guildhall/common/testing';
+import { createMetrics, FakeClock, systemClock } from '@guildhall/common';
+import { eventually, silentLogger } from '@guildhall/common/testing';
 import { pages } from '@guildhall/proto';
 import { crc32cReference } from '../../testing/crc32c.ts';
 import { MemoryStore } from '../../testing/memory-store.ts';
@@ -143,9 +143,15 @@ for (const [what, outcome, misbehave] of faults) {
   test(`a router that gives: ${what}`, async () => {
     const server = await startHostile(misbehave);
     open.push(() => server.stop());
-    const { taking, store, metrics } = takeOver(outcome === 'stalled' ? { stallMs: 300 } : {});
+    const clock = new FakeClock();
+    const { taking, store, metrics } = takeOver({ clock });
     const from = { routerId: 'router-1', address: server.address, handle: 'h', numComputed: COMPUTED };
-    assert.equal(await taking.take(sequence(), from, new AbortController().signal), null);
+    const taken = taking.take(sequence(), from, new AbortController().signal);
+    if (outcome === 'stalled') {
+      await eventually(() => store.heldBytes.size === 1, 'the page to come');
+      await clock.advance(30_001);
+    }
+    assert.equal(await taken, null);
     assert.equal(await metricOf(metrics, 'guildhall_sequence_takeovers_total', `"${outcome}"`), 1);
     assert.equal(store.heldBytes.size, 0);
   });
