@@ -12,6 +12,7 @@ import { ensureModels } from './models/ensure.ts';
 import { SCHEMA, save, text, type Report } from './output.ts';
 import { Progress } from './progress.ts';
 import { Recorder } from './recorder.ts';
+import type { BenchRow } from './report.ts';
 import type { Suite } from './suite.ts';
 import { SUITES } from './suites.ts';
 
@@ -28,12 +29,13 @@ async function runSuite(
   const commit = commitOf(ROOT);
   const recorder = new Recorder({ suite: suite.name, commit, options, only: parsed.only, resume: parsed.resume });
   const { wants, add } = recorder;
+  const rows = (): BenchRow[] => recorder.rows();
   const attach = (name: string, data: Buffer): void => {
     attached.set(name, data);
     mkdirSync(resolve(ROOT, '.guildhall'), { recursive: true });
     writeFileSync(resolve(ROOT, '.guildhall', `bench-${suite.name}-${name}`), data);
   };
-  await suite.run({ options, machine, progress, bandwidth: new Bandwidth(), wants, add, attach });
+  await suite.run({ options, machine, progress, bandwidth: new Bandwidth(), wants, add, rows, attach });
   return { schema: SCHEMA, suite: suite.name, machine, commit, rows: recorder.rows() };
 }
 

@@ -31,6 +31,8 @@ export interface BenchContext {
   readonly wants: (name: string) => boolean;
   /** Adds a finished row to the report and to what `--resume` can go on from. Rows that were not asked for are dropped. */
   readonly add: (row: BenchRow) => void;
+  /** Rows of the report so far, those of an interrupted run among them. */
+  readonly rows: () => readonly BenchRow[];
   /** Puts a file beside the report, such as a picture; its name is appended to the report's. */
   readonly attach: (name: string, data: Buffer) => void;
 }

@@ -44,6 +44,7 @@ test('small models: a rate for each depth up to 32K, the ratio of the two, and t
       bandwidth: new Bandwidth(),
       wants: (name) => !name.includes('/tiny/'),
       add: (row) => rows.push(row),
+      rows: () => [],
       attach: (name, data) => pictures.set(name, data),
     });
   } finally {

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { modelFiles } from '../models/ensure.ts';
 import type { BenchContext, Suite } from '../suite.ts';
+import { attachCharts } from './charts.ts';
 import { prefixTokens, type Subject } from './flags.ts';
 import { measureGoodput } from './replay.ts';
 import { measureTtft } from './ttft.ts';
@@ -17,6 +18,7 @@ export const prefixSuite: Suite = {
     for (const subject of subjects) await measureTtft(context, subject);
     const [first] = subjects;
     if (first !== undefined) await measureGoodput(context, first);
+    await attachCharts(context);
   },
 };
 

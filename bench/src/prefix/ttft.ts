@@ -111,7 +111,9 @@ export async function measureTtft(context: BenchContext, subject: Subject): Prom
   const rig = await PrefixRig.start(subject, options.threads);
   const times = new Map<Kind, Timed[]>(KINDS.map((kind) => [kind, []]));
   const keep = async (kind: Kind, timed: Promise<Timed>): Promise<void> => {
-    times.get(kind)?.push(await timed);
+    const { ms, cached } = await timed;
+    progress.done(`${group}/${kind}: ${Math.round(ms)} ms, ${cached} tokens cached`);
+    times.get(kind)?.push({ ms, cached });
   };
   try {
     // Both routers get to know what computing costs them.
