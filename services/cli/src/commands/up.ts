@@ -23,6 +23,8 @@ export interface UpFlags {
   weights: WeightFormat;
   weightsCache: string;
   kvDtype: KvDtype;
+  kvMemory: string;
+  kvDisk: string | null;
   listen: string | null;
   apiKey: string[];
   threads: number | null;
@@ -54,6 +56,8 @@ export function addStackOptions(command: Command): Command {
     .addOption(new Option('--weights <format>', 'weight format').choices(WEIGHT_FORMATS).default('bf16'))
     .option('--weights-cache <where>', 'keep quantised weights: auto (beside the model), off, or a folder', 'auto')
     .addOption(new Option('--kv-dtype <format>', 'format of KV pages').choices(KV_DTYPES).default('auto'))
+    .option('--kv-memory <size>', 'memory of each KV cache, such as 2GiB', '256MiB')
+    .option('--kv-disk <dir>', 'keep pages of prompts on disk, in a folder for each router')
     .option('--listen <host:port>', 'address of the gateway (default: 127.0.0.1:8000 or the next free port)')
     .option('--api-key <key>', 'require this key; repeat for more', collect, [])
     .option(
@@ -129,6 +133,8 @@ function stackOptions(flags: UpFlags): StackOptions {
     weights: flags.weights,
     weightsCache: flags.weightsCache,
     kvDtype: flags.kvDtype,
+    kvMemory: flags.kvMemory,
+    kvDisk: flags.kvDisk ?? null,
     listen: flags.listen ?? null,
     apiKeys: flags.apiKey,
     threads: flags.threads ?? (flags.experts === 'local' ? availableParallelism() : 1),

@@ -20,6 +20,10 @@ export interface StackOptions {
   /** Where quantised weights are kept: auto, off or a folder. */
   weightsCache: string;
   kvDtype: KvDtype;
+  /** As the router's option takes it. */
+  kvMemory: string;
+  /** Folder under which each router has its own; null for none. */
+  kvDisk: string | null;
   /** HOST:PORT of the gateway, or null for the default and the next free port. */
   listen: string | null;
   apiKeys: string[];
@@ -127,18 +131,16 @@ export class Stack {
       services.set(`expert-${number}`, ['expert', '--id', `expert-${number}`, ...native]);
     }
     for (let number = 1; number <= routers; number++) {
-      services.set(`router-${number}`, [
-        'router',
-        '--id',
-        `router-${number}`,
-        '--experts',
-        experts,
-        ...native,
-        ...names,
-      ]);
+      const id = `router-${number}`;
+      services.set(id, ['router', '--id', id, '--experts', experts, ...native, ...names, ...this.#kvArgs(id)]);
     }
     services.set('gateway-1', ['gateway', '--id', 'gateway-1', '--model', model, ...names, '--listen', gatewayAddress]);
     return services;
+  }
+
+  #kvArgs(router: string): string[] {
+    const { kvMemory, kvDisk } = this.#options;
+    return ['--kv-memory', kvMemory, ...(kvDisk === null ? [] : ['--kv-disk', join(kvDisk, router)])];
   }
 
   async #startService(name: string, [service = '', ...args]: string[]): Promise<void> {
