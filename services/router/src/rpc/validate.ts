@@ -97,7 +97,10 @@ function checkIdentity(request: router.GenerateRequest, limits: RequestLimits): 
   if (request.requestId === '') throw fail('missing_field', 'request_id is empty', { field: 'request_id' });
   within('request_id', request.requestId.length, 1, MAX_ID_LENGTH);
   within('tenant', request.tenant.length, 0, MAX_TENANT_LENGTH);
-  within('cache_salt', request.cacheSalt.length, 0, MAX_SALT_LENGTH);
+  // Characters, as gateways count them: the longest take two units.
+  const { cacheSalt } = request;
+  const salted = cacheSalt.length > 2 * MAX_SALT_LENGTH ? cacheSalt.length : Array.from(cacheSalt).length;
+  within('cache_salt', salted, 0, MAX_SALT_LENGTH);
   within('choice', request.choice, 0, 0xffff);
   if (!limits.servedModels.includes(request.model)) {
     const message = `"${request.model.slice(0, MAX_ID_LENGTH)}" is not served here`;
