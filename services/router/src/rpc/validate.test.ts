@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { isGuildhallError } from '@guildhall/common';
+import { parseModelConfig } from '@guildhall/model';
 import { router } from '@guildhall/proto';
 import fc from 'fast-check';
 import { type RequestLimits, toSpec } from './validate.ts';
@@ -28,6 +31,24 @@ function request(
     stop: { ...router.StopConditions.create(), maxTokens: 10, ...stop },
   };
 }
+
+test('a YaRN variant of tiny takes a prompt beyond the original context, and refuses one beyond its own', () => {
+  const file = join(import.meta.dirname, '../../../../models/tiny/config.json');
+  const config = JSON.parse(readFileSync(file, 'utf8')) as { text_config: { rope_parameters: object } };
+  const yarn = { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 262_144 };
+  Object.assign(config.text_config.rope_parameters, yarn);
+  Object.assign(config.text_config, { max_position_embeddings: 1_010_000 });
+  const { maxPositionEmbeddings } = parseModelConfig('config.json', config);
+  const limits = { ...LIMITS, maxContext: maxPositionEmbeddings };
+  const prompt = (length: number): number[] => Array.from({ length }, (_, i) => i % 100);
+  assert.equal(toSpec(request({ promptIds: prompt(300_000) }), limits, 0).promptIds.length, 300_000);
+  assert.equal(toSpec(request({ promptIds: prompt(1_009_999) }), limits, 0).stop.maxTokens, 1);
+  assert.throws(() => toSpec(request({ promptIds: prompt(1_010_000) }), limits, 0), {
+    code: 'context_length_exceeded',
+    field: 'prompt_ids',
+    message: /1010000 prompt tokens .* context of 1010000/,
+  });
+});
 
 test('a good request is taken as it is', () => {
   const spec = toSpec(

@@ -36,7 +36,9 @@ function within(field: string, value: number, least: number, most: number): numb
 }
 
 function tokenIds(field: string, ids: readonly number[], limits: RequestLimits): Int32Array {
-  for (const [index, id] of ids.entries()) {
+  // Up to a million ids: an iterator of pairs would hold the event loop for 50 ms and more.
+  for (let index = 0; index < ids.length; index++) {
+    const id = ids[index] as number;
     if (!(id < limits.tokenizerSize)) throw refuse(`${field}[${index}]`, `${id} is not below ${limits.tokenizerSize}`);
   }
   return Int32Array.from(ids);
