@@ -66,7 +66,8 @@ Napi::Promise startImport(Napi::Env env, const std::shared_ptr<Runtime>& runtime
   work.keep = std::move(keep);
   work.run = [progress] { progress->more = progress->import.step(); };
   work.more = [progress] { return progress->more; };
-  return startWork(env, runtime, Lane::kPrefill, std::move(work));
+  // On the prefill lane each job would wait for a whole step of somebody else's long prompt.
+  return startWork(env, runtime, Lane::kDecode, std::move(work));
 }
 
 class KvPoolWrap final : public Handle<KvPoolWrap, Owned<KvPool>> {

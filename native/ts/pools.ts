@@ -37,8 +37,8 @@ export interface KvPool {
    */
   exportPages(pages: Int32Array, group: number): Promise<PageExport>;
   /**
-   * Fills pages from parts of pages.length / parts.length pages each, on the prefill lane in jobs of about a millisecond
-   * at most. The pages belong to nobody else before it resolves, and the parts must not change or be detached; those of
+   * Fills pages from parts of pages.length / parts.length pages each, on the decode lane in jobs of about a millisecond
+   * at most, in turns with steps. The pages belong to nobody else before it resolves, and the parts must not change or be detached; those of
    * resizable buffers are refused.
    */
   importPages(pages: Int32Array, parts: readonly Uint8Array[]): Promise<void>;
