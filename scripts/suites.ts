@@ -71,7 +71,7 @@ export const SUITES: Suite[] = [
   {
     name: 'vectors',
     about: 'blocks and whole models against the Hugging Face reference; same bits',
-    budgetSeconds: 120,
+    budgetSeconds: 180,
     kind: 'node',
     run: ['test/vectors/*.test.ts'],
     concurrency: 2,
@@ -79,7 +79,7 @@ export const SUITES: Suite[] = [
   {
     name: 'integration',
     about: 'several real processes: hello, placement, bad checkpoints, bad messages',
-    budgetSeconds: 90,
+    budgetSeconds: 150,
     kind: 'node',
     run: ['test/integration/*.test.ts'],
     concurrency: 1,
@@ -95,7 +95,7 @@ export const SUITES: Suite[] = [
   {
     name: 'faults',
     about: 'processes killed and partitioned while tokens flow',
-    budgetSeconds: 180,
+    budgetSeconds: 300,
     kind: 'node',
     run: ['test/faults/*.test.ts'],
     concurrency: 1,

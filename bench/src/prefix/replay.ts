@@ -77,10 +77,7 @@ async function runSetup(context: BenchContext, subject: Subject, setup: Setup, t
     workers: 0,
     routers: setup.routers,
     threads: Math.max(1, Math.floor(threads / setup.routers)),
-    routerArgs: [
-      ...['--experts', 'local', '--prefix-cache', setup.cache],
-      ...['--num-pages', String(PAGES[size] / setup.routers)],
-    ],
+    routerArgs: ['--experts=local', `--prefix-cache=${setup.cache}`, `--num-pages=${PAGES[size] / setup.routers}`],
     gatewayArgs: ['--routing', setup.routing],
   });
   try {

@@ -42,7 +42,7 @@ test('system prompts are shared, the first one most', () => {
   }
   assert.equal(counts.size, 3);
   const shares = [...counts.values()].sort((a, b) => b - a).map((count) => count / begun.length);
-  assert.ok((shares[0] ?? 0) > 0.45 && (shares[0] ?? 0) < 0.7, `${shares}`);
+  assert.ok((shares[0] ?? 0) > 0.45 && (shares[0] ?? 0) < 0.7, shares.join(', '));
 });
 
 test('as many users as asked for fork, and forks share their history', () => {

@@ -46,8 +46,11 @@ class PrefixRig {
       routers: 2,
       threads,
       routerArgs: [
-        ...['--experts', 'local', '--num-pages', String(pagesOf(subject.prefixTokens)), '--max-running', '4'],
-        ...['--kv-host-memory', '4GiB', '--kv-disk-limit', '8GiB'],
+        '--experts=local',
+        `--num-pages=${pagesOf(subject.prefixTokens)}`,
+        '--max-running=4',
+        '--kv-host-memory=4GiB',
+        '--kv-disk-limit=8GiB',
       ],
       routerArgsOf: (_, dir) => ['--kv-disk', dir],
       // A busy machine must not turn a hit into a choice by load.
