@@ -14,7 +14,6 @@ import {
   MAX_MESSAGE_BYTES,
   type Metrics,
   newIncarnation,
-  PageDirectory,
   parseHostPort,
   processId,
   refuseInsecureListen,
@@ -148,11 +147,12 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   const metrics = createMetrics('gateway');
   const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
   service.onShutdown(() => cluster.close());
+  cluster.directory.meter(metrics);
   await cluster.members.start();
   const context = createContext(config, {
     assets,
     members: cluster.members,
-    directory: new PageDirectory({ redis: cluster.redis, keys: cluster.keys, clock }),
+    directory: cluster.directory,
     clock,
     logger,
     metrics,

@@ -215,6 +215,7 @@ export class KvHome {
       identity: { fingerprint, numericsId },
       kv: this.kv,
       lease: this.#lease,
+      onFetch: () => this.#publisher?.poke(),
       checksum: (parts) => native.crc32c(parts),
       clock,
       metrics,

@@ -39,6 +39,8 @@ export async function startRedis(endpoint: RedisEndpoint, state: StateDir, clock
     `requirepass ${endpoint.password}`,
     'save ""',
     'appendonly no',
+    // What a router that is gone had listed is freed beside the commands of the others.
+    'lazyfree-lazy-expire yes',
     'daemonize no',
     'protected-mode yes',
     `dir ${JSON.stringify(join(state.path, 'redis'))}`,

@@ -30,6 +30,8 @@ export interface PagesRpcOptions {
   clock: Clock;
   metrics: Metrics;
   logger: Logger;
+  /** A fetch begins. */
+  onFetch?: () => void;
   /** Fetches served at a time; more are refused. */
   maxFetches: number;
   /** Time after which a reader that takes nothing is cut off, milliseconds. */
@@ -62,6 +64,7 @@ export function pagesRpc(options: PagesRpcOptions): pages.PagesServer {
         return refuse(options, paced, err);
       }
       running += 1;
+      options.onFetch?.();
       void serve(options, call, paced)
         .then(
           () => options.metrics.count('guildhall_kv_fetches_total', { outcome: 'complete' }),

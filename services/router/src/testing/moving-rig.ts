@@ -63,6 +63,7 @@ export class MovingRouter {
       identity: { fingerprint: 'pseudo', numericsId: 'hashes' },
       kv: this.pseudo.kv,
       lease: null,
+      onFetch: () => undefined,
       checksum: crc32cOf,
       clock: systemClock,
       metrics,

@@ -33,6 +33,8 @@ export interface PeerExchangeOptions {
   kv: RouterKv;
   /** Leases at the holder; null without the directory. */
   lease: LeaseHolder | null;
+  /** Another router has begun to fetch from here; it may have leased what it wants. */
+  onFetch: () => void;
   checksum: Checksum;
   clock: Clock;
   metrics: Metrics;
@@ -103,6 +105,7 @@ export class PeerExchange {
     const { kv, identity, clock, metrics, logger, config } = this.#o;
     return pagesRpc({
       source: { read: (kind, name) => kv.read(kind, name) },
+      onFetch: this.#o.onFetch,
       parked: this.parked,
       identity,
       clock,
