@@ -11,6 +11,7 @@ import { PeerExchange } from './kv/peer/exchange.ts';
 import type { LeaseHolder } from './kv/peer/puller.ts';
 import { prefillMs } from './kv/peer/rates.ts';
 import type { PrefixCache } from './kv/prefix-cache.ts';
+import type { PoolTransfer } from './kv/restorer.ts';
 import { RouterKv } from './kv/router-kv.ts';
 import { Swapper } from './kv/swapper.ts';
 import type { BlobStore, BlobStoreObserver, TierUsage } from './kv/tiers/blob-store.ts';
@@ -173,7 +174,7 @@ export class KvHome {
       pageBytes: kv.pageBytes,
       stateBytes: states?.slotBytes ?? 0,
       snapshotGrid: config.snapshotGrid,
-      transfer: nativeTransfer(kv, states),
+      transfer: this.#timed(nativeTransfer(kv, states)),
       store,
       observer: {
         added: (info) => {
@@ -189,6 +190,20 @@ export class KvHome {
       cost: (tokens, depth) => this.#cost(tokens, depth),
       onError: (err) => logger.error({ err }, 'pages could not be copied out of the pool'),
     });
+  }
+
+  /** Imports tell the decision to pull from other routers what they cost. */
+  #timed(transfer: PoolTransfer): PoolTransfer {
+    const { clock } = this.#o;
+    return {
+      ...transfer,
+      importPages: async (pages, parts) => {
+        const begun = clock.monotonicMs();
+        await transfer.importPages(pages, parts);
+        const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+        this.peers.puller?.rates.observeImport(bytes, clock.monotonicMs() - begun);
+      },
+    };
   }
 
   #makeEvictor(cache: PrefixCache, publisher: DirectoryPublisher): Evictor {
