@@ -5,6 +5,7 @@ import type { WorkerLink } from './experts/worker-link.ts';
 import { Gate } from './gate.ts';
 import type { KvManager, PrefixMatch } from './kv/kv-manager.ts';
 import type { Restorer } from './kv/restorer.ts';
+import { SequenceCopies } from './kv/sequence-copies.ts';
 import type { PlannedSnapshot } from './kv/sequence-prefix.ts';
 import type { SequenceRecord } from './kv/sequence-record.ts';
 import type { Swapper } from './kv/swapper.ts';
@@ -78,6 +79,7 @@ export class Engine {
   readonly scheduler: Scheduler;
   readonly #o: EngineOptions;
   readonly #gates: Readonly<Record<Lane, Gate>> = { decode: new Gate(), prefill: new Gate() };
+  readonly #copies: SequenceCopies;
   readonly #loops: Promise<void>[] = [];
   #tickets = 0;
   /** Where the sequences go that are moved away; null until then. */
@@ -90,6 +92,8 @@ export class Engine {
 
   constructor(options: EngineOptions) {
     this.#o = options;
+    const { restorer, swapper, logger } = options;
+    this.#copies = new SequenceCopies({ restorer, swapper, logger });
     const hooks: SchedulerHooks = {
       admitted: (seq) => this.#onAdmitted(seq),
       restoring: (seq, match) => void this.#restore(seq, match),
@@ -193,57 +197,25 @@ export class Engine {
     this.#unchecked = true;
     try {
       const { record } = seq;
-      if (record !== null && (await this.#swapIn(seq, record, match))) this.scheduler.swappedIn(seq, record);
-      else this.scheduler.restored(seq, match, await this.#restorePrefix(seq, match));
+      if (record !== null && (await this.#copies.swapIn(seq, record, match))) this.scheduler.swappedIn(seq, record);
+      else this.scheduler.restored(seq, match, await this.#copies.restorePrefix(seq, match));
       this.wake();
     } catch (err) {
       this.#o.onFatal(err);
     }
   }
 
-  async #swapIn(seq: Sequence, record: SequenceRecord, match: PrefixMatch): Promise<boolean> {
-    try {
-      return (await this.#o.swapper?.swapIn(seq, record, match)) ?? false;
-    } catch (err) {
-      this.#o.logger.error({ err, sequence: seq.key }, 'a sequence could not be copied back');
-      return false;
-    }
-  }
-
-  async #restorePrefix(seq: Sequence, match: PrefixMatch): Promise<number> {
-    const { restorer, logger } = this.#o;
-    if (restorer === null) return 0;
-    // A record that failed leaves what is in the pool.
-    if (seq.record !== null) return restorer.shallower(seq);
-    try {
-      return await restorer.restore(seq, match);
-    } catch (err) {
-      logger.error({ err, sequence: seq.key }, 'an import broke off');
-      return 0;
-    }
-  }
-
   /** Copies a sequence out that is to give its pages up, if that is cheaper than computing it again. */
   #swapOut(seq: Sequence): boolean {
-    const { swapper, logger, onFatal } = this.#o;
-    if (this.#stopping || swapper === null || !this.#isWorthCopying(seq, swapper)) return false;
-    const copied = swapper.swapOut(seq).catch((err: unknown) => {
-      logger.error({ err, sequence: seq.key }, 'a sequence could not be copied out');
-      return null;
-    });
+    const copied = this.#stopping ? null : this.#copies.swapOut(seq, this.#parking !== null);
+    if (copied === null) return false;
     copied
       .then((record) => {
         this.scheduler.swappedOut(seq, record);
         this.wake();
       })
-      .catch(onFatal);
+      .catch(this.#o.onFatal);
     return true;
-  }
-
-  #isWorthCopying(seq: Sequence, swapper: NonNullable<EngineOptions['swapper']>): boolean {
-    if (this.#parking === null) return swapper.isWorthwhile(seq);
-    // Until its first step a sequence has nothing of its own; log-probabilities of a prompt come from computing it.
-    return seq.stateSource === 'own' && seq.numComputed > 0 && (!seq.spec.promptLogprobs || seq.promptSent);
   }
 
   /** Has both lanes look for work: something arrived, was freed, or can be sent again. */
