@@ -294,3 +294,21 @@ test('a delete that meets a write in flight wins', async (t) => {
   assert.deepEqual([...events.there.disk].length, 1);
   await store.close();
 });
+
+test('a disk that hangs costs a miss, not a wait without end', async (t) => {
+  const folder = folderFor(t);
+  const first = await openStore(folder, { hostBytes: 0 });
+  first.store.put(testBlob('a', 5000));
+  await first.store.close(60_000);
+  const files = stoppableFiles();
+  const clock = new FakeClock();
+  const { store, events } = await openStore(folder, { hostBytes: 0, clock, files: files.ops });
+  files.stop();
+  const read = store.get('page', testBlob('a').name);
+  await clock.advance(10_000);
+  assert.equal(await read, null);
+  assert.deepEqual(events.faultKinds, ['stalled']);
+  files.go();
+  await eventually(async () => sameBlob(await store.get('page', testBlob('a').name), testBlob('a')), 'a later read');
+  await store.close();
+});

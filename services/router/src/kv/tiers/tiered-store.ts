@@ -29,6 +29,7 @@ const WRITE_AFTER_MS = 5000;
 const SWEEP_MS = 1000;
 const FLUSH_MS = 2000;
 const SCAN_MS = 2000;
+const READ_LIMIT_MS = 10_000;
 /** Loads of one prefetch at a time. */
 const PREFETCH_LOADS = 2;
 
@@ -86,7 +87,7 @@ export class TieredStore implements BlobStore {
   async get(kind: BlobKind, name: PageName): Promise<Blob | null> {
     const key = blobKey(kind, name);
     const blob = this.#host.get(key) ?? this.#pending(key);
-    if (blob === null) return this.#load(key);
+    if (blob === null) return this.#inTime(this.#load(key));
     this.touch(kind, name);
     const [crc] = await this.#o.checksum([blob.data]);
     if (crc === blob.checksum) return blob;
@@ -94,7 +95,7 @@ export class TieredStore implements BlobStore {
     this.#unwritten.delete(key);
     this.#host.delete(key, 'fault');
     if (this.#pending(key) !== null) this.#disk?.delete(key);
-    return this.#load(key);
+    return this.#inTime(this.#load(key));
   }
 
   async prefetch(keys: readonly { kind: BlobKind; name: PageName }[], signal: AbortSignal): Promise<void> {
@@ -102,7 +103,7 @@ export class TieredStore implements BlobStore {
     const load = async (): Promise<void> => {
       for (const key of queue) {
         if (signal.aborted) return;
-        await this.#load(key);
+        await this.#inTime(this.#load(key));
       }
     };
     await Promise.all(Array.from({ length: PREFETCH_LOADS }, load));
@@ -142,7 +143,7 @@ export class TieredStore implements BlobStore {
 
   async held(key: BlobKey): Promise<Uint8Array | null> {
     const held = this.#host.held(key);
-    if (held === null) return (await this.#disk?.held(key)) ?? null;
+    if (held === null) return this.#disk === null ? null : await this.#inTime(this.#disk.held(key));
     const [crc] = await this.#o.checksum([held.data]);
     if (crc === held.checksum) return held.data;
     this.#o.observer.fault('checksum', 'bytes of a sequence changed in host memory');
@@ -184,6 +185,20 @@ export class TieredStore implements BlobStore {
     for (const blob of this.#host.ranking()) {
       if (signal.aborted) return;
       if (this.#writeBack(blob)) await disk.idle();
+    }
+  }
+
+  /** What a disk that hangs does not give in time counts as not there: whoever waits for it holds pages meanwhile. */
+  async #inTime<T>(read: Promise<T | null>): Promise<T | null> {
+    const late = Promise.withResolvers<null>();
+    const timer = this.#o.clock.setTimer(READ_LIMIT_MS, () => {
+      this.#o.observer.fault('stalled', `the disk has not answered a read for ${READ_LIMIT_MS} ms`);
+      late.resolve(null);
+    });
+    try {
+      return await Promise.race([read, late.promise]);
+    } finally {
+      timer.cancel();
     }
   }
 
