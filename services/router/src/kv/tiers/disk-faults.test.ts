@@ -309,6 +309,7 @@ test('a disk that hangs costs a miss, not a wait without end', async (t) => {
   assert.equal(await read, null);
   assert.deepEqual(events.faultKinds, ['stalled']);
   files.go();
-  await eventually(async () => sameBlob(await store.get('page', testBlob('a').name), testBlob('a')), 'a later read');
+  const blob = testBlob('a', 5000);
+  await eventually(async () => sameBlob(await store.get('page', blob.name), blob), 'a later read');
   await store.close();
 });
