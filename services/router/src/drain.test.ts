@@ -44,6 +44,12 @@ interface Moving {
   sinks: RecordingSink[];
 }
 
+/** Waits until each stream has `count` tokens; those that have them stop there, so that none ends before the others. */
+async function allHave(sinks: readonly RecordingSink[], count: number): Promise<void> {
+  for (const sink of sinks) sink.pauseAfter = count;
+  await eventually(() => sinks.every(({ tokens }) => tokens.length >= count), 'all to generate');
+}
+
 /** Streams that run on one router when it begins to drain, each with some tokens. */
 async function drained(
   specs: SequenceSpec[],
@@ -52,7 +58,7 @@ async function drained(
   const from = await routerOf('router-1', options.from);
   const to = await routerOf('router-2', options.to);
   const sinks = specs.map((spec) => from.submit(spec));
-  await eventually(() => sinks.every(({ tokens }) => tokens.length >= 5), 'all to generate');
+  await allHave(sinks, 5);
   from.drain.begin(0);
   await Promise.all(sinks.map(({ done }) => done));
   assert.ok(
@@ -168,7 +174,7 @@ test('a router that serves fewer than want its sequences is asked again', async 
 test('a limit of the drain gives up what nobody took over', async () => {
   const from = await routerOf('router-1');
   const sink = from.submit(specOf({ maxTokens: LENGTH }));
-  await eventually(() => sink.tokens.length > 0, 'it to run');
+  await allHave([sink], 1);
   from.drain.begin(100);
   await from.drain.finished(60_000);
   assert.notEqual(sink.movedTo?.handle, '');
@@ -218,7 +224,7 @@ test('a router without room to park moves the request only', async () => {
   const from = await routerOf('router-1');
   const to = await routerOf('router-2');
   const sinks = specs.map((spec) => from.submit(spec));
-  await eventually(() => sinks.every(({ tokens }) => tokens.length >= 5), 'all to generate');
+  await allHave(sinks, 5);
   from.store.full = true;
   from.drain.begin(0);
   await Promise.all(sinks.map(({ done }) => done));
@@ -244,7 +250,7 @@ test('a moved sequence moves on', async () => {
   const third = await routerOf('router-3');
   const again = specs.map((spec, i) => first.from.moved(spec, first.sinks[i] as RecordingSink));
   const sinks = again.map((spec) => first.to.submit(spec));
-  await eventually(() => sinks.every(({ tokens }) => tokens.length >= 3), 'all to go on');
+  await allHave(sinks, 3);
   first.to.drain.begin(0);
   await Promise.all(sinks.map(({ done }) => done));
   const rest = await goOn({ from: first.to, to: third, specs: again, sinks });

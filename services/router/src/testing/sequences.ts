@@ -12,6 +12,8 @@ export class RecordingSink implements SequenceSink {
   error: GuildhallError | null = null;
   movedTo: { handle: string; numComputed: number } | null = null;
   slow = false;
+  /** Tokens after which its reader stops reading. */
+  pauseAfter = Infinity;
   #done: () => void = () => undefined;
   readonly done = new Promise<void>((resolve) => {
     this.#done = resolve;
@@ -49,7 +51,7 @@ export class RecordingSink implements SequenceSink {
   }
 
   congested(): boolean {
-    return this.slow;
+    return this.slow || this.tokens.length >= this.pauseAfter;
   }
 }
 
