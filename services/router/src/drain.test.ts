@@ -110,7 +110,7 @@ test('sequences that wait are moved at once, with nothing but the request', asyn
   const specs = specsOf(4, LENGTH);
   const expected = await undisturbed(specs);
   const sinks = specs.map((spec) => from.submit(spec));
-  await eventually(() => (sinks[0]?.tokens.length ?? 0) > 3, 'the first one to run');
+  await allHave(sinks.slice(0, 1), 4);
   from.drain.begin(0);
   for (const sink of sinks.slice(1)) assert.deepEqual(sink.movedTo, { handle: '', numComputed: 0 });
   await Promise.all(sinks.map(({ done }) => done));

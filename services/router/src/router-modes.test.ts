@@ -48,7 +48,7 @@ test('shared pages of 256 tokens, and no tier below the pool', async () => {
 
 test('a pool that is too small for its tenants keeps its promises: states and pages are evicted under load', async () => {
   const small = await add('small', ['--num-pages', '40', '--snapshot-memory', '300KiB', '--snapshot-grid', '128']);
-  const prompts = Array.from({ length: 12 }, (_, i) => [...promptOf(400, i % 3), ...promptOf(100 + 30 * i, 40 + i)]);
+  const prompts = Array.from({ length: 8 }, (_, i) => [...promptOf(400, i % 3), ...promptOf(100 + 30 * i, 40 + i)]);
   const expected = await Promise.all(prompts.map((promptIds) => rig.generate({ promptIds }, cold)));
   for (let round = 0; round < 2; round++) {
     const answers = await Promise.all(prompts.map((promptIds) => rig.generate({ promptIds }, small)));
