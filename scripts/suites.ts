@@ -63,7 +63,7 @@ export const SUITES: Suite[] = [
   {
     name: 'unit',
     about: 'each package beside its code, with real Redis and real gRPC',
-    budgetSeconds: 150,
+    budgetSeconds: 240,
     kind: 'node',
     run: ['native/test/*.test.ts', 'services/*/src/**/*.test.ts', 'scripts/*.test.ts', 'bench/src/**/*.test.ts'],
     concurrency: 2,
