@@ -42,7 +42,7 @@ export function frameOf({
     config: {
       title: { font: FONT, subtitleFont: FONT, subtitleFontSize: 11 },
       axis: { labelFont: FONT, titleFont: FONT, labelFontSize: 11, titleFontSize: 12, gridColor: '#e4e4e4' },
-      legend: { labelFont: FONT, labelFontSize: 12, labelLimit: 320, symbolSize: 70 },
+      legend: { labelFont: FONT, labelFontSize: 12, labelLimit: 480, symbolSize: 70 },
       text: { font: FONT },
     },
   };
