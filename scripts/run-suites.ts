@@ -46,7 +46,11 @@ function command(argv: string[], limitSeconds: number, keep = false): Promise<{ 
 }
 
 async function runNode(suite: Suite, limit: number): Promise<Counts> {
-  const files = suite.run.flatMap((pattern) => globSync(pattern)).sort();
+  const left = new Set((suite.except ?? []).flatMap((pattern) => globSync(pattern)));
+  const files = suite.run
+    .flatMap((pattern) => globSync(pattern))
+    .filter((file) => !left.has(file))
+    .sort();
   if (files.length === 0) {
     process.stdout.write(`no test file matches ${suite.run.join(' ')}\n`);
     return { passed: 0, failed: 1, skipped: 0 };

@@ -8,6 +8,8 @@ export interface Suite {
   kind: 'node' | 'ctest' | 'command';
   /** Test file globs (node), build folder (ctest), or argument vector (command). */
   run: string[];
+  /** Globs of test files that another suite runs. */
+  except?: string[];
   /** Commands that must succeed first. */
   before?: string[][];
   /** Test files that run at the same time; processes and Redis are cheap, native threads are not. */
@@ -15,6 +17,16 @@ export interface Suite {
 }
 
 const node = process.execPath;
+
+/** Tests with several real routers and their pools: too long for every change. */
+const ROUTERS = [
+  'services/router/src/long-prompt.test.ts',
+  'services/router/src/router-faults.test.ts',
+  'services/router/src/router-modes.test.ts',
+  'services/router/src/router-peers.test.ts',
+  'services/router/src/router-swap.test.ts',
+  'services/router/src/kv/tiers/crash.test.ts',
+];
 
 export const SUITES: Suite[] = [
   {
@@ -66,6 +78,15 @@ export const SUITES: Suite[] = [
     budgetSeconds: 240,
     kind: 'node',
     run: ['native/test/*.test.ts', 'services/*/src/**/*.test.ts', 'scripts/*.test.ts', 'bench/src/**/*.test.ts'],
+    except: ROUTERS,
+    concurrency: 2,
+  },
+  {
+    name: 'routers',
+    about: 'several real routers: tiers, transfers, swaps, long prompts, faults',
+    budgetSeconds: 150,
+    kind: 'node',
+    run: ROUTERS,
     concurrency: 2,
   },
   {
@@ -137,6 +158,6 @@ export const SUITES: Suite[] = [
 export const SETS: Record<string, string[]> = {
   default: ['types', 'architecture', 'kernels', 'unit', 'vectors', 'integration', 'e2e'],
   check: ['format', 'types', 'lint', 'generated', 'images', 'architecture'],
-  ci: ['format', 'lint', 'generated', 'images', 'sanitize', 'faults', 'readme', 'smoke'],
+  ci: ['format', 'lint', 'generated', 'images', 'sanitize', 'routers', 'faults', 'readme', 'smoke'],
   long: ['long'],
 };
