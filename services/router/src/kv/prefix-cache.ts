@@ -77,17 +77,11 @@ export class PrefixCache {
   #leaves = new TinyQueue<Candidate>([], byUrgency);
   #pageClock = 0;
   #stateClock = 0;
-  #version = 0;
   #uses = 0;
 
   constructor(options: PrefixCacheOptions) {
     this.#o = options;
     options.pool.onShortage((count) => this.#evictPages(count));
-  }
-
-  /** Changes whenever pages or states come or go. */
-  get version(): number {
-    return this.#version;
   }
 
   get numPages(): number {
@@ -129,7 +123,6 @@ export class PrefixCache {
     if (parent !== null) parent.children += 1;
     this.#nodes.set(node.name, node);
     this.#setPriority(node);
-    this.#version += 1;
     this.#o.observer.added(this.pageInfo(node));
     return node;
   }
@@ -164,7 +157,6 @@ export class PrefixCache {
     const value = this.#stateCost(node);
     node.state = { slot, node, users: 0, priority: this.#stateClock + value, value };
     this.#states.add(node.state);
-    this.#version += 1;
     this.#o.observer.added(this.stateInfo(node));
     return true;
   }
@@ -319,7 +311,6 @@ export class PrefixCache {
       parent.children -= 1;
       if (parent.children === 0) this.#offer(parent);
     }
-    this.#version += 1;
     this.#o.observer.removed('page', node.name, this.#isLeased(node) ? 'leased' : 'evicted');
   }
 
@@ -327,7 +318,6 @@ export class PrefixCache {
     this.#states.delete(state);
     state.node.state = null;
     this.returnSlot(state.slot);
-    this.#version += 1;
     const { node } = state;
     this.#o.observer.removed('state', node.name, this.#isLeased(node) ? 'leased' : 'evicted');
   }

@@ -66,8 +66,7 @@ export class WriteBack {
   async #run(): Promise<void> {
     const { store } = this.#o;
     while (this.#queue.size > 0) {
-      const batch = [...this.#queue].slice(0, BATCH);
-      for (const node of batch) this.#queue.delete(node);
+      const batch = this.#takeBatch();
       try {
         const pages = batch.filter((node) => node.alive && store.where('page', node.name) === null);
         for (const blob of await this.#pages(pages)) store.put(blob);
@@ -80,6 +79,17 @@ export class WriteBack {
         this.#o.onError(err);
       }
     }
+  }
+
+  /** The oldest of the queue, without walking all of it. */
+  #takeBatch(): CacheNode[] {
+    const batch: CacheNode[] = [];
+    for (const node of this.#queue) {
+      if (batch.length === BATCH) break;
+      this.#queue.delete(node);
+      batch.push(node);
+    }
+    return batch;
   }
 
   async #pages(nodes: readonly CacheNode[]): Promise<Blob[]> {

@@ -118,7 +118,8 @@ export class PseudoRunner implements StepRunner {
     for (let i = 0; i < count; i++) {
       const position = context + i;
       assert.equal(at(spec.positions, start + i), position);
-      pageOf(position)[position % 64] = at(spec.tokenIds, start + i);
+      // Decode rounds otherwise than prefill, in pages as in states.
+      pageOf(position)[position % 64] = at(spec.tokenIds, start + i) + (mode << 16);
       state.hash = mix(mix(state.hash, at(spec.tokenIds, start + i)), mode);
       state.count += 1;
       if (at(spec.snapshotSlot, index) >= 0 && i + 1 === at(spec.snapshotRows, index)) {
