@@ -124,7 +124,7 @@ export const SUITES: Suite[] = [
   {
     name: 'sanitize',
     about: 'native operators under AddressSanitizer and UndefinedBehaviorSanitizer',
-    budgetSeconds: 300,
+    budgetSeconds: 360,
     kind: 'ctest',
     before: [['native/build.sh', '--sanitize']],
     run: ['native/build-sanitize'],

@@ -70,7 +70,8 @@ export class LoadReport {
     const layers: control.LayerLoad[] = [];
     for (let layer = 0; layer < numLayers; layer++) {
       const counts = tokens.subarray(layer * numExperts, (layer + 1) * numExperts);
-      if (counts.some((count) => count > 0)) layers.push({ layer, tokens: Array.from(counts, BigInt) });
+      if (counts.some((count) => count > 0))
+        layers.push({ layer, tokens: Array.from(counts, BigInt), samples: Buffer.alloc(0) });
     }
     const intervalMs = BigInt(Math.round(clock.monotonicMs() - this.#sinceMs));
     return control.LoadReport.encode({ reporter, epoch: BigInt(epoch()), layers, intervalMs }).finish();

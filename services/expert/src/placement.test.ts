@@ -15,6 +15,7 @@ function placement(change: Partial<control.Placement> = {}): Uint8Array {
     ],
     reason: '',
     createdMs: 0n,
+    predicted: undefined,
     ...change,
   }).finish();
 }

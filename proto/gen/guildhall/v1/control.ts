@@ -109,6 +109,21 @@ export interface Member {
   /** Measured milliseconds for one prompt token and for one decode step. */
   prefillMsPerToken: number;
   decodeStepMs: number;
+  /**
+   * Workers only. Measured microseconds for one expert row of decode, and for one message besides its rows; 0 before
+   * enough was measured.
+   */
+  usPerRow: number;
+  usPerMessage: number;
+  /**
+   * True where Weights.Fetch is answered: others may load from this worker what is in `stored` (everything if the
+   * checkpoint is not partial).
+   */
+  servesWeights: boolean;
+  stored: LayerHoldings[];
+  /** Code and text of why the last expert could not be loaded; empty when nothing is wrong. */
+  loadProblemCode: string;
+  loadProblem: string;
 }
 
 export interface LayerHoldings {
@@ -133,6 +148,23 @@ export interface Placement {
   reason: string;
   /** Milliseconds since the Unix epoch, by the controller's clock. */
   createdMs: bigint;
+  /** What the placement was predicted to cost when it was made; absent in placements of older releases. */
+  predicted: PlacementCost | undefined;
+}
+
+/** Predictions of the planner; see docs/placement.md for the formulas. */
+export interface PlacementCost {
+  /** Slowest worker's microseconds per layer, summed over the layers, for one step of the measured batch. */
+  stepUs: number;
+  /** Largest predicted time of a worker over the mean, averaged over layers. */
+  imbalance: number;
+  /** Distinct workers that one token's experts of one layer are on, mean. */
+  workersPerToken: number;
+  /** Bytes of weights that had to be moved from the placement before. */
+  bytesMoved: bigint;
+  /** Least number of live copies of any expert, and in how many failure domains. */
+  leastCopies: number;
+  leastDomains: number;
 }
 
 /** Tokens routed to each expert since the last report, per layer, in expert order. */
@@ -146,6 +178,8 @@ export interface LoadReport {
 export interface LayerLoad {
   layer: number;
   tokens: bigint[];
+  /** A sample of which experts were chosen together: u16[n][top_k], little-endian. May be empty. */
+  samples: Buffer;
 }
 
 function createBaseMember(): Member {
@@ -176,6 +210,12 @@ function createBaseMember(): Member {
     pendingPrefillTokens: 0n,
     prefillMsPerToken: 0,
     decodeStepMs: 0,
+    usPerRow: 0,
+    usPerMessage: 0,
+    servesWeights: false,
+    stored: [],
+    loadProblemCode: "",
+    loadProblem: "",
   };
 }
 
@@ -273,6 +313,24 @@ export const Member: MessageFns<Member> = {
     }
     if (message.decodeStepMs !== 0) {
       writer.uint32(213).float(message.decodeStepMs);
+    }
+    if (message.usPerRow !== 0) {
+      writer.uint32(221).float(message.usPerRow);
+    }
+    if (message.usPerMessage !== 0) {
+      writer.uint32(229).float(message.usPerMessage);
+    }
+    if (message.servesWeights !== false) {
+      writer.uint32(232).bool(message.servesWeights);
+    }
+    for (const v of message.stored) {
+      LayerHoldings.encode(v!, writer.uint32(242).fork()).join();
+    }
+    if (message.loadProblemCode !== "") {
+      writer.uint32(250).string(message.loadProblemCode);
+    }
+    if (message.loadProblem !== "") {
+      writer.uint32(258).string(message.loadProblem);
     }
     return writer;
   },
@@ -498,6 +556,54 @@ export const Member: MessageFns<Member> = {
             message.decodeStepMs = reader.float();
             continue;
           }
+          case 27: {
+            if (tag !== 221) {
+              break;
+            }
+
+            message.usPerRow = reader.float();
+            continue;
+          }
+          case 28: {
+            if (tag !== 229) {
+              break;
+            }
+
+            message.usPerMessage = reader.float();
+            continue;
+          }
+          case 29: {
+            if (tag !== 232) {
+              break;
+            }
+
+            message.servesWeights = reader.bool();
+            continue;
+          }
+          case 30: {
+            if (tag !== 242) {
+              break;
+            }
+
+            message.stored.push(LayerHoldings.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 31: {
+            if (tag !== 250) {
+              break;
+            }
+
+            message.loadProblemCode = reader.string();
+            continue;
+          }
+          case 32: {
+            if (tag !== 258) {
+              break;
+            }
+
+            message.loadProblem = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -602,6 +708,34 @@ export const Member: MessageFns<Member> = {
         : isSet(object.decode_step_ms)
         ? globalThis.Number(object.decode_step_ms)
         : 0,
+      usPerRow: isSet(object.usPerRow)
+        ? globalThis.Number(object.usPerRow)
+        : isSet(object.us_per_row)
+        ? globalThis.Number(object.us_per_row)
+        : 0,
+      usPerMessage: isSet(object.usPerMessage)
+        ? globalThis.Number(object.usPerMessage)
+        : isSet(object.us_per_message)
+        ? globalThis.Number(object.us_per_message)
+        : 0,
+      servesWeights: isSet(object.servesWeights)
+        ? globalThis.Boolean(object.servesWeights)
+        : isSet(object.serves_weights)
+        ? globalThis.Boolean(object.serves_weights)
+        : false,
+      stored: globalThis.Array.isArray(object?.stored)
+        ? object.stored.map((e: any) => LayerHoldings.fromJSON(e))
+        : [],
+      loadProblemCode: isSet(object.loadProblemCode)
+        ? globalThis.String(object.loadProblemCode)
+        : isSet(object.load_problem_code)
+        ? globalThis.String(object.load_problem_code)
+        : "",
+      loadProblem: isSet(object.loadProblem)
+        ? globalThis.String(object.loadProblem)
+        : isSet(object.load_problem)
+        ? globalThis.String(object.load_problem)
+        : "",
     };
   },
 
@@ -685,6 +819,24 @@ export const Member: MessageFns<Member> = {
     if (message.decodeStepMs !== 0) {
       obj.decodeStepMs = floatToJson(message.decodeStepMs);
     }
+    if (message.usPerRow !== 0) {
+      obj.usPerRow = floatToJson(message.usPerRow);
+    }
+    if (message.usPerMessage !== 0) {
+      obj.usPerMessage = floatToJson(message.usPerMessage);
+    }
+    if (message.servesWeights !== false) {
+      obj.servesWeights = message.servesWeights;
+    }
+    if (message.stored?.length) {
+      obj.stored = message.stored.map((e) => LayerHoldings.toJSON(e));
+    }
+    if (message.loadProblemCode !== "") {
+      obj.loadProblemCode = message.loadProblemCode;
+    }
+    if (message.loadProblem !== "") {
+      obj.loadProblem = message.loadProblem;
+    }
     return obj;
   },
 
@@ -729,6 +881,12 @@ export const Member: MessageFns<Member> = {
       : 0n;
     message.prefillMsPerToken = object.prefillMsPerToken ?? 0;
     message.decodeStepMs = object.decodeStepMs ?? 0;
+    message.usPerRow = object.usPerRow ?? 0;
+    message.usPerMessage = object.usPerMessage ?? 0;
+    message.servesWeights = object.servesWeights ?? false;
+    message.stored = object.stored?.map((e) => LayerHoldings.fromPartial(e)) || [];
+    message.loadProblemCode = object.loadProblemCode ?? "";
+    message.loadProblem = object.loadProblem ?? "";
     return message;
   },
 };
@@ -962,7 +1120,16 @@ export const LayerAssignment: MessageFns<LayerAssignment> = {
 };
 
 function createBasePlacement(): Placement {
-  return { epoch: 0n, modelFingerprint: "", numericsId: "", workers: [], layers: [], reason: "", createdMs: 0n };
+  return {
+    epoch: 0n,
+    modelFingerprint: "",
+    numericsId: "",
+    workers: [],
+    layers: [],
+    reason: "",
+    createdMs: 0n,
+    predicted: undefined,
+  };
 }
 
 export const Placement: MessageFns<Placement> = {
@@ -993,6 +1160,9 @@ export const Placement: MessageFns<Placement> = {
         throw new globalThis.Error("value provided for field message.createdMs of type uint64 too large");
       }
       writer.uint32(56).uint64(message.createdMs);
+    }
+    if (message.predicted !== undefined) {
+      PlacementCost.encode(message.predicted, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -1066,6 +1236,14 @@ export const Placement: MessageFns<Placement> = {
             message.createdMs = reader.uint64() as bigint;
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.predicted = PlacementCost.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1101,6 +1279,7 @@ export const Placement: MessageFns<Placement> = {
         : isSet(object.created_ms)
         ? BigInt(object.created_ms)
         : 0n,
+      predicted: isSet(object.predicted) ? PlacementCost.fromJSON(object.predicted) : undefined,
     };
   },
 
@@ -1127,6 +1306,9 @@ export const Placement: MessageFns<Placement> = {
     if (message.createdMs !== 0n) {
       obj.createdMs = message.createdMs.toString();
     }
+    if (message.predicted !== undefined) {
+      obj.predicted = PlacementCost.toJSON(message.predicted);
+    }
     return obj;
   },
 
@@ -1142,6 +1324,183 @@ export const Placement: MessageFns<Placement> = {
     message.layers = object.layers?.map((e) => LayerAssignment.fromPartial(e)) || [];
     message.reason = object.reason ?? "";
     message.createdMs = (object.createdMs !== undefined && object.createdMs !== null) ? BigInt(object.createdMs) : 0n;
+    message.predicted = (object.predicted !== undefined && object.predicted !== null)
+      ? PlacementCost.fromPartial(object.predicted)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePlacementCost(): PlacementCost {
+  return { stepUs: 0, imbalance: 0, workersPerToken: 0, bytesMoved: 0n, leastCopies: 0, leastDomains: 0 };
+}
+
+export const PlacementCost: MessageFns<PlacementCost> = {
+  encode(message: PlacementCost, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.stepUs !== 0) {
+      writer.uint32(9).double(message.stepUs);
+    }
+    if (message.imbalance !== 0) {
+      writer.uint32(17).double(message.imbalance);
+    }
+    if (message.workersPerToken !== 0) {
+      writer.uint32(25).double(message.workersPerToken);
+    }
+    if (message.bytesMoved !== 0n) {
+      if (BigInt.asUintN(64, message.bytesMoved) !== message.bytesMoved) {
+        throw new globalThis.Error("value provided for field message.bytesMoved of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.bytesMoved);
+    }
+    if (message.leastCopies !== 0) {
+      writer.uint32(40).uint32(message.leastCopies);
+    }
+    if (message.leastDomains !== 0) {
+      writer.uint32(48).uint32(message.leastDomains);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PlacementCost {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlacementCost();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.stepUs = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.imbalance = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.workersPerToken = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.bytesMoved = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.leastCopies = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.leastDomains = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PlacementCost {
+    return {
+      stepUs: isSet(object.stepUs)
+        ? globalThis.Number(object.stepUs)
+        : isSet(object.step_us)
+        ? globalThis.Number(object.step_us)
+        : 0,
+      imbalance: isSet(object.imbalance) ? globalThis.Number(object.imbalance) : 0,
+      workersPerToken: isSet(object.workersPerToken)
+        ? globalThis.Number(object.workersPerToken)
+        : isSet(object.workers_per_token)
+        ? globalThis.Number(object.workers_per_token)
+        : 0,
+      bytesMoved: isSet(object.bytesMoved)
+        ? BigInt(object.bytesMoved)
+        : isSet(object.bytes_moved)
+        ? BigInt(object.bytes_moved)
+        : 0n,
+      leastCopies: isSet(object.leastCopies)
+        ? globalThis.Number(object.leastCopies)
+        : isSet(object.least_copies)
+        ? globalThis.Number(object.least_copies)
+        : 0,
+      leastDomains: isSet(object.leastDomains)
+        ? globalThis.Number(object.leastDomains)
+        : isSet(object.least_domains)
+        ? globalThis.Number(object.least_domains)
+        : 0,
+    };
+  },
+
+  toJSON(message: PlacementCost): unknown {
+    const obj: any = {};
+    if (message.stepUs !== 0) {
+      obj.stepUs = floatToJson(message.stepUs);
+    }
+    if (message.imbalance !== 0) {
+      obj.imbalance = floatToJson(message.imbalance);
+    }
+    if (message.workersPerToken !== 0) {
+      obj.workersPerToken = floatToJson(message.workersPerToken);
+    }
+    if (message.bytesMoved !== 0n) {
+      obj.bytesMoved = message.bytesMoved.toString();
+    }
+    if (message.leastCopies !== 0) {
+      obj.leastCopies = Math.round(message.leastCopies);
+    }
+    if (message.leastDomains !== 0) {
+      obj.leastDomains = Math.round(message.leastDomains);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PlacementCost>): PlacementCost {
+    return PlacementCost.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PlacementCost>): PlacementCost {
+    const message = createBasePlacementCost();
+    message.stepUs = object.stepUs ?? 0;
+    message.imbalance = object.imbalance ?? 0;
+    message.workersPerToken = object.workersPerToken ?? 0;
+    message.bytesMoved = (object.bytesMoved !== undefined && object.bytesMoved !== null)
+      ? BigInt(object.bytesMoved)
+      : 0n;
+    message.leastCopies = object.leastCopies ?? 0;
+    message.leastDomains = object.leastDomains ?? 0;
     return message;
   },
 };
@@ -1276,7 +1635,7 @@ export const LoadReport: MessageFns<LoadReport> = {
 };
 
 function createBaseLayerLoad(): LayerLoad {
-  return { layer: 0, tokens: [] };
+  return { layer: 0, tokens: [], samples: Buffer.alloc(0) };
 }
 
 export const LayerLoad: MessageFns<LayerLoad> = {
@@ -1293,6 +1652,9 @@ export const LayerLoad: MessageFns<LayerLoad> = {
         writer.uint64(v);
       }
       writer.join();
+    }
+    if (message.samples.length !== 0) {
+      writer.uint32(26).bytes(message.samples);
     }
     return writer;
   },
@@ -1336,6 +1698,14 @@ export const LayerLoad: MessageFns<LayerLoad> = {
 
             break;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.samples = Buffer.from(reader.bytes());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1352,6 +1722,7 @@ export const LayerLoad: MessageFns<LayerLoad> = {
     return {
       layer: isSet(object.layer) ? globalThis.Number(object.layer) : 0,
       tokens: globalThis.Array.isArray(object?.tokens) ? object.tokens.map((e: any) => BigInt(e)) : [],
+      samples: isSet(object.samples) ? Buffer.from(bytesFromBase64(object.samples)) : Buffer.alloc(0),
     };
   },
 
@@ -1363,6 +1734,9 @@ export const LayerLoad: MessageFns<LayerLoad> = {
     if (message.tokens?.length) {
       obj.tokens = message.tokens.map((e) => e.toString());
     }
+    if (message.samples.length !== 0) {
+      obj.samples = base64FromBytes(message.samples);
+    }
     return obj;
   },
 
@@ -1373,9 +1747,18 @@ export const LayerLoad: MessageFns<LayerLoad> = {
     const message = createBaseLayerLoad();
     message.layer = object.layer ?? 0;
     message.tokens = object.tokens?.map((e) => BigInt(e)) || [];
+    message.samples = object.samples ?? Buffer.alloc(0);
     return message;
   },
 };
+
+function bytesFromBase64(b64: string): Uint8Array {
+  return Uint8Array.from(globalThis.Buffer.from(b64, "base64"));
+}
+
+function base64FromBytes(arr: Uint8Array): string {
+  return globalThis.Buffer.from(arr).toString("base64");
+}
 
 function floatToJson(value: number | null | undefined): number | string | null | undefined {
   return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;

@@ -34,6 +34,12 @@ export interface RedisKeys {
   pageFence: string;
   /** Hash `incarnation`, `born`, `fence` of the process that owned a router's entries last. */
   pageOwner(router: string): string;
+  /** Stream of what happened to the cluster, newest last, trimmed: `guildhall events`. */
+  eventLog: string;
+  /** Hash of members that are asked to drain: `kind/id` to JSON text of who asked and when. */
+  drains: string;
+  /** Value of a quarantined request's fingerprint, with the quarantine as its expiry. */
+  quarantine(fingerprint: string): string;
   /** JSON text that a service writes about itself for `guildhall status`. */
   status(name: string): string;
   /** Pub/sub channel; messages are `members`, `leave:<kind>/<id>` and `epoch`. */
@@ -62,6 +68,9 @@ export function redisKeys(cluster: string): RedisKeys {
     pageHolders: `${prefix}kv:holders`,
     pageFence: `${prefix}kv:fence`,
     pageOwner: (router) => `${prefix}kv:o:${router}`,
+    eventLog: `${prefix}event-log`,
+    drains: `${prefix}drains`,
+    quarantine: (fingerprint) => `${prefix}quarantine:${fingerprint}`,
     status: (name) => `${prefix}status:${name}`,
     events: `${prefix}events`,
   };

@@ -52,6 +52,7 @@ export function encodePlacement(record: PlacementRecord, reason: string, created
     layers,
     reason,
     createdMs: BigInt(createdMs),
+    predicted: undefined,
   }).finish();
 }
 

@@ -99,6 +99,7 @@ export class WorkerBench {
       layers,
       reason: 'test',
       createdMs: 0n,
+      predicted: undefined,
     };
     const bytes = control.Placement.encode(placement).finish();
     await eventually(async () => {

@@ -286,6 +286,7 @@ test('a newer placement comes into force once its experts are held, and is ackno
           layers: [0, 1].map((layer) => ({ layer, counts, workers })),
           reason: '',
           createdMs: 0n,
+          predicted: undefined,
         },
         shape,
       );

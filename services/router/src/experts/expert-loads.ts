@@ -38,7 +38,7 @@ export class ExpertLoads {
     for (let layer = 0; layer < numLayers; layer++) {
       const tokens = counts.subarray(layer * numExperts, (layer + 1) * numExperts);
       if (tokens.some((count) => count > 0))
-        layers.push({ layer, tokens: Array.from(tokens, (count) => BigInt(count)) });
+        layers.push({ layer, tokens: Array.from(tokens, (count) => BigInt(count)), samples: Buffer.alloc(0) });
     }
     return { reporter, epoch: BigInt(epoch), layers, intervalMs: BigInt(Math.round(intervalMs)) };
   }

@@ -18,6 +18,7 @@ function placement(epoch: number, workers: string[], holders: number[][]): Assig
       layers: [0, 1].map((layer) => ({ layer, counts, workers: holders.flat() })),
       reason: '',
       createdMs: 0n,
+      predicted: undefined,
     },
     SHAPE,
   );
@@ -59,7 +60,15 @@ test('where none of those is there, any worker that holds the expert will do', (
 });
 
 test('a placement with lying tables is refused', () => {
-  const good = { epoch: 1n, modelFingerprint: '', numericsId: '', workers: ['a'], reason: '', createdMs: 0n };
+  const good = {
+    epoch: 1n,
+    modelFingerprint: '',
+    numericsId: '',
+    workers: ['a'],
+    reason: '',
+    createdMs: 0n,
+    predicted: undefined,
+  };
   const layer = (counts: number[], workers: number[]) => [0, 1].map((n) => ({ layer: n, counts, workers }));
   for (const layers of [
     layer([1, 1, 1], [0, 0, 0]),
