@@ -137,6 +137,18 @@ export const ERRORS = {
     summary: 'No live worker holds an expert that the tokens need.',
     hint: 'Start a worker with enough memory; `guildhall status` shows the coverage.',
   },
+  computation_failed: {
+    ...SERVER,
+    summary: 'Computing this request failed, in two processes; others are not affected.',
+    hint: 'The message says what failed. Sent again it will be refused: report it with the request id.',
+  },
+  request_quarantined: {
+    http: 422,
+    grpc: 9,
+    type: 'invalid_request_error',
+    summary: 'A request like this one broke the processes that computed it; it is refused for a while.',
+    hint: 'Change the request. `guildhall events` says when and where it failed.',
+  },
   peer_unavailable: {
     ...UNAVAILABLE,
     summary: 'Another process of the cluster cannot be reached.',
