@@ -1,4 +1,4 @@
-import { control } from '@guildhall/proto';
+import type { control } from '@guildhall/proto';
 import { readMembers } from '../store/worker-store.ts';
 import type { PlacementRecord } from '../store/placement-store.ts';
 import type { LiveWorkers } from '../controllers/workers/controller.ts';

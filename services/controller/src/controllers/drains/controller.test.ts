@@ -111,7 +111,10 @@ test('a worker that was told to end drains without a request', async () => {
   assert.deepEqual((await bench.look([e1, ending])).draining, ['e2']);
   const { drains } = await bench.look([e1, ending], MOVED, { planned: ['e2'], routers: [] });
   assert.deepEqual(drains, [{ worker: 'e2', by: null, state: 'done', keeps: 0, why: '' }]);
-  assert.deepEqual(bench.told, ['drain_started: e2 was told to end and drains', 'drain_done: nobody needs e2 any more']);
+  assert.deepEqual(bench.told, [
+    'drain_started: e2 was told to end and drains',
+    'drain_done: nobody needs e2 any more',
+  ]);
   assert.equal(await noted('e2'), null);
   // Back under its id, it is not draining any more.
   assert.deepEqual(await bench.look([e1, { id: 'e2', incarnation: 2n }], MOVED), { draining: [], drains: [] });

@@ -31,7 +31,15 @@ function counts(first: number): number[] {
 function reportOf(report: TestReport): StoredLoad {
   const { reporter = 'r1', sequence = 1, tokens = 0, topK = 2, steps = 1 } = report;
   const layers = report.layers ?? [layerOf(0, counts(tokens))];
-  const message = { reporter, sequence: BigInt(sequence), layers, topK, steps: BigInt(steps), epoch: 1n, intervalMs: 5000n };
+  const message = {
+    reporter,
+    sequence: BigInt(sequence),
+    layers,
+    topK,
+    steps: BigInt(steps),
+    epoch: 1n,
+    intervalMs: 5000n,
+  };
   return { reporter, bytes: Buffer.from(control.LoadReport.encode(message).finish()) };
 }
 
@@ -50,10 +58,13 @@ class Bench {
     logger: silentLogger(),
     halfLifeMs: HALF_LIFE_MS,
   });
-  live = liveOf([{ id: 'e1' }, { id: 'e2' }], [
-    { id: 'r1', acked: 1 },
-    { id: 'r2', acked: 1 },
-  ]);
+  live = liveOf(
+    [{ id: 'e1' }, { id: 'e2' }],
+    [
+      { id: 'r1', acked: 1 },
+      { id: 'r2', acked: 1 },
+    ],
+  );
 
   /** What is measured once these reports are there. */
   async read(...stored: StoredLoad[]): Promise<ReturnType<LoadsController['measured']>> {
@@ -110,17 +121,23 @@ test("the workers' reports say who computed how many rows, and add nothing to th
     reportOf({ reporter: 'e2', tokens: 10 }),
   );
   near(measured.total, 30);
-  assert.deepEqual([...measured.rowsOf], [
-    ['e1', 20],
-    ['e2', 10],
-  ]);
+  assert.deepEqual(
+    [...measured.rowsOf],
+    [
+      ['e1', 20],
+      ['e2', 10],
+    ],
+  );
   bench.live = liveOf([{ id: 'e1' }], [{ id: 'r1', acked: 1 }]);
   assert.deepEqual([...(await bench.read()).rowsOf.keys()], ['e1']);
 });
 
 test('reports of strangers, of another shape, with bad sets or no report at all are passed over, each for itself', async () => {
   const bench = new Bench();
-  bench.live = liveOf([{ id: 'e1' }], ['a', 'b', 'c', 'd', 'e', 'f', 'r1'].map((id) => ({ id, acked: 1 })));
+  bench.live = liveOf(
+    [{ id: 'e1' }],
+    ['a', 'b', 'c', 'd', 'e', 'f', 'r1'].map((id) => ({ id, acked: 1 })),
+  );
   const layer = (sets: number[]): control.LayerLoad[] => [layerOf(0, counts(7), sets)];
   const measured = await bench.read(
     reportOf({ reporter: 'stranger', tokens: 7 }),
@@ -133,7 +150,10 @@ test('reports of strangers, of another shape, with bad sets or no report at all 
     reportOf({ reporter: 'r1', tokens: 5 }),
   );
   near(measured.total, 5);
-  assert.deepEqual(measured.sets, Array.from({ length: LAYERS }, () => null));
+  assert.deepEqual(
+    measured.sets,
+    Array.from({ length: LAYERS }, () => null),
+  );
 });
 
 test('sampled sets are kept by layer, the newest ones, and those of another width replace them', async () => {

@@ -51,8 +51,26 @@ test('a worker that has loaded nothing for too long is stalled until it starts a
   const relieved = placementOf(3, ['e1', 'e2'], (expert) => (expert === 0 ? 'e1' : 'e2'));
   assert.deepEqual(bench.look([{ ...stuck, acked: 3 }, ready], relieved), [['e2'], ['e1']]);
   await bench.clock.advance(300_000);
-  assert.deepEqual(bench.look([{ ...stuck, acked: 3 }, { ...ready, acked: 3 }], relieved), [[], ['e1']]);
-  assert.deepEqual(bench.look([{ ...stuck, acked: 3, incarnation: 2n }, { ...ready, acked: 3 }], relieved), [[], []]);
+  assert.deepEqual(
+    bench.look(
+      [
+        { ...stuck, acked: 3 },
+        { ...ready, acked: 3 },
+      ],
+      relieved,
+    ),
+    [[], ['e1']],
+  );
+  assert.deepEqual(
+    bench.look(
+      [
+        { ...stuck, acked: 3, incarnation: 2n },
+        { ...ready, acked: 3 },
+      ],
+      relieved,
+    ),
+    [[], []],
+  );
   assert.equal(bench.told.length, 1);
 });
 
