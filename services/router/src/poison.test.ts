@@ -137,11 +137,11 @@ test('property: whoever poisons, and wherever, the others get the tokens they ge
       fc.integer({ min: 8, max: 40 }),
       async (requests, numPages) => {
         const expected = await Promise.all(requests.map(({ numPrompt, maxTokens }) => alone({ numPrompt, maxTokens })));
-        await withEngine({ numPages, maxRunning: 4, limits: { chunkTokens: 64 } }, async ({ engine, runner }) => {
+        await withEngine({ numPages, maxRunning: 4, limits: { chunkTokens: 256 } }, async ({ engine, runner }) => {
           const thresholds = new Map<string, number>();
           runner.breaks = (seq) => {
             const at = thresholds.get(seq.spec.requestId) ?? Infinity;
-            return seq.numComputed + seq.nextChunk(64).count > at ? fail('native_failure', 'broke') : null;
+            return seq.numComputed + seq.nextChunk(256).count > at ? fail('native_failure', 'broke') : null;
           };
           const sinks = requests.map(({ poisonAt: at, ...given }, i) => {
             if (at !== null) thresholds.set(`request-${i}`, at);
