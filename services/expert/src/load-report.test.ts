@@ -51,6 +51,9 @@ test('rows are reported per layer and expert, and counted from zero again', asyn
       reporter: 'expert-1',
       epoch: 4n,
       intervalMs: 5000n,
+      topK: 0,
+      steps: 0n,
+      sequence: 0n,
       layers: [{ layer: 1, tokens: [1n, 0n, 2n], samples: Buffer.alloc(0) }],
     },
   ]);
@@ -73,6 +76,6 @@ test('what Redis does not take is kept', async () => {
   await report.send();
   assert.deepEqual(
     store.reports.map((sent) => sent.layers),
-    [[{ layer: 0, tokens: [2n, 0n, 0n] }]],
+    [[{ layer: 0, tokens: [2n, 0n, 0n], samples: Buffer.alloc(0) }]],
   );
 });
