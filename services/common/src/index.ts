@@ -57,7 +57,7 @@ export {
   rootName,
   unpackNames,
 } from './kv/page-names.ts';
-export { connectRedis, type RedisClientOptions } from './redis/client.ts';
+export { connectRedis, type RedisClientOptions, type RedisTls } from './redis/client.ts';
 export { type ClusterRecord, EVENT_KINDS, type EventKind, EventLog, type EventLogOptions } from './redis/event-log.ts';
 export { type ClusterEvent, ClusterEvents } from './redis/events.ts';
 export { type RedisKeys, redisKeys } from './redis/keys.ts';

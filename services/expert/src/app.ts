@@ -146,7 +146,7 @@ class Worker {
     this.engine = openEngine(config, logger);
     const { native, weights, model, identity } = this.engine;
     const { metrics } = this;
-    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
+    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
     this.batcher = new Batcher({ target: this.engine.shard, clock, metrics, maxQueued: config.maxQueued });
     this.shard = new Shard({
       native: this.engine.shard,
