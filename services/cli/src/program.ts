@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { chaosCommand } from './commands/chaos.ts';
 import { chatCommand } from './commands/chat.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { drainCommand } from './commands/drain.ts';
@@ -8,7 +9,16 @@ import { statusCommand } from './commands/status.ts';
 import { upCommand } from './commands/up.ts';
 import { VERSION } from './version.ts';
 
-const COMMANDS = [upCommand, serveCommand, pullCommand, chatCommand, statusCommand, drainCommand, doctorCommand];
+const COMMANDS = [
+  upCommand,
+  serveCommand,
+  pullCommand,
+  chatCommand,
+  statusCommand,
+  drainCommand,
+  chaosCommand,
+  doctorCommand,
+];
 
 /** Builds the command tree; every command answers `--help`, and `--json` where it prints data. */
 export function buildProgram(): Command {

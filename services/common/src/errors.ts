@@ -228,6 +228,11 @@ export const ERRORS = {
     summary: 'There is not enough room on the disk.',
     hint: 'Free as much as the message says, or choose another place with --dir or GUILDHALL_HOME.',
   },
+  out_of_memory: {
+    ...SERVER,
+    summary: 'There is not enough memory for what was asked.',
+    hint: 'Add memory or workers, or lower --weight-memory-mib so that less is placed here.',
+  },
   config_invalid: {
     ...SERVER,
     summary: 'The configuration of a service is wrong.',

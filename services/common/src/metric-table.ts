@@ -435,6 +435,43 @@ export const METRICS = {
     labels: ['outcome'],
     services: ['expert'],
   },
+  guildhall_expert_load_seconds: {
+    type: 'histogram',
+    help: 'Loading of one expert, from reading to being served, by where its weights came from.',
+    labels: ['source'],
+    services: ['expert'],
+    buckets: LATENCY,
+  },
+  guildhall_expert_load_bytes_total: {
+    type: 'counter',
+    help: 'Bytes of weights of loaded experts: from disk, store (fetched earlier), peer, or cache (quantised earlier).',
+    labels: ['source'],
+    services: ['expert'],
+  },
+  guildhall_expert_load_failures_total: {
+    type: 'counter',
+    help: 'Experts that could not be loaded, by error code.',
+    labels: ['reason'],
+    services: ['expert'],
+  },
+  guildhall_expert_loads_pending: {
+    type: 'gauge',
+    help: 'Experts that the newest epoch gives the worker and that are not held yet.',
+    labels: [],
+    services: ['expert'],
+  },
+  guildhall_weight_transfers_total: {
+    type: 'counter',
+    help: 'Transfers of weights to other workers by outcome.',
+    labels: ['outcome'],
+    services: ['expert'],
+  },
+  guildhall_weight_sent_bytes_total: {
+    type: 'counter',
+    help: 'Bytes of experts sent to other workers.',
+    labels: [],
+    services: ['expert'],
+  },
   guildhall_expert_queue_seconds: {
     type: 'histogram',
     help: 'Waiting of a Forward before its computation.',

@@ -94,7 +94,9 @@ export const serviceOptions = {
     .string()
     .nullable()
     .default(null)
-    .describe('PEM file with the authority of the certificate of a rediss:// server; by default those that Node trusts.'),
+    .describe(
+      'PEM file with the authority of the certificate of a rediss:// server; by default those that Node trusts.',
+    ),
   logLevel: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')

@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../logger.ts';
 import { connectRedis, firstAttempt, type RedisTls } from './client.ts';
+import { DrainStore } from './drains.ts';
 import { EventLog } from './event-log.ts';
 import { ClusterEvents } from './events.ts';
 import { type RedisKeys, redisKeys } from './keys.ts';
@@ -30,6 +31,8 @@ export class Cluster {
   readonly placements: PlacementView;
   readonly placementStore: PlacementStore;
   readonly loads: LoadStore;
+  /** Which members are asked to drain. */
+  readonly drains: DrainStore;
   /** What happened, for people: `guildhall events`. */
   readonly eventLog: EventLog;
   /** Which router has which pages. */
@@ -47,6 +50,7 @@ export class Cluster {
     this.events = new ClusterEvents(this.redis, this.keys);
     this.placementStore = new PlacementStore(this.redis, this.keys);
     this.loads = new LoadStore(this.redis, this.keys);
+    this.drains = new DrainStore(this.redis, this.keys);
     this.eventLog = new EventLog({ redis: this.redis, keys: this.keys, clock, logger });
     const { redis, keys, events } = this;
     this.directory = new PageDirectory({ redis, keys, clock });

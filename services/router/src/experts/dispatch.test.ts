@@ -69,11 +69,9 @@ test('expert rows are counted by sequence and worker, and loads by expert', asyn
         ['fake-2', 2],
       ]),
     ]);
-    const counts = rig.loads.counts() ?? new Float64Array();
-    const report = rig.loads.report(counts, 'router-1', 3, 5000);
-    assert.deepEqual(report.layers, [{ layer: 0, tokens: [1n, 1n, 1n, 1n, 1n, 1n, 0n, 0n] }]);
-    rig.loads.settle(counts);
-    assert.equal(rig.loads.counts(), null);
+    const counted = rig.loads.snapshot();
+    assert.deepEqual([...(counted?.counts ?? [])].slice(0, 9), [1, 1, 1, 1, 1, 1, 0, 0, 0]);
+    assert.deepEqual(counted?.sets, [Uint16Array.of(0, 1, 2, 3, 4, 5), new Uint16Array(0)]);
   });
 });
 

@@ -45,7 +45,8 @@ export class RemoteHome implements ExpertHome {
       onStray: (worker) => observer.message(worker, 'stray'),
     });
     const { numLayers, moe } = loaded.config;
-    this.#loads = new ExpertLoads({ numLayers, numExperts: moe.numExperts });
+    const seed = Number(BigInt.asUintN(32, options.identity.incarnation));
+    this.#loads = new ExpertLoads({ numLayers, numExperts: moe.numExperts, topK: moe.topK }, seed);
     this.views = this.#topology.views;
     this.source = this.#makeSource();
   }
