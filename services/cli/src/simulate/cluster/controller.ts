@@ -64,7 +64,11 @@ export class SimController {
     this.#loading = wanted.length;
     this.completeAtMs = null;
     const byWorker = Map.groupBy(wanted, ({ worker }) => worker);
-    for (const [worker, list] of byWorker) this.#load(worker, list.map(({ key }) => key));
+    for (const [worker, list] of byWorker)
+      this.#load(
+        worker,
+        list.map(({ key }) => key),
+      );
     if (wanted.length === 0) this.completeAtMs = this.#o.clock.monotonicMs();
   }
 

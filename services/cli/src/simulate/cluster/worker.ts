@@ -67,8 +67,7 @@ export class SimWorker {
     const { usPerMessage, usPerRow } = this.kind;
     const { expertBytes, expertFlops } = this.#shape;
     return (
-      (usPerMessage + entries * usPerRow) / 1000 +
-      computeMs(this.kind, experts * expertBytes, entries * expertFlops)
+      (usPerMessage + entries * usPerRow) / 1000 + computeMs(this.kind, experts * expertBytes, entries * expertFlops)
     );
   }
 

@@ -132,7 +132,9 @@ export function rooflineTimes(shape: ModelShape, kind: RouterKind): DenseTimes {
     mixerMs: (layer, work) => layerMs(layer, work) * (1 - shape.sharedShare) + kind.usPerLayer / 1000,
     sharedMs: (layer, work) => layerMs(layer, { ...work, depth: 0, context: 0, sequences: 0 }) * shape.sharedShare,
     headMs: (logits) =>
-      logits === 0 ? 0 : computeMs(kind, shape.headBytes, logits * shape.headFlops) + (logits * kind.usPerSample) / 1000,
+      logits === 0
+        ? 0
+        : computeMs(kind, shape.headBytes, logits * shape.headFlops) + (logits * kind.usPerSample) / 1000,
   };
 }
 
