@@ -77,7 +77,7 @@ class Controller {
     const { metrics } = this;
     this.#deps = deps;
     this.id = processId('controller', config.id);
-    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
+    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
     const { redis, keys, eventLog } = this.cluster;
     const owner = `${this.id}/${this.#incarnation}`;
     this.leader = new LeaderLock({ redis, keys, clock, logger, owner });
