@@ -3,6 +3,7 @@ import { chaosCommand } from './commands/chaos.ts';
 import { chatCommand } from './commands/chat.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { drainCommand } from './commands/drain.ts';
+import { eventsCommand } from './commands/events.ts';
 import { pullCommand } from './commands/pull.ts';
 import { serveCommand } from './commands/serve.ts';
 import { simulateCommand } from './commands/simulate.ts';
@@ -17,6 +18,7 @@ const COMMANDS = [
   chatCommand,
   statusCommand,
   drainCommand,
+  eventsCommand,
   chaosCommand,
   simulateCommand,
   doctorCommand,
