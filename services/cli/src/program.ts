@@ -7,6 +7,7 @@ import { drainCommand } from './commands/drain.ts';
 import { joinCommand } from './commands/join.ts';
 import { pullCommand } from './commands/pull.ts';
 import { serveCommand } from './commands/serve.ts';
+import { simulateCommand } from './commands/simulate.ts';
 import { statusCommand } from './commands/status.ts';
 import { upCommand } from './commands/up.ts';
 import { VERSION } from './version.ts';
@@ -21,6 +22,7 @@ const COMMANDS = [
   joinCommand,
   drainCommand,
   chaosCommand,
+  simulateCommand,
   doctorCommand,
 ];
 

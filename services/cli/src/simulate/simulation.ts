@@ -1,7 +1,8 @@
+import { fail } from '@guildhall/common';
 import { ExpertViews } from '@guildhall/router/scheduling';
 import { SimController } from './cluster/controller.ts';
 import { roundRobin } from './cluster/placement.ts';
-import { Recorder, StreamSink } from './cluster/recorder.ts';
+import { Recorder, StreamSink, type StreamSinkOptions } from './cluster/recorder.ts';
 import { type RouterSettings, SimRouter } from './cluster/router.ts';
 import { SimWorker } from './cluster/worker.ts';
 import { SimHost } from './kernel/host.ts';
@@ -10,7 +11,7 @@ import { SimClock } from './kernel/sim-clock.ts';
 import { SyntheticGate, type GateOptions } from './model/gate.ts';
 import type { DenseTimes, Transport, WorkerKind } from './model/machines.ts';
 import type { ModelShape } from './model/shape.ts';
-import { type Outcome, outcomeOf, type Usage, usageOf } from './outcome.ts';
+import { type Outcome, outcomeOf, usageOf } from './outcome.ts';
 
 /** Something that goes wrong with a worker. */
 export interface Fault {
@@ -50,11 +51,16 @@ export interface SimulationOptions {
   faults: readonly Fault[];
   /** All processes on one machine with so many cores; null: each on a machine of its own. */
   sharedCores: number | null;
+  /** Least time before anything is measured. */
   warmupMs: number;
   durationMs: number;
   binMs: number;
   seed: number;
 }
+
+/** How often progress is told. */
+const PARTS = 50;
+const WARM_UP_LIMIT_MS = 600_000;
 
 /** A whole cluster in simulated time. */
 export class Simulation {
@@ -66,7 +72,10 @@ export class Simulation {
   readonly options: SimulationOptions;
   readonly #gate: SyntheticGate;
   readonly #lengths: Random;
-  #usage: Usage | null = null;
+  /** First streams that have had a token. */
+  #begun = 0;
+  /** When measuring began. */
+  measuredFromMs = 0;
 
   constructor(options: SimulationOptions) {
     this.options = options;
@@ -94,26 +103,41 @@ export class Simulation {
     this.routers = Array.from({ length: options.routers }, (_, index) => this.#makeRouter(index, views, shared));
   }
 
-  /** Runs it to its end. `onProgress` is told the share of simulated time that is over. */
+  /**
+   * Runs it to its end. Measuring begins after `warmupMs` and, with a fixed number of streams, when each has had its
+   * first token; faults count from then on. `onProgress` is told the share of the work that is over, roughly.
+   * Errors: `overloaded` when streams have no first token within ten minutes.
+   */
   async run(onProgress: (share: number) => void = () => undefined): Promise<Outcome> {
-    const { warmupMs, durationMs, faults } = this.options;
-    const { clock, controller, routers } = this;
+    const { clock, controller, routers, options } = this;
     controller.begin();
     for (const router of routers) router.engine.start();
     this.#startLoad();
-    for (const fault of faults) clock.setTimer(fault.atMs, () => this.#fail(fault));
-    clock.setTimer(warmupMs, () => {
-      this.recorder.begin(clock.monotonicMs());
-      for (const { dispatcher } of routers) dispatcher.clearCounts();
-      this.#usage = usageOf(this);
-    });
-    const endMs = warmupMs + durationMs;
-    const parts = 50;
-    for (let part = 1; part <= parts; part++) {
-      await clock.runUntil((endMs * part) / parts);
-      onProgress(part / parts);
+    await this.#warmUp(onProgress);
+    this.measuredFromMs = clock.monotonicMs();
+    this.recorder.begin();
+    for (const { dispatcher } of routers) dispatcher.clearCounts();
+    const before = usageOf(this);
+    for (const fault of options.faults) clock.setTimer(fault.atMs, () => this.#fail(fault));
+    for (let part = 1; part <= PARTS; part++) {
+      await clock.runUntil(this.measuredFromMs + (options.durationMs * part) / PARTS);
+      onProgress(0.5 + part / PARTS / 2);
     }
-    return outcomeOf(this, this.#usage ?? usageOf(this));
+    return outcomeOf(this, before);
+  }
+
+  async #warmUp(onProgress: (share: number) => void): Promise<void> {
+    const { clock } = this;
+    const { warmupMs, workload } = this.options;
+    const wanted = workload.ratePerSecond === null ? workload.streams * this.routers.length : 0;
+    await clock.runUntil(warmupMs);
+    while (this.#begun < wanted) {
+      if (clock.monotonicMs() > WARM_UP_LIMIT_MS) {
+        throw fail('overloaded', `${wanted - this.#begun} of ${wanted} streams have no token after ten minutes`);
+      }
+      await clock.runUntil(clock.monotonicMs() + warmupMs, () => this.#begun >= wanted);
+      onProgress(this.#begun / wanted / 2);
+    }
   }
 
   #makeWorkers(shared: SimHost | null): SimWorker[] {
@@ -151,37 +175,42 @@ export class Simulation {
     const { streams, ratePerSecond } = this.options.workload;
     if (ratePerSecond !== null) return this.#arrive(new Random(this.options.seed, 'arrivals'), ratePerSecond);
     for (const router of this.routers) {
-      for (let stream = 0; stream < streams; stream++) this.#submit(router, true, stream / streams);
+      // Answers of all lengths, so that streams which begin at one time do not end at one.
+      for (let stream = 0; stream < streams; stream++) this.#keepBusy(router, (stream + 1) / streams, true);
     }
+  }
+
+  /** One stream after another. */
+  #keepBusy(router: SimRouter, share: number, first: boolean): void {
+    this.#submit(router, share, {
+      onFirst: () => (this.#begun += first ? 1 : 0),
+      onEnd: () => void this.clock.setTimer(0, () => this.#keepBusy(router, 1, false)),
+    });
   }
 
   #arrive(random: Random, perSecond: number): void {
     this.clock.setTimer(random.exponential(1000 / perSecond), () => {
       // As the gateway does without a cache to look at: the router with the fewest streams.
       const least = this.routers.reduce((best, router) => (loadOf(router) < loadOf(best) ? router : best));
-      this.#submit(least, false, 1);
+      this.#submit(least, 1, { onFirst: () => undefined, onEnd: () => undefined });
       this.#arrive(random, perSecond);
     });
   }
 
-  /** `share` shortens an answer, so that streams which begin at one time do not end at one. */
-  #submit(router: SimRouter, again: boolean, share: number): void {
-    const { promptTokens, answerTokens, spread } = this.options.workload;
-    const longest = 4 * (promptTokens + answerTokens);
-    const length = (mean: number): number =>
-      Math.max(1, Math.min(longest / 2, Math.round(this.#lengths.logNormal(mean, spread))));
-    const prompt = length(promptTokens);
-    const answer = Math.max(1, Math.ceil(length(answerTokens) * (share === 0 ? 1 : share)));
-    const sink = new StreamSink({
-      recorder: this.recorder,
-      now: () => this.clock.monotonicMs(),
-      promptTokens: prompt,
-      onEnd: () => {
-        if (again) this.clock.setTimer(0, () => this.#submit(router, true, 1));
-      },
-    });
-    router.submit(prompt, answer, sink);
+  #submit(router: SimRouter, share: number, events: Pick<StreamSinkOptions, 'onFirst' | 'onEnd'>): void {
+    const { promptTokens, answerTokens } = this.options.workload;
+    const prompt = this.#length(promptTokens);
+    const answer = Math.max(1, Math.ceil(this.#length(answerTokens) * share));
+    const now = (): number => this.clock.monotonicMs();
+    router.submit(prompt, answer, new StreamSink({ recorder: this.recorder, now, ...events }));
     this.clock.settle();
+  }
+
+  /** A length of a prompt or an answer, at most twice the mean of both together. */
+  #length(mean: number): number {
+    const { promptTokens, answerTokens, spread } = this.options.workload;
+    const drawn = Math.round(this.#lengths.logNormal(mean, spread));
+    return Math.max(1, Math.min(2 * (promptTokens + answerTokens), drawn));
   }
 
   #fail({ kind, worker, factor }: Fault): void {

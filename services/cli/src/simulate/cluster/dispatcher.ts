@@ -104,6 +104,16 @@ export class Dispatcher {
     return this.#owed.get(worker) ?? 0;
   }
 
+  /** Time until a worker would answer a message sent now. */
+  startMs(worker: SimWorker, lane: Lane): number {
+    return this.latency.predictMs(worker.id, lane, this.owed(worker));
+  }
+
+  /** Time that one more expert row takes a worker. */
+  rowMs(worker: SimWorker, lane: Lane): number {
+    return this.latency.predictMs(worker.id, lane, 1) - this.latency.predictMs(worker.id, lane, 0);
+  }
+
   clearCounts(): void {
     this.counts = noCounts();
   }

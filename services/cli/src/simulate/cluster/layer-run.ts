@@ -9,6 +9,7 @@ import {
   replyBytes,
   requestBytes,
 } from '@guildhall/router/scheduling';
+import type { WorkerRank } from '@guildhall/router/policy';
 import { transfer } from '../kernel/nic.ts';
 import type { Dispatcher } from './dispatcher.ts';
 import type { SimWorker } from './worker.ts';
@@ -97,17 +98,21 @@ export class LayerRun {
   #send(entries: Entries, second: boolean, instead: SimWorker | null): Entries | null {
     const { views, shape, maxMessageBytes, combine } = this.#d.options;
     const view = views.latest;
-    const usable = (worker: number): boolean => {
+    const { choice } = this.#d;
+    const rank = (worker: number): WorkerRank => {
       const to = view.workers[worker] as SimWorker;
-      return to.ready && to !== instead && !this.#late.has(to);
+      return to.ready && to !== instead && !this.#late.has(to) ? 2 : 0;
     };
+    const startMs = (worker: number): number => this.#d.startMs(view.workers[worker] as SimWorker, this.#rows.lane);
+    const rowMs = (worker: number): number => this.#d.rowMs(view.workers[worker] as SimWorker, this.#rows.lane);
     const limits = { requestBytes: maxMessageBytes, replyBytes: maxMessageBytes };
     const plan = planParts({
       entries,
       layer: this.#rows.layer,
       holders: view.holders,
       numWorkers: view.workers.length,
-      usable,
+      loads: { rank, startMs, rowMs },
+      choice,
       limits: () => limits,
       rowBytes: shape.rowBytes,
       replyRows: combine === 'exact' ? 'entries' : 'rows',

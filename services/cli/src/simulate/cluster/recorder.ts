@@ -1,12 +1,9 @@
-import type { FinishOutput, SequenceSink } from '@guildhall/router/scheduling';
+import type { SequenceSink } from '@guildhall/router/scheduling';
 import { TimeSeries } from '../kernel/statistics.ts';
 
 /** Tokens of all streams as their clients see them. */
 export class Recorder {
-  /** Times count from here on. */
-  fromMs = 0;
   tokens = 0;
-  promptTokens = 0;
   finished = 0;
   failed = 0;
   readonly firstMs: number[] = [];
@@ -20,12 +17,11 @@ export class Recorder {
     this.longest = new TimeSeries(binMs);
   }
 
-  /** Forgets what was before `nowMs`, the series apart. */
-  begin(nowMs: number): void {
-    this.fromMs = nowMs;
+  /** Forgets what was before, the series apart. */
+  begin(): void {
     this.tokens = 0;
-    this.promptTokens = 0;
     this.finished = 0;
+    this.failed = 0;
     this.firstMs.length = 0;
     this.betweenMs.length = 0;
   }
@@ -34,9 +30,9 @@ export class Recorder {
 export interface StreamSinkOptions {
   recorder: Recorder;
   now: () => number;
-  promptTokens: number;
+  onFirst: () => void;
   /** Called once, when the stream has ended. */
-  onEnd: (failed: boolean) => void;
+  onEnd: () => void;
 }
 
 /** One stream's events. */
@@ -57,8 +53,10 @@ export class StreamSink implements SequenceSink {
     const at = now();
     recorder.tokens += 1;
     recorder.series.add(at);
-    if (this.#lastAtMs === null) recorder.firstMs.push(at - this.#sentAtMs);
-    else {
+    if (this.#lastAtMs === null) {
+      recorder.firstMs.push(at - this.#sentAtMs);
+      this.#o.onFirst();
+    } else {
       recorder.betweenMs.push(at - this.#lastAtMs);
       recorder.longest.atLeast(at, at - this.#lastAtMs);
     }
@@ -67,19 +65,18 @@ export class StreamSink implements SequenceSink {
 
   promptLogprobs(): void {}
 
-  finished(output: FinishOutput): void {
+  finished(): void {
     this.#o.recorder.finished += 1;
-    this.#o.recorder.promptTokens += output.promptTokens;
-    this.#o.onEnd(false);
+    this.#o.onEnd();
   }
 
   moved(): void {
-    this.#o.onEnd(false);
+    this.#o.onEnd();
   }
 
   failed(): void {
     this.#o.recorder.failed += 1;
-    this.#o.onEnd(true);
+    this.#o.onEnd();
   }
 
   congested(): boolean {

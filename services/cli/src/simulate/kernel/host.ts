@@ -62,7 +62,7 @@ export class SimHost {
     this.cores = cores;
   }
 
-  /** A thread of a process on this machine. */
+  /** A thread of a process on this machine. All are made before one has work. */
   thread(): SimThread {
     this.#threads += 1;
     return new SimThread(this);
