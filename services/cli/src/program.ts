@@ -9,7 +9,16 @@ import { statusCommand } from './commands/status.ts';
 import { upCommand } from './commands/up.ts';
 import { VERSION } from './version.ts';
 
-const COMMANDS = [upCommand, serveCommand, pullCommand, chatCommand, statusCommand, drainCommand, chaosCommand, doctorCommand];
+const COMMANDS = [
+  upCommand,
+  serveCommand,
+  pullCommand,
+  chatCommand,
+  statusCommand,
+  drainCommand,
+  chaosCommand,
+  doctorCommand,
+];
 
 /** Builds the command tree; every command answers `--help`, and `--json` where it prints data. */
 export function buildProgram(): Command {
