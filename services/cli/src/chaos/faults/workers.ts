@@ -65,7 +65,8 @@ export const WORKER_FAULTS: Fault[] = [
       }
     },
     strike: async (lab) => {
-      for (const name of DISKLESS) destroy(lab.checkpointOf(name));
+      truncateFiles(lab.checkpointOf('expert-2'));
+      for (const name of DISKLESS) rmSync(lab.checkpointOf(name), { recursive: true });
       await lab.get('expert-1').kill();
     },
     cleanUp: async (lab) => {
@@ -85,10 +86,9 @@ function limitMemory(pid: number): void {
   run('prlimit', ['--pid', String(pid), `--as=${pages * PAGE_BYTES}`]);
 }
 
-/** Takes the pages of files away from whoever has mapped them, then the files. */
-function destroy(dir: string): void {
+/** Takes the pages of files away from whoever has mapped them. */
+function truncateFiles(dir: string): void {
   for (const file of readdirSync(dir)) {
     if (file.endsWith('.safetensors')) truncateSync(join(dir, file));
   }
-  rmSync(dir, { recursive: true });
 }
