@@ -5,6 +5,7 @@ import { doctorCommand } from './commands/doctor.ts';
 import { drainCommand } from './commands/drain.ts';
 import { pullCommand } from './commands/pull.ts';
 import { serveCommand } from './commands/serve.ts';
+import { simulateCommand } from './commands/simulate.ts';
 import { statusCommand } from './commands/status.ts';
 import { upCommand } from './commands/up.ts';
 import { VERSION } from './version.ts';
@@ -17,6 +18,7 @@ const COMMANDS = [
   statusCommand,
   drainCommand,
   chaosCommand,
+  simulateCommand,
   doctorCommand,
 ];
 

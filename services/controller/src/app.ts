@@ -3,6 +3,7 @@ import {
   Cluster,
   createMetrics,
   errorMessage,
+  type LeaderElection,
   LeaderLock,
   type Logger,
   type MemberLease,
@@ -49,7 +50,7 @@ class Controller {
   readonly id: string;
   readonly metrics: Metrics = createMetrics('controller');
   readonly cluster: Cluster;
-  readonly lock: LeaderLock;
+  readonly leader: LeaderElection;
   readonly #deps: ControllerDeps;
   readonly #placement: PlacementController;
   readonly #poller: Poller;
@@ -66,14 +67,15 @@ class Controller {
     const { metrics } = this;
     this.#deps = deps;
     this.id = processId('controller', config.id);
-    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
+    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
     const { redis, keys, members, placementStore } = this.cluster;
     const owner = `${this.id}/${this.#incarnation}`;
-    this.lock = new LeaderLock({ redis, keys, clock, logger, owner, onChange: (leading) => this.#led(leading) });
+    this.leader = new LeaderLock({ redis, keys, clock, logger, owner });
+    this.leader.onChange((leading) => this.#led(leading));
     this.#placement = new PlacementController({
       workers: new WorkersController({ members, clock, logger, metrics }),
       placements: redisPlacements(placementStore, logger),
-      leader: () => this.lock.fence,
+      leader: () => this.leader.fence,
       clock,
       logger,
       metrics,
@@ -86,7 +88,7 @@ class Controller {
 
   readiness(): Readiness {
     const details = {
-      leading: this.lock.fence !== null,
+      leading: this.leader.fence !== null,
       epoch: this.last?.epoch ?? 0,
       action: this.last?.action ?? null,
     };
@@ -111,7 +113,7 @@ class Controller {
       },
     });
     await this.#lease.join(this.#abort.signal);
-    await this.lock.start();
+    await this.leader.start();
     await this.#poller.start();
   }
 
@@ -119,7 +121,7 @@ class Controller {
     this.#abort.abort();
     this.#again?.cancel();
     await this.#poller.stop();
-    await this.lock.stop();
+    await this.leader.stop();
     await this.cluster.close();
   }
 
@@ -133,7 +135,7 @@ class Controller {
         adminAddress: admin,
         version: VERSION,
         ackedEpoch: BigInt(this.last?.epoch ?? 0),
-        ready: this.lock.fence !== null,
+        ready: this.leader.fence !== null,
       }),
     ).finish();
   }
@@ -149,11 +151,11 @@ class Controller {
     try {
       const outcome = await this.#placement.reconcile();
       this.#note(outcome);
-      if (outcome.action === 'refused' && outcome.reason === 'not_leader') this.lock.check();
+      if (outcome.action === 'refused' && outcome.reason === 'not_leader') this.leader.check();
       this.#again?.cancel();
       if (outcome.againMs !== null)
         this.#again = clock.setTimer(Math.max(outcome.againMs, 10), () => this.#poller.poke());
-      if (outcome.live !== null && this.lock.fence !== null) await this.#writeStatus(outcome);
+      if (outcome.live !== null && this.leader.fence !== null) await this.#writeStatus(outcome);
     } catch (err) {
       logger.error({ reason: errorMessage(err), err }, 'a reconciliation failed');
     }
@@ -196,7 +198,7 @@ export async function startController(config: ControllerConfig, deps: Controller
     id: controller.id,
     admin: admin.address,
     get leading() {
-      return controller.lock.fence !== null;
+      return controller.leader.fence !== null;
     },
     get last() {
       return controller.last;

@@ -4,7 +4,12 @@ import { expertSchema } from './config.ts';
 
 await runService('expert', async (ctx) => {
   const config = loadConfig(expertSchema, { argv: ctx.argv, env: ctx.env, program: 'guildhall-expert' });
-  const app = await startExpert(config, { logger: ctx.logger, clock: systemClock, onFatal: ctx.fatal });
+  const app = await startExpert(config, {
+    logger: ctx.logger,
+    clock: systemClock,
+    onFatal: ctx.fatal,
+    signal: ctx.signal,
+  });
   ctx.onShutdown(() => app.stop());
   return { address: app.address, admin: app.admin, extra: { id: app.id } };
 });

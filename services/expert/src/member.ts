@@ -1,5 +1,6 @@
 import { control } from '@guildhall/proto';
 import type { WorkerIdentity } from './identity.ts';
+import type { LoadProblem } from './load-problems.ts';
 import type { LayerExperts } from './shard.ts';
 
 /** What a worker writes about itself. */
@@ -14,8 +15,13 @@ export interface WorkerState {
   acked: number;
   draining: boolean;
   held: LayerExperts[];
-  /** Experts whose files are on this machine; null where all are. */
+  /** Experts that it can load; null for all. */
   loadable: LayerExperts[] | null;
+  /** Experts whose weights it can give others; null for all that it can load. */
+  stored: LayerExperts[] | null;
+  servesWeights: boolean;
+  /** Why experts could not be loaded; null when nothing is wrong. */
+  loadProblem: LoadProblem | null;
 }
 
 /** The worker's entry in Redis. */
@@ -42,6 +48,10 @@ export function encodeMember(state: WorkerState): Uint8Array {
       holdings: state.held,
       partialCheckpoint: state.loadable !== null,
       loadable: state.loadable ?? [],
+      servesWeights: state.servesWeights,
+      stored: state.stored ?? [],
+      loadProblemCode: state.loadProblem?.code ?? '',
+      loadProblem: state.loadProblem?.message ?? '',
     }),
   ).finish();
 }

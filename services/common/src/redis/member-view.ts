@@ -107,7 +107,7 @@ export class MemberView {
 
   #onEvent(event: ClusterEvent): void {
     if (event.type === 'leave') this.#left.add(`${event.kind}/${event.id}`);
-    if (event.type !== 'epoch') this.#poller.poke();
+    if (event.type === 'members' || event.type === 'leave') this.#poller.poke();
   }
 
   async #poll(): Promise<void> {
