@@ -57,7 +57,7 @@ export {
   rootName,
   unpackNames,
 } from './kv/page-names.ts';
-export { connectRedis, type RedisClientOptions } from './redis/client.ts';
+export { connectRedis, type RedisClientOptions, type RedisTls } from './redis/client.ts';
 export {
   type ClusterRecord,
   EVENT_KINDS,

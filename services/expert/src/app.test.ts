@@ -341,7 +341,9 @@ test('what is served is counted and reported', async () => {
   }, 'the load report');
   const { reporter, layers } = control.LoadReport.decode(report?.bytes ?? Buffer.alloc(0));
   assert.equal(reporter, 'e1');
-  assert.deepEqual(layers, [{ layer: 1, tokens: ALL.map((expert) => (expert === 0 ? 1n : expert === 2 ? 2n : 0n)) }]);
+  assert.deepEqual(layers, [
+    { layer: 1, tokens: ALL.map((expert) => (expert === 0 ? 1n : expert === 2 ? 2n : 0n)), samples: Buffer.alloc(0) },
+  ]);
 });
 
 test('a second worker under a live id is told and ends', async () => {

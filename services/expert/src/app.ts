@@ -217,7 +217,7 @@ class Worker {
 async function openWorker(config: ExpertConfig, deps: ExpertDeps): Promise<{ worker: Worker; started: Promise<void> }> {
   const { clock, logger, signal = new AbortController().signal } = deps;
   const peers = openPeers(config, deps);
-  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
   const started = cluster.start();
   try {
     if (config.modelFromPeers) {

@@ -56,8 +56,8 @@ export async function measureFault(
     await lanesReach(load, WARM_TOKENS, clock);
     progress('the fault');
     const struckMs = clock.monotonicMs();
-    await fault.strike(lab);
     const next = nextToken(load, struckMs, clock);
+    await fault.strike(lab);
     if (fault.lastsMs > 0) await clock.sleep(fault.lastsMs);
     const healedMs = fault.heal === undefined ? struckMs : clock.monotonicMs();
     await fault.heal?.(lab);

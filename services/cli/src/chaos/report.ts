@@ -25,6 +25,14 @@ export function isClean(row: ChaosRow): boolean {
   return row.streamsDropped === 0 && row.wrongTokens === 0 && row.recoveryMs !== null;
 }
 
+/** One line about a fault. */
+export function lineOf(row: ChaosRow): string {
+  const { fault, streams, streamsDropped, wrongTokens, longestPauseMs, recoveryMs, note } = row;
+  const redundancy = recoveryMs === null ? 'no full redundancy' : `full redundancy after ${recoveryMs} ms`;
+  const facts = `${streams} streams, ${streamsDropped} dropped, ${wrongTokens} wrong tokens, longest pause ${longestPauseMs} ms`;
+  return `${fault}: ${streams === 0 ? 'not measured' : `${facts}, ${redundancy}`}${note === null ? '' : ` (${note})`}`;
+}
+
 const HEADINGS = [
   'fault',
   'streams',

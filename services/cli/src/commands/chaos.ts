@@ -4,7 +4,7 @@ import { fail, systemClock } from '@guildhall/common';
 import type { Fault } from '../chaos/fault.ts';
 import { FAULTS } from '../chaos/faults/index.ts';
 import { runChaos } from '../chaos/run.ts';
-import { isClean, reportOf, saveReport, tableOf } from '../chaos/report.ts';
+import { isClean, lineOf, reportOf, saveReport, tableOf } from '../chaos/report.ts';
 import { inSandbox, runInSandbox } from '../net/sandbox.ts';
 import { ROOT } from '../stack/state-dir.ts';
 import { positiveInteger } from '../ui/arguments.ts';
@@ -71,7 +71,12 @@ async function chaos(faults: readonly Fault[], flags: ChaosFlags): Promise<void>
   // The first process of a sandbox gets no signal that it does not ask for; the kernel ends the others with it.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(130));
   process.stdin.on('error', () => undefined);
-  const rows = await runChaos(faults, options, systemClock, (what) => progress.update(what));
+  const rows = await runChaos(faults, options, systemClock, {
+    phase: (what) => {
+      if (progress.redraws) progress.update(what);
+    },
+    fault: (row) => progress.done(lineOf(row)),
+  });
   const report = reportOf(rows, { streams, seed });
   if (save) await saveReport(report, resolve(save));
   process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : `${tableOf(rows)}\n`);

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../logger.ts';
-import { connectRedis, firstAttempt } from './client.ts';
+import { connectRedis, firstAttempt, type RedisTls } from './client.ts';
 import { DrainStore } from './drains.ts';
 import { EventLog } from './event-log.ts';
 import { ClusterEvents } from './events.ts';
@@ -16,6 +16,8 @@ export interface ClusterOptions {
   /** URL of Redis. */
   redis: string;
   cluster: string;
+  /** Files for a Redis with TLS. */
+  tls?: RedisTls | null;
   clock: Clock;
   logger: Logger;
 }
@@ -43,7 +45,7 @@ export class Cluster {
   constructor(options: ClusterOptions) {
     const { clock, logger } = options;
     this.#options = options;
-    this.redis = connectRedis(options.redis, { logger, clock });
+    this.redis = connectRedis(options.redis, { logger, clock, tls: options.tls ?? null });
     this.keys = redisKeys(options.cluster);
     this.events = new ClusterEvents(this.redis, this.keys);
     this.placementStore = new PlacementStore(this.redis, this.keys);

@@ -31,12 +31,18 @@ interface Circuit {
 export class Breakers implements CircuitBreaker {
   readonly #o: BreakerOptions;
   readonly #circuits = new Map<string, Circuit>();
+  #numOpen = 0;
 
   constructor(options: BreakerOptions) {
     this.#o = options;
   }
 
+  get numOpen(): number {
+    return this.#numOpen;
+  }
+
   state(worker: string): BreakerState {
+    if (this.#numOpen === 0) return 'closed';
     const circuit = this.#circuits.get(worker);
     if (circuit === undefined || !circuit.open) return 'closed';
     return this.#o.clock.monotonicMs() >= circuit.probeAtMs ? 'probing' : 'open';
@@ -57,19 +63,26 @@ export class Breakers implements CircuitBreaker {
     circuit.bad += weight;
     if (circuit.open || circuit.bad < THRESHOLD) return;
     circuit.open = true;
+    this.#numOpen += 1;
     this.#backOff(circuit);
     this.#o.onChange?.(worker, 'open', outcome);
   }
 
   forget(worker: string): void {
-    this.#circuits.delete(worker);
+    this.#remove(worker);
   }
 
   #close(worker: string): void {
+    if (this.#remove(worker)) this.#o.onChange?.(worker, 'closed', 'ok');
+  }
+
+  /** True when it was open. */
+  #remove(worker: string): boolean {
     const circuit = this.#circuits.get(worker);
-    if (circuit === undefined) return;
     this.#circuits.delete(worker);
-    if (circuit.open) this.#o.onChange?.(worker, 'closed', 'ok');
+    if (circuit?.open !== true) return false;
+    this.#numOpen -= 1;
+    return true;
   }
 
   #isSameLoss(circuit: Circuit): boolean {

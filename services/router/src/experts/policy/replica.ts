@@ -1,7 +1,7 @@
 import type { ReplicaChoice, WorkerLoads } from './types.ts';
 
 /** Rows by which a worker that gets the row anyhow may be behind another: one more worker costs the row's bytes. */
-const SLACK_ROWS = 4;
+const SLACK_ROWS = 8;
 /** The same as a share of the other's time. */
 const SLACK_SHARE = 0.25;
 
@@ -12,6 +12,10 @@ const SLACK_SHARE = 0.25;
  */
 export class TwoChoices implements ReplicaChoice {
   readonly #random: () => number;
+  #loads: WorkerLoads | null = null;
+  /** Plans so far; a worker is asked about when a plan first comes upon it. */
+  #plan = 0;
+  #seenIn = new Int32Array(0);
   #rank = new Uint8Array(0);
   #doneMs = new Float64Array(0);
   #rowMs = new Float64Array(0);
@@ -24,18 +28,14 @@ export class TwoChoices implements ReplicaChoice {
   }
 
   begin(numWorkers: number, loads: WorkerLoads): void {
-    if (this.#rank.length < numWorkers) {
-      this.#rank = new Uint8Array(numWorkers);
-      this.#doneMs = new Float64Array(numWorkers);
-      this.#rowMs = new Float64Array(numWorkers);
-      this.#lastRow = new Int32Array(numWorkers);
-    }
-    for (let worker = 0; worker < numWorkers; worker++) {
-      this.#rank[worker] = loads.rank(worker);
-      this.#doneMs[worker] = loads.startMs(worker);
-      this.#rowMs[worker] = loads.rowMs(worker);
-      this.#lastRow[worker] = -1;
-    }
+    this.#loads = loads;
+    this.#plan = (this.#plan + 1) | 0;
+    if (this.#rank.length >= numWorkers) return;
+    this.#seenIn = new Int32Array(numWorkers).fill(this.#plan - 1);
+    this.#rank = new Uint8Array(numWorkers);
+    this.#doneMs = new Float64Array(numWorkers);
+    this.#rowMs = new Float64Array(numWorkers);
+    this.#lastRow = new Int32Array(numWorkers);
   }
 
   choose(list: Int32Array, from: number, to: number, row: number): number {
@@ -44,7 +44,7 @@ export class TwoChoices implements ReplicaChoice {
     let only = -1;
     for (let i = from; i < to; i++) {
       const worker = list[i] as number;
-      const own = this.#rank[worker] as number;
+      const own = this.#rankOf(worker);
       if (own < rank || own === 0) continue;
       count = own === rank ? count + 1 : 1;
       rank = own;
@@ -56,6 +56,22 @@ export class TwoChoices implements ReplicaChoice {
   assign(worker: number, row: number): void {
     this.#doneMs[worker] = (this.#doneMs[worker] as number) + (this.#rowMs[worker] as number);
     this.#lastRow[worker] = row;
+  }
+
+  #rankOf(worker: number): number {
+    if (this.#seenIn[worker] !== this.#plan) this.#look(worker);
+    return this.#rank[worker] as number;
+  }
+
+  #look(worker: number): void {
+    const loads = this.#loads as WorkerLoads;
+    const rank = loads.rank(worker);
+    this.#seenIn[worker] = this.#plan;
+    this.#rank[worker] = rank;
+    this.#lastRow[worker] = -1;
+    if (rank === 0) return;
+    this.#doneMs[worker] = loads.startMs(worker);
+    this.#rowMs[worker] = loads.rowMs(worker);
   }
 
   /** Among `count` workers of the highest rank. */

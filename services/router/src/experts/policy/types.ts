@@ -35,6 +35,8 @@ export type BreakerState = 'closed' | 'open' | 'probing';
 
 /** Which workers are worth asking. */
 export interface CircuitBreaker {
+  /** Workers whose breakers are not closed. */
+  readonly numOpen: number;
   /** `open`: send nothing that another can answer. `probing`: as open, and time to try it with a copy of real rows. */
   state(worker: string): BreakerState;
   /** A probe is on its way; the worker is `open` until it is answered or the next one is due. */
