@@ -1,4 +1,4 @@
-import type { Clock } from '@guildhall/common';
+import { type Clock, fail } from '@guildhall/common';
 import type { Fault } from './fault.ts';
 import type { Lab } from './lab.ts';
 import { type KnownRequest, Load, type LoadResult } from './load.ts';
@@ -61,6 +61,7 @@ export async function measureFault(
     const next = nextToken(load, struckMs, clock);
     await fault.strike(lab);
     if (fault.lasting === true) await clock.sleep(lastsMs);
+    if (fault.felt?.(lab) === false) throw fail('internal', 'the fault had no effect');
     const healedMs = fault.heal === undefined ? struckMs : clock.monotonicMs();
     await fault.heal?.(lab);
     progress('recovery');

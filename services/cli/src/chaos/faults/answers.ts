@@ -14,6 +14,7 @@ function rogue(name: string, about: string, expected: string, make: () => Misbeh
     lost: [],
     prepare: async (lab) => await behindFront(lab, VICTIM),
     strike: async (lab) => lab.frontOf(VICTIM).misbehave(make()),
+    felt: (lab) => lab.frontOf(VICTIM).changed > 0,
     heal: async (lab) => lab.frontOf(VICTIM).misbehave(null),
     cleanUp: async (lab) => await withoutFront(lab, VICTIM),
   };

@@ -1,5 +1,5 @@
 import { fail } from '@guildhall/common';
-import { dropLarge } from '../../net/impairments.ts';
+import { dropLarge, droppedAt } from '../../net/impairments.ts';
 import type { Fault } from '../fault.ts';
 import type { Lab } from '../lab.ts';
 
@@ -37,9 +37,9 @@ export const CONTROL_FAULTS: Fault[] = [
     strike: async (lab) => {
       const leader = leaderOf(lab);
       // A placement is the largest thing that a controller sends: it has planned when one is lost on the way.
-      const lost = dropLarge(lab.network, lab.host(leader), lab.host('redis'), lab.probe.placementBytes);
+      dropLarge(lab.network, lab.host(leader), lab.host('redis'), lab.probe.placementBytes);
       await lab.get('expert-1').kill();
-      await until(lab, 'a placement to be published', () => lost() > 0);
+      await until(lab, 'a placement to be published', () => droppedAt(lab.network, lab.host(leader)) > 0);
       await lab.get(leader).kill();
     },
     cleanUp: async (lab) => await lab.remove('controller-2'),

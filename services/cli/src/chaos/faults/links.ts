@@ -1,4 +1,4 @@
-import { clearImpairments, dropOneWay, limitRate, lose, partition } from '../../net/impairments.ts';
+import { clearImpairments, dropOneWay, droppedAt, limitRate, lose, partition } from '../../net/impairments.ts';
 import type { Fault } from '../fault.ts';
 import type { Lab } from '../lab.ts';
 import { delayed } from '../misbehaviour.ts';
@@ -11,6 +11,10 @@ function cleared(lab: Lab): Promise<void> {
   return Promise.resolve();
 }
 
+function dropped(lab: Lab, name: string): boolean {
+  return droppedAt(lab.network, lab.host(name)) > 0;
+}
+
 /** Faults of the link between the router and one worker. */
 export const LINK_FAULTS: Fault[] = [
   {
@@ -20,6 +24,7 @@ export const LINK_FAULTS: Fault[] = [
     lasting: true,
     lost: [],
     strike: async (lab) => partition(lab.network, lab.host('router-1'), lab.host(VICTIM)),
+    felt: (lab) => dropped(lab, VICTIM),
     heal: cleared,
   },
   {
@@ -29,6 +34,7 @@ export const LINK_FAULTS: Fault[] = [
     lasting: true,
     lost: [],
     strike: async (lab) => dropOneWay(lab.network, lab.host('router-1'), lab.host(VICTIM)),
+    felt: (lab) => dropped(lab, VICTIM),
     heal: cleared,
   },
   {
@@ -38,6 +44,7 @@ export const LINK_FAULTS: Fault[] = [
     lasting: true,
     lost: [],
     strike: async (lab) => dropOneWay(lab.network, lab.host(VICTIM), lab.host('router-1')),
+    felt: (lab) => dropped(lab, 'router-1'),
     heal: cleared,
   },
   {
@@ -48,6 +55,7 @@ export const LINK_FAULTS: Fault[] = [
     lost: [],
     prepare: async (lab) => await behindFront(lab, VICTIM),
     strike: async (lab) => lab.frontOf(VICTIM).misbehave(delayed(200)),
+    felt: (lab) => lab.frontOf(VICTIM).changed > 0,
     heal: async (lab) => lab.frontOf(VICTIM).misbehave(null),
     cleanUp: async (lab) => await withoutFront(lab, VICTIM),
   },
@@ -58,6 +66,7 @@ export const LINK_FAULTS: Fault[] = [
     lasting: true,
     lost: [],
     strike: async (lab) => lose(lab.network, lab.host(VICTIM), 5),
+    felt: (lab) => dropped(lab, VICTIM),
     heal: cleared,
   },
   {

@@ -1,4 +1,4 @@
-import { clearImpairments, isolate } from '../../net/impairments.ts';
+import { clearImpairments, droppedAt, isolate } from '../../net/impairments.ts';
 import type { Fault } from '../fault.ts';
 
 const EXPECTED = 'streams run on with the placement that is known; nothing changes until Redis is back';
@@ -40,6 +40,7 @@ export const REDIS_FAULTS: Fault[] = [
       isolate(lab.network, lab.host('redis'));
       await lab.get('expert-1').kill();
     },
+    felt: (lab) => droppedAt(lab.network, lab.host('redis')) > 0,
     heal: async (lab) => clearImpairments(lab.network, lab.host('redis')),
   },
 ];
