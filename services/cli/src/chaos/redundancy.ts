@@ -117,6 +117,9 @@ export class RedundancyProbe {
     if (gone !== undefined) return `the placement still names ${gone}`;
     try {
       const { redis, keys } = this.#cluster;
+      // The list of members outlives Redis's data for a while; here they must have registered again.
+      const registered = await redis.exists(...workers.map((worker) => keys.member('expert', worker.id)));
+      if (registered < workers.length) return `${registered} of ${workers.length} workers are registered`;
       const text = await redis.get(keys.status('controller'));
       if (text === null) return 'no controller says how it stands';
       const status = JSON.parse(text) as { epoch: number; coverage: number };

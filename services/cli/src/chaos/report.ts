@@ -11,8 +11,8 @@ export interface ChaosReport {
   suite: 'chaos';
   machine: Machine;
   commit: string;
-  /** Streams at a time, and the seed of their requests. */
-  load: { streams: number; seed: number };
+  /** Streams at a time, the seed of their requests, and how long faults last which end. */
+  load: { streams: number; seed: number; seconds: number };
   rows: ChaosRow[];
 }
 

@@ -11,6 +11,8 @@ export interface ChaosOptions {
   logs: string | null;
   streams: number;
   seed: number;
+  /** Time that faults last which end. */
+  lastsMs: number;
 }
 
 /** Who is told how far a run is. */
@@ -33,7 +35,7 @@ export async function runChaos(
   clock: Clock,
   progress: ChaosProgress,
 ): Promise<ChaosRow[]> {
-  const { model, weights, logs, streams, seed } = options;
+  const { model, weights, logs, streams, seed, lastsMs } = options;
   progress.phase('starting the lab');
   const lab = await Lab.start({ model, weights, logs, workers: WORKERS, replicas: REPLICAS }, clock);
   try {
@@ -42,7 +44,7 @@ export async function runChaos(
     const rows: ChaosRow[] = [];
     for (const [index, fault] of faults.entries()) {
       const say = (what: string): void => progress.phase(`${index + 1} of ${faults.length}, ${fault.name}: ${what}`);
-      const row = await oneFault(lab, fault, known, { streams, clock, progress: say });
+      const row = await oneFault(lab, fault, known, { streams, lastsMs, clock, progress: say });
       progress.fault(row);
       rows.push(row);
     }

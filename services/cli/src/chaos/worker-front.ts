@@ -92,7 +92,7 @@ export class WorkerFront {
     const how = this.#misbehaviour;
     const decoded = how === null ? undefined : experts.ServerFrame.decode(frame).frame;
     const given = decoded?.$case === 'reply' && how !== null ? how(decoded.value, frame) : [{ frame, afterMs: 0 }];
-    if (given.length !== 1 || given[0]?.frame !== frame) this.changed += 1;
+    if (given.length !== 1 || given[0]?.frame !== frame || given[0].afterMs > 0) this.changed += 1;
     for (const { frame: bytes, afterMs } of given) {
       if (afterMs === 0) write(call, bytes);
       else this.#options.clock.setTimer(afterMs, () => write(call, bytes));

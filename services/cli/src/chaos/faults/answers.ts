@@ -4,17 +4,17 @@ import type { Misbehaviour } from '../worker-front.ts';
 import { behindFront, withoutFront } from './fronts.ts';
 
 const VICTIM = 'expert-4';
-const LASTS_MS = 8000;
 
 function rogue(name: string, about: string, expected: string, make: () => Misbehaviour): Fault {
   return {
     name,
-    about: `${about}, for 8 seconds`,
+    about: `${about}, for a while`,
     expected,
-    lastsMs: LASTS_MS,
+    lasting: true,
     lost: [],
     prepare: async (lab) => await behindFront(lab, VICTIM),
     strike: async (lab) => lab.frontOf(VICTIM).misbehave(make()),
+    felt: (lab) => lab.frontOf(VICTIM).changed > 0,
     heal: async (lab) => lab.frontOf(VICTIM).misbehave(null),
     cleanUp: async (lab) => await withoutFront(lab, VICTIM),
   };

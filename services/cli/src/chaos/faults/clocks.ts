@@ -4,7 +4,6 @@ import type { Fault } from '../fault.ts';
 import type { Lab } from '../lab.ts';
 
 const LIBRARIES = '/usr/lib/{*/,}faketime/libfaketimeMT.so.1';
-const LASTS_MS = 8000;
 
 function library(): string | null {
   return globSync(LIBRARIES)[0] ?? null;
@@ -49,7 +48,7 @@ function jump(name: string, seconds: number, about: string, names: readonly stri
     about,
     expected: 'nothing but logs and certificates goes by the wall clock',
     unavailable,
-    lastsMs: LASTS_MS,
+    lasting: true,
     lost: [],
     prepare: async (lab) => await withClock(lab, names),
     strike: async (lab) => setOffset(lab, seconds),
@@ -75,7 +74,6 @@ export const CLOCK_FAULTS: Fault[] = [
     name: 'redis-clock',
     about: 'every lease in Redis ends at once, as when its clock jumps ahead',
     expected: 'members register again; nothing is dropped meanwhile',
-    lastsMs: 0,
     lost: [],
     strike: async (lab) => await lab.probe.endLeases(),
   },

@@ -1,5 +1,5 @@
 import { fail } from '@guildhall/common';
-import { dropLarge } from '../../net/impairments.ts';
+import { dropLarge, droppedAt } from '../../net/impairments.ts';
 import type { Fault } from '../fault.ts';
 import type { Lab } from '../lab.ts';
 
@@ -32,15 +32,14 @@ export const CONTROL_FAULTS: Fault[] = [
     about:
       'a worker is killed, and the leading controller between its plan and the publication of it; a second one runs',
     expected: 'the other controller takes the lead and publishes a placement of its own',
-    lastsMs: 0,
     lost: ['expert-1'],
     prepare: secondController,
     strike: async (lab) => {
       const leader = leaderOf(lab);
       // A placement is the largest thing that a controller sends: it has planned when one is lost on the way.
-      const lost = dropLarge(lab.network, lab.host(leader), lab.host('redis'), lab.probe.placementBytes);
+      dropLarge(lab.network, lab.host(leader), lab.host('redis'), lab.probe.placementBytes);
       await lab.get('expert-1').kill();
-      await until(lab, 'a placement to be published', () => lost() > 0);
+      await until(lab, 'a placement to be published', () => droppedAt(lab.network, lab.host(leader)) > 0);
       await lab.get(leader).kill();
     },
     cleanUp: async (lab) => await lab.remove('controller-2'),
@@ -49,7 +48,6 @@ export const CONTROL_FAULTS: Fault[] = [
     name: 'two-controllers',
     about: 'the leading controller is stopped until another leads, then goes on as a worker is killed',
     expected: 'its lock has a newer owner: whatever it still publishes is refused',
-    lastsMs: 0,
     lost: ['expert-1'],
     prepare: secondController,
     strike: async (lab) => {
@@ -67,7 +65,6 @@ export const CONTROL_FAULTS: Fault[] = [
     name: 'router-killed',
     about: 'SIGKILL to one of two routers; it does not come back',
     expected: 'the gateway goes on with its streams on the other router, from the tokens that were sent',
-    lastsMs: 0,
     lost: [],
     prepare: async (lab) => {
       lab.addRouter('router-2');
