@@ -14,8 +14,10 @@ export interface Fault {
   prepare?: (lab: Lab) => Promise<void>;
   /** Makes it go wrong. */
   strike: (lab: Lab) => Promise<void>;
-  /** Time until it ends; 0 for a fault that stays, or is over at once. */
-  lastsMs: number;
+  /** True for one that lasts as long as the run says and then ends; others stay, or are over at once. */
+  lasting?: boolean;
+  /** Whether it had an effect, asked before its end where that could fail unseen. */
+  felt?: (lab: Lab) => boolean;
   /** Ends it. */
   heal?: (lab: Lab) => Promise<void>;
   /** Workers that do not come back: redundancy is reached without them. */

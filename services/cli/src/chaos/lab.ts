@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, fail } from '@guildhall/common';
 import { clearImpairments } from '../net/impairments.ts';
 import { type Host, Network, run } from '../net/network.ts';
 import { LabProcess, redisSpec, serviceSpec } from './lab-process.ts';
 import type { ApiTarget } from './stream.ts';
+import { WorkerFront } from './worker-front.ts';
 import { type Redundancy, RedundancyProbe } from './redundancy.ts';
 
 export interface LabOptions {
@@ -42,6 +43,7 @@ export class Lab {
   readonly redisUrl: string;
   readonly probe: RedundancyProbe;
   readonly #processes = new Map<string, LabProcess>();
+  readonly #fronts = new Map<string, WorkerFront>();
   readonly #logs: string;
 
   private constructor(options: LabOptions, clock: Clock) {
@@ -127,10 +129,21 @@ export class Lab {
 
   /** Makes a worker's view of the checkpoint whole. */
   linkCheckpoint(worker: string): void {
+    this.#makeCheckpoint(worker, symlinkSync);
+  }
+
+  /** Makes it whole with files of its own, in memory. */
+  copyCheckpoint(worker: string): void {
+    this.#makeCheckpoint(worker, cpSync);
+  }
+
+  #makeCheckpoint(worker: string, make: (from: string, to: string) => void): void {
     const dir = this.checkpointOf(worker);
     rmSync(dir, { recursive: true, force: true });
     mkdirSync(dir, { recursive: true });
-    for (const file of readdirSync(this.options.model)) symlinkSync(join(this.options.model, file), join(dir, file));
+    for (const file of readdirSync(this.options.model, { withFileTypes: true })) {
+      if (file.isFile()) make(join(this.options.model, file.name), join(dir, file.name));
+    }
   }
 
   #add(name: string, service: string, args: string[]): LabProcess {
@@ -154,6 +167,22 @@ export class Lab {
   /** Where a process serves /metrics. */
   adminUrl(name: string): string {
     return `http://${this.host(name).ip}:${ADMIN_PORT}`;
+  }
+
+  /** Opens a front for a worker, which has to advertise its address. */
+  async openFront(worker: string): Promise<WorkerFront> {
+    const target = `${this.host(worker).ip}:${PORT}`;
+    const { clusterToken, clock } = this;
+    const front = await WorkerFront.start({ listen: `${this.network.ip}:0`, target, clusterToken, clock });
+    this.#fronts.set(worker, front);
+    return front;
+  }
+
+  /** The front of a worker that has one. */
+  frontOf(worker: string): WorkerFront {
+    const front = this.#fronts.get(worker);
+    if (front === undefined) throw fail('internal', `${worker} has no front`);
+    return front;
   }
 
   /** What is missing for full redundancy, with `lost` workers not counted. */

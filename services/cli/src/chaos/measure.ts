@@ -1,4 +1,4 @@
-import type { Clock } from '@guildhall/common';
+import { type Clock, fail } from '@guildhall/common';
 import type { Fault } from './fault.ts';
 import type { Lab } from './lab.ts';
 import { type KnownRequest, Load, type LoadResult } from './load.ts';
@@ -29,6 +29,8 @@ export interface ChaosRow {
 
 export interface MeasureOptions {
   streams: number;
+  /** Time that faults last which end. */
+  lastsMs: number;
   clock: Clock;
   /** Told of each phase. */
   progress: (what: string) => void;
@@ -46,7 +48,7 @@ export async function measureFault(
   lab: Lab,
   fault: Fault,
   known: readonly KnownRequest[],
-  { streams, clock, progress }: MeasureOptions,
+  { streams, lastsMs, clock, progress }: MeasureOptions,
 ): Promise<ChaosRow> {
   progress('preparing');
   await fault.prepare?.(lab);
@@ -56,9 +58,10 @@ export async function measureFault(
     await lanesReach(load, WARM_TOKENS, clock);
     progress('the fault');
     const struckMs = clock.monotonicMs();
-    await fault.strike(lab);
     const next = nextToken(load, struckMs, clock);
-    if (fault.lastsMs > 0) await clock.sleep(fault.lastsMs);
+    await fault.strike(lab);
+    if (fault.lasting === true) await clock.sleep(lastsMs);
+    if (fault.felt?.(lab) === false) throw fail('internal', 'the fault had no effect');
     const healedMs = fault.heal === undefined ? struckMs : clock.monotonicMs();
     await fault.heal?.(lab);
     progress('recovery');

@@ -62,9 +62,22 @@ export class RedundancyProbe {
     return this.#members(control.MemberKind.MEMBER_KIND_CONTROLLER).find((member) => member.ready)?.id ?? null;
   }
 
-  /** Number of the placement in force; 0 for none. */
-  get epoch(): number {
-    return this.#cluster.placements.current()?.epoch ?? 0;
+  /** Size of the placement in force, bytes; 0 without one. */
+  get placementBytes(): number {
+    return this.#cluster.placements.current()?.bytes.length ?? 0;
+  }
+
+  /** Takes everything out of Redis. */
+  async wipe(): Promise<void> {
+    await this.#cluster.redis.flushall();
+  }
+
+  /** Ends everything in Redis that has an end. */
+  async endLeases(): Promise<void> {
+    const { redis } = this.#cluster;
+    for (const key of await redis.keys('*')) {
+      if ((await redis.pttl(key)) >= 0) await redis.pexpire(key, 1);
+    }
   }
 
   #members(kind: control.MemberKind): control.Member[] {
@@ -104,6 +117,9 @@ export class RedundancyProbe {
     if (gone !== undefined) return `the placement still names ${gone}`;
     try {
       const { redis, keys } = this.#cluster;
+      // The list of members outlives Redis's data for a while; here they must have registered again.
+      const registered = await redis.exists(...workers.map((worker) => keys.member('expert', worker.id)));
+      if (registered < workers.length) return `${registered} of ${workers.length} workers are registered`;
       const text = await redis.get(keys.status('controller'));
       if (text === null) return 'no controller says how it stands';
       const status = JSON.parse(text) as { epoch: number; coverage: number };

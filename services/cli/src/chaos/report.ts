@@ -11,8 +11,8 @@ export interface ChaosReport {
   suite: 'chaos';
   machine: Machine;
   commit: string;
-  /** Streams at a time, and the seed of their requests. */
-  load: { streams: number; seed: number };
+  /** Streams at a time, the seed of their requests, and how long faults last which end. */
+  load: { streams: number; seed: number; seconds: number };
   rows: ChaosRow[];
 }
 
@@ -23,6 +23,14 @@ export function reportOf(rows: ChaosRow[], load: ChaosReport['load']): ChaosRepo
 /** True when no stream was dropped, no token was wrong, and every expert got its replicas back. */
 export function isClean(row: ChaosRow): boolean {
   return row.streamsDropped === 0 && row.wrongTokens === 0 && row.recoveryMs !== null;
+}
+
+/** One line about a fault. */
+export function lineOf(row: ChaosRow): string {
+  const { fault, streams, streamsDropped, wrongTokens, longestPauseMs, recoveryMs, note } = row;
+  const redundancy = recoveryMs === null ? 'no full redundancy' : `full redundancy after ${recoveryMs} ms`;
+  const facts = `${streams} streams, ${streamsDropped} dropped, ${wrongTokens} wrong tokens, longest pause ${longestPauseMs} ms`;
+  return `${fault}: ${streams === 0 ? 'not measured' : `${facts}, ${redundancy}`}${note === null ? '' : ` (${note})`}`;
 }
 
 const HEADINGS = [

@@ -11,6 +11,16 @@ export interface ChaosOptions {
   logs: string | null;
   streams: number;
   seed: number;
+  /** Time that faults last which end. */
+  lastsMs: number;
+}
+
+/** Who is told how far a run is. */
+export interface ChaosProgress {
+  /** What is being done now. */
+  phase(what: string): void;
+  /** What came of a fault. */
+  fault(row: ChaosRow): void;
 }
 
 const WORKERS = 4;
@@ -23,18 +33,20 @@ export async function runChaos(
   faults: readonly Fault[],
   options: ChaosOptions,
   clock: Clock,
-  progress: (what: string) => void,
+  progress: ChaosProgress,
 ): Promise<ChaosRow[]> {
-  const { model, weights, logs, streams, seed } = options;
-  progress('starting the lab');
+  const { model, weights, logs, streams, seed, lastsMs } = options;
+  progress.phase('starting the lab');
   const lab = await Lab.start({ model, weights, logs, workers: WORKERS, replicas: REPLICAS }, clock);
   try {
-    progress('undisturbed answers');
+    progress.phase('undisturbed answers');
     const known = await undisturbed(lab.api, makeRequests(streams * REQUESTS_PER_STREAM, seed), streams, clock);
     const rows: ChaosRow[] = [];
     for (const [index, fault] of faults.entries()) {
-      const say = (what: string): void => progress(`${index + 1} of ${faults.length}, ${fault.name}: ${what}`);
-      rows.push(await oneFault(lab, fault, known, { streams, clock, progress: say }));
+      const say = (what: string): void => progress.phase(`${index + 1} of ${faults.length}, ${fault.name}: ${what}`);
+      const row = await oneFault(lab, fault, known, { streams, lastsMs, clock, progress: say });
+      progress.fault(row);
+      rows.push(row);
     }
     return rows;
   } finally {

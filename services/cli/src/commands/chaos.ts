@@ -4,7 +4,7 @@ import { fail, systemClock } from '@guildhall/common';
 import type { Fault } from '../chaos/fault.ts';
 import { FAULTS } from '../chaos/faults/index.ts';
 import { runChaos } from '../chaos/run.ts';
-import { isClean, reportOf, saveReport, tableOf } from '../chaos/report.ts';
+import { isClean, lineOf, reportOf, saveReport, tableOf } from '../chaos/report.ts';
 import { inSandbox, runInSandbox } from '../net/sandbox.ts';
 import { ROOT } from '../stack/state-dir.ts';
 import { positiveInteger } from '../ui/arguments.ts';
@@ -16,6 +16,7 @@ interface ChaosFlags {
   list: boolean;
   streams: number;
   seed: number;
+  seconds: number;
   model: string;
   weights: string;
   logs: string | null;
@@ -32,6 +33,7 @@ export function chaosCommand(): Command {
     .option('--list', 'print the faults and end', false)
     .option('--streams <n>', 'streams at a time', positiveInteger, 8)
     .option('--seed <n>', 'seed of the requests', positiveInteger, 1)
+    .option('--seconds <n>', 'time that faults last which end', positiveInteger, 10)
     .option('--model <dir>', 'checkpoint in the Hugging Face layout', join(ROOT, 'models', 'tiny'))
     .option('--weights <format>', 'weight format', 'bf16')
     .option('--logs <dir>', 'keep the logs of all processes there')
@@ -66,13 +68,25 @@ function asText(faults: readonly Fault[]): string {
 
 async function chaos(faults: readonly Fault[], flags: ChaosFlags): Promise<void> {
   const progress = new Progress({ quiet: flags.json });
-  const { streams, seed, weights, logs, save } = flags;
-  const options = { model: resolve(flags.model), weights, logs: logs ? resolve(logs) : null, streams, seed };
+  const { streams, seed, seconds, weights, logs, save } = flags;
+  const options = {
+    model: resolve(flags.model),
+    weights,
+    logs: logs ? resolve(logs) : null,
+    streams,
+    seed,
+    lastsMs: seconds * 1000,
+  };
   // The first process of a sandbox gets no signal that it does not ask for; the kernel ends the others with it.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(130));
   process.stdin.on('error', () => undefined);
-  const rows = await runChaos(faults, options, systemClock, (what) => progress.update(what));
-  const report = reportOf(rows, { streams, seed });
+  const rows = await runChaos(faults, options, systemClock, {
+    phase: (what) => {
+      if (progress.redraws) progress.update(what);
+    },
+    fault: (row) => progress.done(lineOf(row)),
+  });
+  const report = reportOf(rows, { streams, seed, seconds });
   if (save) await saveReport(report, resolve(save));
   process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : `${tableOf(rows)}\n`);
   const bad = rows.filter((row) => !isClean(row));

@@ -15,7 +15,7 @@ function addRule(network: Network, host: Host, chain: 'input' | 'output', rule: 
 
 /** Nothing that `from` sends to `to` arrives, from now on; the other way works. */
 export function dropOneWay(network: Network, from: Host, to: Host): void {
-  addRule(network, to, 'input', `ip saddr ${from.ip} drop`);
+  addRule(network, to, 'input', `ip saddr ${from.ip} counter drop`);
 }
 
 /** Nothing passes between two hosts, neither way. */
@@ -26,24 +26,26 @@ export function partition(network: Network, a: Host, b: Host): void {
 
 /** Nothing reaches a host and nothing leaves it. */
 export function isolate(network: Network, host: Host): void {
-  addRule(network, host, 'input', 'meta iifname != "lo" drop');
-  addRule(network, host, 'output', 'meta oifname != "lo" drop');
+  addRule(network, host, 'input', 'meta iifname != "lo" counter drop');
+  addRule(network, host, 'output', 'meta oifname != "lo" counter drop');
 }
 
 /** Each packet of a host is lost with this chance, per cent, on its way in and on its way out. */
 export function lose(network: Network, host: Host, percent: number): void {
   for (const chain of ['input', 'output'] as const) {
-    addRule(network, host, chain, `numgen random mod 100 < ${percent} drop`);
+    addRule(network, host, chain, `numgen random mod 100 < ${percent} counter drop`);
   }
 }
 
-/** Packets of more than `bytes` that `from` sends to `to` are lost. @returns how many were, when asked. */
-export function dropLarge(network: Network, from: Host, to: Host, bytes: number): () => number {
+/** Packets of more than `bytes` that `from` sends to `to` are lost. */
+export function dropLarge(network: Network, from: Host, to: Host, bytes: number): void {
   addRule(network, from, 'output', `ip daddr ${to.ip} meta length > ${bytes} counter drop`);
-  return () => {
-    const rules = network.exec(from, 'nft', ['list', 'table', 'inet', TABLE]);
-    return Number(/counter packets (\d+)/.exec(rules)?.[1] ?? 0);
-  };
+}
+
+/** Packets that rules of a host have dropped since they were put there. */
+export function droppedAt(network: Network, host: Host): number {
+  const rules = network.exec(host, 'nft', ['-f', '-'], `${CHAINS}list table inet ${TABLE}\n`);
+  return [...rules.matchAll(/counter packets (\d+)/g)].reduce((sum, [, packets]) => sum + Number(packets), 0);
 }
 
 /** A host's link carries this many Mbit/s each way. */

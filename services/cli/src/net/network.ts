@@ -32,6 +32,8 @@ export function onHost(host: Host, command: string, args: readonly string[]): [s
 export class Network {
   /** Folder in memory that ends with the network. */
   readonly dir = '/run/guildhall';
+  /** Address of this process on the bridge. */
+  readonly ip = `${SUBNET}.1`;
   readonly #hosts = new Map<string, Host>();
   #next = 10;
 
@@ -43,7 +45,7 @@ export class Network {
     mkdirSync(this.dir);
     run('ip', ['link', 'set', 'lo', 'up']);
     run('ip', ['link', 'add', BRIDGE, 'type', 'bridge']);
-    run('ip', ['address', 'add', `${SUBNET}.1/24`, 'dev', BRIDGE]);
+    run('ip', ['address', 'add', `${this.ip}/24`, 'dev', BRIDGE]);
     run('ip', ['link', 'set', BRIDGE, 'up']);
   }
 

@@ -52,11 +52,11 @@ export function inSandbox(): boolean {
  * Runs this very command again as the first process of new network, mount and process namespaces. When it ends, however
  * it ends, the kernel ends every process that it started and removes every namespace, link and mount that it made:
  * nothing can be left behind. Signals that we get are passed on. Resolves with the exit status.
- * Throws `config_invalid` where namespaces cannot be made.
+ * Throws `unsupported` where namespaces cannot be made.
  */
 export async function runInSandbox(argv: readonly string[]): Promise<number> {
   const problem = sandboxProblem();
-  if (problem !== null) throw fail('config_invalid', problem);
+  if (problem !== null) throw fail('unsupported', problem);
   // The sandbox ends with us, even when we are killed.
   const args = ['--pdeathsig', 'KILL', '--', 'unshare', ...unshareArgs(), process.execPath, ...argv];
   const child = spawn('setpriv', args, { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } });
