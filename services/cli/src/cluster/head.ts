@@ -46,7 +46,7 @@ export async function runHead(
     await Promise.race([stack.start(), stop.requested]);
     if (!stop.isRequested()) {
       report(dir, server, stack, options.json);
-      const ready = untilReady(stack, progress, clock, stop.isRequested);
+      const ready = untilReady(stack, progress, clock, () => stop.isRequested());
       await stop.requested;
       await ready;
     }

@@ -106,7 +106,7 @@ async function runWorker(
     worker.start();
     const renewals = clock.setInterval(RENEWAL_CHECK_MS, () => void renewIfDue(dir, worker, progress, clock));
     if (options.json) process.stdout.write(`${JSON.stringify(describe(dir))}\n`);
-    const ready = untilReady(dir, worker, progress, clock, stop.isRequested);
+    const ready = untilReady(dir, worker, progress, clock, () => stop.isRequested());
     await stop.requested;
     renewals.cancel();
     await ready;
