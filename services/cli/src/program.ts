@@ -1,8 +1,10 @@
 import { Command } from 'commander';
 import { chaosCommand } from './commands/chaos.ts';
 import { chatCommand } from './commands/chat.ts';
+import { clusterCommand } from './commands/cluster.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { drainCommand } from './commands/drain.ts';
+import { joinCommand } from './commands/join.ts';
 import { pullCommand } from './commands/pull.ts';
 import { serveCommand } from './commands/serve.ts';
 import { simulateCommand } from './commands/simulate.ts';
@@ -16,6 +18,8 @@ const COMMANDS = [
   pullCommand,
   chatCommand,
   statusCommand,
+  clusterCommand,
+  joinCommand,
   drainCommand,
   chaosCommand,
   simulateCommand,

@@ -478,6 +478,32 @@ export const METRICS = {
     labels: ['outcome'],
     services: ['controller'],
   },
+  guildhall_plan_seconds: {
+    type: 'histogram',
+    help: 'Computation of a placement.',
+    labels: [],
+    services: ['controller'],
+    buckets: LATENCY,
+  },
+  guildhall_expert_moves_total: {
+    type: 'counter',
+    help: 'Copies of experts that published placements had workers load.',
+    labels: [],
+    services: ['controller'],
+  },
+  guildhall_rebalances_total: {
+    type: 'counter',
+    help: 'Looks whether moving experts for their load would pay, by outcome: moved or kept.',
+    labels: ['outcome'],
+    services: ['controller'],
+  },
+  guildhall_placement_imbalance: {
+    type: 'gauge',
+    help: 'Busiest worker over the mean: predicted when the placement was made, and measured since.',
+    labels: ['kind'],
+    services: ['controller'],
+  },
+  guildhall_drains: { type: 'gauge', help: 'Draining workers by state.', labels: ['state'], services: ['controller'] },
   guildhall_workers: { type: 'gauge', help: 'Expert workers by state.', labels: ['state'], services: ['controller'] },
 
   guildhall_epoch: {

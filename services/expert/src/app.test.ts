@@ -359,7 +359,8 @@ test('with a cluster token, streams without it are refused', async () => {
 });
 
 test('a draining worker leaves when the others serve its experts', async () => {
-  const app = await ready('--drain-ms', '8000');
+  const app = await ready();
+  await bench.neighbours(app);
   const ack = await bench.router('r1', app);
   const stopped = app.stop();
   await eventually(() => bench.member('e1')?.draining === true, 'the wish to leave');

@@ -25,6 +25,7 @@ import { PlacementWatch } from './placement-watch.ts';
 import { heldFrame } from './rpc/frames.ts';
 import { ExpertsService } from './rpc/service.ts';
 import { Shard } from './shard.ts';
+import { SpeedMeter } from './speed.ts';
 import { bootstrapCheckpoint } from './weights/bootstrap.ts';
 import type { Peers } from './weights/peers.ts';
 import { openPeers, WorkerWeights } from './weights/worker-weights.ts';
@@ -59,6 +60,7 @@ class Worker {
   readonly batcher: Batcher;
   readonly shard: Shard;
   readonly loads: LoadReport;
+  readonly speed = new SpeedMeter();
   readonly watch: PlacementWatch;
   readonly service: ExpertsService;
   readonly engine: Engine;
@@ -130,6 +132,7 @@ class Worker {
       codec: native,
       held: () => heldFrame(this.watch.acked, this.shard.held()),
       countExpert: (layer, expert) => this.loads.count(layer, expert),
+      countMessage: (rows, us) => this.speed.observe(rows, us),
       logger,
       metrics,
       clock,
@@ -162,6 +165,7 @@ class Worker {
           failureDomain: this.#config.failureDomain,
           acked: this.watch.acked,
           draining: this.#draining,
+          speed: this.speed.speed,
           held: this.shard.held(),
           ...this.weights.state(this.shard),
         }),
@@ -202,8 +206,8 @@ class Worker {
     this.#draining = true;
     this.#lease?.touch();
     const { clock, logger } = this.#deps;
-    const done = await waitDrained({ id: engine.identity.id, cluster, limitMs: this.#config.drainMs, clock });
-    logger.info({ done }, 'drained');
+    const end = await waitDrained({ ...engine.identity, cluster, limitMs: this.#config.drainMs, clock });
+    logger.info({ end }, 'the drain is over');
   }
 
   #acked(epoch: number): void {

@@ -83,9 +83,11 @@ export const expertSchema = z.strictObject({
   drainMs: z
     .int()
     .min(0)
-    .max(8000)
-    .default(0)
-    .describe('At shutdown, time to wait for the experts to be served elsewhere, in ms.'),
+    .max(600_000)
+    .default(30_000)
+    .describe(
+      'At shutdown, time that others get to take its experts over, in ms; it ends sooner when none can or need.',
+    ),
   failureDomain: z.string().max(128).default('').describe('Name of the rack or zone, for placement.'),
 });
 

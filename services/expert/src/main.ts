@@ -1,4 +1,4 @@
-import { loadConfig, runService, systemClock } from '@guildhall/common';
+import { loadConfig, runService, SHUTDOWN_LIMIT_MS, systemClock } from '@guildhall/common';
 import { startExpert } from './app.ts';
 import { expertSchema } from './config.ts';
 
@@ -10,6 +10,6 @@ await runService('expert', async (ctx) => {
     onFatal: ctx.fatal,
     signal: ctx.signal,
   });
-  ctx.onShutdown(() => app.stop());
+  ctx.onShutdown(() => app.stop(), config.drainMs + SHUTDOWN_LIMIT_MS);
   return { address: app.address, admin: app.admin, extra: { id: app.id } };
 });

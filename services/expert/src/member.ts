@@ -2,6 +2,7 @@ import { control } from '@guildhall/proto';
 import type { WorkerIdentity } from './identity.ts';
 import type { LoadProblem } from './load-problems.ts';
 import type { LayerExperts } from './shard.ts';
+import type { Speed } from './speed.ts';
 
 /** What a worker writes about itself. */
 export interface WorkerState {
@@ -14,6 +15,8 @@ export interface WorkerState {
   failureDomain: string;
   acked: number;
   draining: boolean;
+  /** Measured by itself. */
+  speed: Speed;
   held: LayerExperts[];
   /** Experts that it can load; null for all. */
   loadable: LayerExperts[] | null;
@@ -41,6 +44,8 @@ export function encodeMember(state: WorkerState): Uint8Array {
       ackedEpoch: BigInt(state.acked),
       ready: state.acked > 0,
       draining: state.draining,
+      usPerRow: state.speed.usPerRow,
+      usPerMessage: state.speed.usPerMessage,
       numLayers: identity.numLayers,
       numExperts: identity.numExperts,
       adminAddress: state.admin,

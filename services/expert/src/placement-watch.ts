@@ -14,9 +14,9 @@ export interface PlacementWatchOptions {
   id: string;
   fingerprint: string;
   numericsId: string;
-  placements: PlacementView;
-  members: MemberView;
-  shard: Shard;
+  placements: Pick<PlacementView, 'current' | 'onChange'>;
+  members: Pick<MemberView, 'members' | 'stale' | 'onChange'>;
+  shard: Pick<Shard, 'has' | 'heldCount' | 'load' | 'loaded' | 'dropAllBut' | 'makeRoom' | 'lowerCapacity'>;
   /** Whether another live worker holds an expert. */
   covered: (layer: number, expert: number) => boolean;
   clock: Clock;
@@ -126,13 +126,10 @@ export class PlacementWatch {
       const pass = assignment === null || assignment.epoch === this.#acked ? null : await this.#load(assignment);
       if (pass === 'held' && assignment !== null) await this.#acknowledge(assignment.epoch);
       if (pass === 'held' || pass === 'again') continue;
-      if (pass === 'failed') {
-        retryMs = this.#options.shard.heldCount > held ? FIRST_RETRY_MS : Math.min(retryMs * 2, LONGEST_RETRY_MS);
-        this.#options.logger.warn({ retryMs }, 'loading goes on later');
-      } else {
-        retryMs = FIRST_RETRY_MS;
-      }
+      if (this.#options.shard.heldCount > held) retryMs = FIRST_RETRY_MS;
+      if (pass === 'failed') this.#options.logger.warn({ retryMs }, 'loading goes on later');
       await this.#idle(pass === 'failed' ? retryMs : Infinity);
+      retryMs = pass === 'failed' ? Math.min(retryMs * 2, LONGEST_RETRY_MS) : FIRST_RETRY_MS;
     }
   }
 
@@ -178,15 +175,25 @@ export class PlacementWatch {
   }
 
   async #loadOne(assignment: Assignment, { layer, expert, urgent }: Wanted): Promise<LoadResult> {
-    const { shard, members, covered } = this.#options;
+    const { shard } = this.#options;
     const signal = this.#abort.signal;
     let result = await shard.load(layer, expert, { urgent, signal });
-    // Routers of an older epoch that still ask for what goes are told, and go to who else holds it.
-    while (result === 'no_memory' && !members.stale && shard.makeRoom(assignment.experts, covered)) {
+    while (result === 'no_memory' && this.#makeRoom(assignment)) {
       result = await shard.load(layer, expert, { urgent, signal });
     }
     if (result === 'no_memory') shard.lowerCapacity();
     return result;
+  }
+
+  /**
+   * Drops a leftover before everybody has left it: one that others hold, since routers that still ask for it go to them, or
+   * any where there is no router.
+   */
+  #makeRoom(assignment: Assignment): boolean {
+    const { shard, members, covered } = this.#options;
+    if (members.stale) return false;
+    const alone = this.#routerEpochs().length === 0;
+    return shard.makeRoom(assignment.experts, alone ? () => true : covered);
   }
 
   async #acknowledge(epoch: number): Promise<void> {
@@ -198,17 +205,23 @@ export class PlacementWatch {
   }
 
   #dropUnused(): void {
-    const { members, shard, fingerprint, logger } = this.#options;
+    const { members, shard, logger } = this.#options;
     const assignment = this.#assignment;
     if (assignment === null || assignment.epoch !== this.#acked || members.stale) return;
-    for (const member of members.members()) {
-      if (member.kind !== 'router') continue;
-      const router = decodeMember(member.value);
-      if (router === null || (router.modelFingerprint === fingerprint && Number(router.ackedEpoch) < assignment.epoch))
-        return;
-    }
+    if (this.#routerEpochs().some((epoch) => epoch < assignment.epoch)) return;
     const dropped = shard.dropAllBut(assignment.experts);
     if (dropped > 0) logger.info({ epoch: assignment.epoch, dropped }, 'experts dropped');
+  }
+
+  /** Epochs that the live routers of the model plan with; 0 for one that has none yet or cannot be read. */
+  #routerEpochs(): number[] {
+    const { members, fingerprint } = this.#options;
+    return members
+      .members()
+      .filter(({ kind }) => kind === 'router')
+      .map(({ value }) => decodeMember(value))
+      .filter((router) => router === null || router.modelFingerprint === fingerprint)
+      .map((router) => Number(router?.ackedEpoch ?? 0));
   }
 }
 

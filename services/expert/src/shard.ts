@@ -118,7 +118,8 @@ export class Shard {
 
   /** Memory has run out and nothing can go: no more than what is held is to be placed here until the next start. */
   lowerCapacity(): void {
-    this.#capacityBytes = Math.min(this.#capacityBytes, this.heldBytes);
+    if (this.heldBytes >= this.#capacityBytes) return;
+    this.#capacityBytes = this.heldBytes;
     this.#options.logger.warn({ capacityBytes: this.#capacityBytes }, 'out of memory: the capacity is lowered');
     this.#options.onChange();
   }

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { type Clock, fail, guildhallHome } from '@guildhall/common';
+import { type Clock, fail } from '@guildhall/common';
 import type { KvDtype } from '@guildhall/model/weights';
 import type { WeightFormat } from '@guildhall/native';
+import { headFolder } from '../stack/cluster-target.ts';
 import { StateDir } from '../stack/state-dir.ts';
 import { Authority } from './authority.ts';
 import { MemberStore } from './members.ts';
@@ -56,9 +57,9 @@ export class ClusterDir {
   /** Where the running processes' logs and run file are. */
   readonly state: StateDir;
 
-  /** @param path null for `HOME/cluster`. */
+  /** @param path null for that of this machine's head. */
   constructor(path: string | null, env: Record<string, string | undefined>, clock: Clock) {
-    this.path = resolve(path ?? join(guildhallHome(env), 'cluster'));
+    this.path = resolve(path ?? headFolder(env));
     this.tokens = new TokenStore(this.#file('tokens.json'), clock);
     this.members = new MemberStore(this.#file('members.json'), clock);
     this.state = new StateDir(this.#file('run'));

@@ -1,7 +1,11 @@
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { fail, guildhallHome, type TlsConfig } from '@guildhall/common';
 import { type RunSecrets, StateDir } from './state-dir.ts';
+
+/** Where systemd units keep their state: GUILDHALL_HOME of everything that systemd runs. */
+export const SYSTEM_HOME = '/var/lib/guildhall';
 
 /** Flags that say which cluster a command is about. */
 export interface ClusterFlags {
@@ -32,7 +36,14 @@ export function addClusterOptions(command: Command): Command {
 /** Secrets of a cluster whose head runs on this machine (`guildhall cluster up`), unless another folder is meant. */
 function headSecrets(flags: ClusterFlags, env: NodeJS.ProcessEnv): RunSecrets | null {
   if (flags.stateDir || env['GUILDHALL_STATE_DIR']) return null;
-  return new StateDir(join(guildhallHome(env), 'cluster', 'run')).readSecrets();
+  return new StateDir(join(headFolder(env), 'run')).readSecrets();
+}
+
+/** Folder of the cluster whose head this machine is: a person's own, else that of the systemd unit. */
+export function headFolder(env: Record<string, string | undefined>): string {
+  const own = join(guildhallHome(env), 'cluster');
+  const system = join(SYSTEM_HOME, 'cluster');
+  return !existsSync(own) && existsSync(system) ? system : own;
 }
 
 /**

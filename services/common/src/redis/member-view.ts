@@ -99,6 +99,11 @@ export class MemberView {
     await this.#poller.start();
   }
 
+  /** Resolves after the list was read anew, or could not be. */
+  refresh(): Promise<void> {
+    return this.#poller.run();
+  }
+
   async stop(): Promise<void> {
     this.#unsubscribe?.();
     await this.#poller.stop();

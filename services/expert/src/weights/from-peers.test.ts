@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
@@ -8,7 +17,7 @@ import { Checkpoint, EXPERTS_DIR } from '@guildhall/model/weights';
 import { experts } from '@guildhall/proto';
 import type { ExpertApp } from '../app.ts';
 import { type Rows, TestRouter } from '../testing/test-router.ts';
-import { SIZES, WorkerBench } from '../testing/worker-bench.ts';
+import { MODEL, SIZES, WorkerBench } from '../testing/worker-bench.ts';
 
 const ALL = Array.from({ length: SIZES.experts }, (_, expert) => expert);
 const HALF = ALL.filter((expert) => expert < SIZES.experts / 2);
@@ -94,4 +103,65 @@ test('a worker that was stopped finds its experts again without a peer', async (
   assert.equal(bench.member('e2')?.loadProblemCode, '');
   assert.deepEqual(await answers(again), rows);
   await last.stop();
+});
+
+/** A copy of the model of which the worker's files can be taken away. */
+function copy(): string {
+  cpSync(MODEL, store(), { recursive: true });
+  return store();
+}
+
+const weightFiles = (): string[] => readdirSync(store()).filter((name) => name.endsWith('.safetensors'));
+
+for (const [what, code, damage, files] of [
+  ['deleted', 'checkpoint_not_found', (path: string) => rmSync(path), weightFiles],
+  ['cut short', 'checkpoint_invalid', (path: string) => truncateSync(path, 5000), weightFiles],
+] as const) {
+  test(`weights that are ${what} under a running worker come from a peer`, async () => {
+    const app = await bench.worker('e1', '--model', copy());
+    const owner = await bench.worker('e2');
+    await bench.publish(1, app, { e1: HALF, e2: ALL });
+    await bench.acked('e1', 1);
+    assert.equal(bench.member('e1')?.partialCheckpoint, false);
+    for (const name of files()) damage(join(store(), name));
+    const member = await eventually(() => {
+      const entry = bench.member('e1');
+      return entry?.loadProblemCode === code ? entry : null;
+    }, 'the report');
+    assert.match(member.loadProblem, /model-0000\d-of-00003\.safetensors/);
+    assert.deepEqual([member.partialCheckpoint, member.stored.length], [true, 0]);
+    await bench.publish(2, app, { e1: ALL, e2: ALL });
+    await bench.acked('e1', 2);
+    assert.deepEqual(await answers(app), await answers(owner));
+    const events = await bench.cluster.eventLog.read();
+    assert.deepEqual(
+      events.map(({ kind, source, details }) => [kind, source, details['code']]),
+      [['load_failed', 'e1', code]],
+    );
+    for (const name of readdirSync(MODEL)) cpSync(join(MODEL, name), join(store(), name));
+    await eventually(() => bench.member('e1')?.loadProblemCode === '', 'the files to be known again');
+    assert.equal(bench.member('e1')?.partialCheckpoint, false);
+  });
+}
+
+test('a worker whose memory is full serves on, says so and is given no more', async () => {
+  const app = await bench.worker('e1', '--weight-memory-mib', '1', '--model', copy());
+  await bench.publish(1, app, { e1: ALL });
+  const member = await eventually(() => {
+    const entry = bench.member('e1');
+    return entry?.loadProblemCode === 'out_of_memory' ? entry : null;
+  }, 'the report');
+  assert.equal(member.ackedEpoch, 0n);
+  const held = member.holdings.reduce((sum, { experts: list }) => sum + list.length, 0);
+  assert.ok(held > 0 && held < SIZES.layers * SIZES.experts);
+  assert.ok(member.weightCapacityBytes <= BigInt(held) * member.expertBytes);
+  const router = await TestRouter.open(app);
+  const [first] = member.holdings;
+  const rows = { layer: first?.layer ?? 0, entries: [[first?.experts[0] ?? 0]], rows: new Float32Array(SIZES.hidden) };
+  assert.equal((await router.forward(1, rows)).status, experts.ReplyStatus.REPLY_STATUS_OK);
+  router.close();
+  // A placement that fits is followed.
+  await bench.publish(2, app, { e1: [0] });
+  assert.equal((await bench.acked('e1', 2)).loadProblemCode, '');
+  assert.deepEqual(bench.fatal, []);
 });

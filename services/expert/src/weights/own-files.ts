@@ -16,7 +16,7 @@ interface Fault {
   untilMs: number;
 }
 
-const CHECK_MS = 5000;
+const CHECK_MS = 2000;
 /** For so long a file that could not be read is left alone though it looks well. */
 const MISTRUST_MS = 30_000;
 

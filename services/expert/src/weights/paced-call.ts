@@ -13,6 +13,7 @@ export class PacedCall<Reply> {
   readonly #clock: Clock;
   readonly #readerLimitMs: number;
   readonly #abort = new AbortController();
+  readonly #stopped = Promise.withResolvers<never>();
   #unsent = 0;
   #onChange: (() => void) | null = null;
 
@@ -20,12 +21,13 @@ export class PacedCall<Reply> {
     this.#call = call;
     this.#clock = options.clock;
     this.#readerLimitMs = options.readerLimitMs;
+    this.#stopped.promise.catch(() => undefined);
     call.on('cancelled', () => this.#stop(fail('cancelled', 'the caller cancelled')));
   }
 
-  /** Aborts when nobody reads any more. */
-  get signal(): AbortSignal {
-    return this.#abort.signal;
+  /** Rejects when nobody reads any more. Errors: `cancelled`, `deadline_exceeded`. */
+  get stopped(): Promise<never> {
+    return this.#stopped.promise;
   }
 
   /** Sends a message; resolves when there is room for another. Errors: `cancelled`, `deadline_exceeded`. */
@@ -70,6 +72,7 @@ export class PacedCall<Reply> {
 
   #stop(reason: GuildhallError): void {
     this.#abort.abort(reason);
+    this.#stopped.reject(reason);
     this.#onChange?.();
   }
 }

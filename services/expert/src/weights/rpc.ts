@@ -86,7 +86,8 @@ class TransferTurns {
       return this.#refuse(paced, fail('overloaded', `${this.#running} transfers of weights run, which is the limit`));
     }
     this.#running += 1;
-    body((message) => paced.write(message))
+    // A caller that is gone gives its place back, whatever the disk is doing.
+    Promise.race([body((message) => paced.write(message)), paced.stopped])
       .then(() => paced.end())
       .then(
         () => metrics.count('guildhall_weight_transfers_total', { outcome: 'complete' }),
