@@ -85,7 +85,7 @@ export class DispatchRig {
       views: this.#topology.views,
       clock,
       logger,
-      loads: new ExpertLoads({ numLayers, numExperts }),
+      loads: new ExpertLoads({ numLayers, numExperts, topK }),
       observer: {
         message: (worker, status) => metrics.count('guildhall_dispatch_messages_total', { worker, status }),
         bytes: (worker, direction, bytes) =>

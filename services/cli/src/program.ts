@@ -1,7 +1,10 @@
 import { Command } from 'commander';
+import { chaosCommand } from './commands/chaos.ts';
 import { chatCommand } from './commands/chat.ts';
+import { clusterCommand } from './commands/cluster.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { drainCommand } from './commands/drain.ts';
+import { joinCommand } from './commands/join.ts';
 import { pullCommand } from './commands/pull.ts';
 import { serveCommand } from './commands/serve.ts';
 import { simulateCommand } from './commands/simulate.ts';
@@ -9,7 +12,19 @@ import { statusCommand } from './commands/status.ts';
 import { upCommand } from './commands/up.ts';
 import { VERSION } from './version.ts';
 
-const COMMANDS = [upCommand, serveCommand, pullCommand, chatCommand, statusCommand, drainCommand, simulateCommand, doctorCommand];
+const COMMANDS = [
+  upCommand,
+  serveCommand,
+  pullCommand,
+  chatCommand,
+  statusCommand,
+  clusterCommand,
+  joinCommand,
+  drainCommand,
+  chaosCommand,
+  simulateCommand,
+  doctorCommand,
+];
 
 /** Builds the command tree; every command answers `--help`, and `--json` where it prints data. */
 export function buildProgram(): Command {

@@ -16,7 +16,9 @@ export class ClusterView {
 
   constructor(secrets: RunSecrets) {
     const logger = createLogger({ service: 'cli', id: 'cli', level: 'silent' });
-    this.#cluster = new Cluster({ redis: secrets.redisUrl, cluster: secrets.cluster, clock: systemClock, logger });
+    const { redisUrl: redis, cluster, tls } = secrets;
+    const files = tls === undefined ? null : { ...tls, redisCa: tls.tlsCa };
+    this.#cluster = new Cluster({ redis, cluster, tls: files, clock: systemClock, logger });
   }
 
   /** Resolves after the first attempt to read; a Redis that is away leaves the snapshot stale. */

@@ -1,40 +1,32 @@
 import type { Draft } from './draft.ts';
 import { timesOf } from './layer-times.ts';
 import { LayerSearch } from './layer-search.ts';
-import type { Problem } from './problem.ts';
 import { enoughRows, leastWanted, loadPrice, type LoadUs } from './repair.ts';
 import type { Usable } from './usable.ts';
-import { workersPerToken } from './workers-per-token.ts';
 
 /**
  * Improves a draft layer by layer, those with most to gain first, and keeps of each layer what makes its part of the
- * objective better: slowest worker, workers per token, bytes to load.
+ * objective better: slowest worker, workers per token, bytes to load. With `noSlower` no layer's slowest worker gets slower.
  */
-export function improve(draft: Draft, usable: Usable): void {
+export function improve(draft: Draft, usable: Usable, noSlower: boolean): void {
+  const { usPerExtraWorker } = draft.problem.input.weights;
   const loadUs = loadPrice(draft.problem);
-  searchLayers(draft, usable, usable.active, loadUs, (layer, experts) =>
-    layerObjective(draft.problem, layer, experts, loadUs),
-  );
+  searchLayers(draft, usable, { targets: usable.active, usPerWorker: usPerExtraWorker, loadUs, noSlower });
 }
 
 /** Gives workers that have nothing a share of every layer where that makes the slowest worker faster. */
 export function fill(draft: Draft, usable: Usable, empty: Uint8Array): void {
-  searchLayers(
-    draft,
-    usable,
-    empty,
-    () => 0,
-    (layer, experts) => timesOf(draft.problem, layer, experts).slowestUs(),
-  );
+  searchLayers(draft, usable, { targets: empty, usPerWorker: 0, loadUs: () => 0, noSlower: true });
 }
 
-function searchLayers(
-  draft: Draft,
-  usable: Usable,
-  targets: Uint8Array,
-  loadUs: LoadUs,
-  objective: (layer: number, holders: readonly number[][]) => number,
-): void {
+interface Aims {
+  targets: Uint8Array;
+  usPerWorker: number;
+  loadUs: LoadUs;
+  noSlower: boolean;
+}
+
+function searchLayers(draft: Draft, usable: Usable, { noSlower, ...aims }: Aims): void {
   const { problem } = draft;
   const least = leastWanted(problem, usable);
   const most = Math.max(problem.input.maxReplicas, least);
@@ -44,16 +36,23 @@ function searchLayers(
     const experts = draft.holders[layer] as number[][];
     const left = draft.free.map((free) => Math.ceil(free / rest));
     rest -= 1;
-    const before = { holders: experts.map((holders) => [...holders]), value: objective(layer, experts) };
-    const changes = new LayerSearch(draft, layer, { targets, left, least, most, enough, loadUs }).balance();
-    if (changes > 0 && objective(layer, experts) >= before.value) restore(draft, layer, before.holders);
+    const before = experts.map((holders) => [...holders]);
+    const beforeUs = timesOf(problem, layer, experts).slowestUs();
+    const limitUs = noSlower ? beforeUs : Infinity;
+    const search = new LayerSearch(draft, layer, { ...aims, left, least, most, enough, limitUs });
+    const objective = (): number => search.objectiveUs() + loadsUs(layer, experts, aims.loadUs);
+    const value = objective();
+    if (!search.run()) continue;
+    if (objective() < value && search.state.times.slowestUs() <= limitUs * (1 + 1e-12)) continue;
+    for (const [expert, holders] of before.entries()) draft.set(layer, expert, holders);
   }
 }
 
-function restore(draft: Draft, layer: number, holders: readonly number[][]): void {
-  for (const [expert, workers] of holders.entries()) {
-    draft.set(layer, expert, workers);
-  }
+/** What the copies of a layer cost that have to be loaded. */
+function loadsUs(layer: number, experts: readonly (readonly number[])[], loadUs: LoadUs): number {
+  let us = 0;
+  for (const [expert, holders] of experts.entries()) for (const worker of holders) us += loadUs(worker, layer, expert);
+  return us;
 }
 
 /** Layers by how far the slowest worker is from the mean, furthest first. */
@@ -64,13 +63,4 @@ function byGap({ problem, holders }: Draft): number[] {
     return times.slowestUs() - total / problem.workers.length;
   });
   return gaps.map((_, layer) => layer).sort((a, b) => (gaps[b] as number) - (gaps[a] as number) || a - b);
-}
-
-/** A layer's part of the objective, in microseconds. */
-function layerObjective(problem: Problem, layer: number, holders: readonly number[][], loadUs: LoadUs): number {
-  const { usPerExtraWorker } = problem.input.weights;
-  let us = timesOf(problem, layer, holders).slowestUs();
-  if (usPerExtraWorker !== 0) us += usPerExtraWorker * workersPerToken(problem, layer, holders);
-  for (const [expert, workers] of holders.entries()) for (const worker of workers) us += loadUs(worker, layer, expert);
-  return us;
 }

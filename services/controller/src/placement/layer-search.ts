@@ -1,8 +1,7 @@
 import type { Draft } from './draft.ts';
-import { type LayerTimes, timesOf } from './layer-times.ts';
-import type { Problem } from './problem.ts';
+import { LayerState } from './layer-state.ts';
 
-/** What a search may use. */
+/** What a search may use and what it goes for. */
 export interface SearchOptions {
   /** 1 for workers that may get copies. */
   targets: Uint8Array;
@@ -13,230 +12,299 @@ export interface SearchOptions {
   most: number;
   /** An expert is replicated while a copy has more rows than this. */
   enough: number;
-  /** Microseconds of step time that a copy must save that has to be loaded. */
+  /** Microseconds that one more worker per token is worth. */
+  usPerWorker: number;
+  /** Microseconds that a copy must save that has to be loaded. */
   loadUs: (worker: number, layer: number, expert: number) => number;
+  /** No worker becomes slower than this by a step of the search. */
+  limitUs: number;
 }
-
-/** A change of one layer: copies that go and copies that come. */
-interface Change {
-  /** Expert, worker. */
-  drops: readonly (readonly [number, number])[];
-  adds: readonly (readonly [number, number])[];
-}
-
-interface Scored extends Change {
-  /** Slowest of the workers that the change touches, afterwards. */
-  peakUs: number;
-  /** What the change costs besides. */
-  priceUs: number;
-}
-
-/** Lightest workers that the slowest one's experts are tried on. */
-const MOST_TARGETS = 12;
-/** Experts of a lighter worker that an expert is tried to be swapped with: those that would even the two best. */
-const MOST_SWAPS = 3;
-/** A layer is even when its slowest worker is within this of the mean. */
-const EVEN = 1.002;
-/** Least part of the slowest worker's time that a change must save. */
-const LEAST_GAIN = 1e-6;
 
 /**
- * Local search in one layer: moves, swaps, replicates or drops experts of the slowest worker while that makes it faster
- * and nobody slower than it was.
+ * One step of the search: an expert leaves a worker for another, and perhaps a second one comes back; -1 for no worker
+ * and for no second expert.
+ */
+interface Change {
+  expert: number;
+  from: number;
+  to: number;
+  back: number;
+  /** Estimated change of what the step is to lower, microseconds. */
+  us: number;
+}
+
+/** What a step is to lower: the smooth objective, or the time of the slowest worker. */
+type Aim = { kind: 'all'; slope: number } | { kind: 'slowest'; nowUs: number };
+
+const NONE = -1;
+/** Passes over all experts. */
+const MOST_SWEEPS = 6;
+/** Workers that an expert is tried on: those that most of its tokens visit anyway, and those with least to do. */
+const MOST_FRIENDS = 4;
+const MOST_IDLE = 4;
+/** Least gain of a step, as a part of the slowest worker's time. */
+const LEAST_GAIN = 1e-5;
+/** A layer is even when its slowest worker is within this of the mean. */
+const EVEN = 1.001;
+
+/**
+ * Local search in one layer. Sweeps over the experts make every move, swap, replication or removal that lowers a smooth
+ * objective; then the slowest worker is relieved for as long as that is possible.
  */
 export class LayerSearch {
-  readonly #draft: Draft;
-  readonly #problem: Problem;
-  readonly #layer: number;
+  readonly state: LayerState;
   readonly #o: SearchOptions;
-  readonly #times: LayerTimes;
-  /** Experts of each worker in this layer. */
-  readonly #on: number[][];
+  readonly #leastGain: number;
+  #best: Change = { expert: NONE, from: NONE, to: NONE, back: NONE, us: 0 };
 
   constructor(draft: Draft, layer: number, options: SearchOptions) {
-    this.#draft = draft;
-    this.#problem = draft.problem;
-    this.#layer = layer;
+    this.state = new LayerState(draft, layer);
     this.#o = options;
-    const holders = draft.holders[layer] as number[][];
-    this.#times = timesOf(draft.problem, layer, holders);
-    this.#on = draft.problem.workers.map(() => []);
-    for (const [expert, workers] of holders.entries()) for (const worker of workers) this.#on[worker]?.push(expert);
+    this.#leastGain = LEAST_GAIN * this.state.times.slowestUs();
   }
 
-  slowestUs(): number {
-    return this.#times.slowestUs();
+  /** @returns whether anything changed. */
+  run(): boolean {
+    let changed = false;
+    for (let sweep = 0; sweep < MOST_SWEEPS; sweep++) {
+      if (this.#sweep() === 0) break;
+      changed = true;
+    }
+    return this.#relieve() > 0 || changed;
   }
 
-  /** Evens the layer out. @returns the number of changes. */
-  balance(): number {
-    const most = 64 + 2 * this.#on.reduce((sum, experts) => sum + experts.length, 0);
+  /** The layer's part of the objective, bytes apart. */
+  objectiveUs(): number {
+    return this.state.times.slowestUs() + this.#o.usPerWorker * this.state.hits.total;
+  }
+
+  /** Tries every copy once, those of the hottest experts first. @returns the number of changes. */
+  #sweep(): number {
+    const { state } = this;
+    const experts = Array.from({ length: state.problem.numExperts }, (_, expert) => expert);
+    experts.sort((a, b) => state.rows(b) - state.rows(a) || a - b);
+    let changes = 0;
+    let idle = this.#idle();
+    for (const expert of experts) {
+      for (const from of [...state.holders(expert)]) {
+        this.#best.us = -this.#leastGain;
+        this.#best.expert = NONE;
+        this.#try(expert, from, idle, { kind: 'all', slope: state.slope() });
+        if (this.#best.expert === NONE || !this.#take({ ...this.#best })) continue;
+        changes += 1;
+        idle = this.#idle();
+      }
+    }
+    return changes;
+  }
+
+  /** Makes the slowest worker faster while there is a way. @returns the number of changes. */
+  #relieve(): number {
+    const { state } = this;
+    const most = 2 * state.problem.numExperts;
     for (let changes = 0; changes < most; changes++) {
       const slowest = this.#slowest();
-      const best = slowest === null ? null : this.#bestChange(slowest);
-      if (best === null) return changes;
-      this.#apply(best);
+      if (slowest === NONE) return changes;
+      const idle = this.#idle();
+      this.#best.us = -this.#leastGain;
+      this.#best.expert = NONE;
+      for (const expert of state.on[slowest] ?? []) {
+        this.#try(expert, slowest, idle, { kind: 'slowest', nowUs: state.times.time(slowest) });
+      }
+      if (this.#best.expert === NONE) return changes;
+      this.#apply(this.#best);
     }
     return most;
   }
 
-  /** The slowest worker; null where it is about as fast as the mean of those that take part. */
-  #slowest(): number | null {
+  /** The slowest worker; none where it is about as fast as the mean of those that take part. */
+  #slowest(): number {
     const { targets } = this.#o;
-    let slowest = -1;
-    let most = 0;
+    const { times } = this.state;
+    let slowest = NONE;
     let sum = 0;
     let count = 0;
     for (let worker = 0; worker < targets.length; worker++) {
-      const us = this.#times.time(worker);
+      const us = times.time(worker);
       if (us === 0 && targets[worker] !== 1) continue;
       sum += us;
       count += 1;
-      if (us <= most) continue;
-      most = us;
-      slowest = worker;
+      if (slowest === NONE || us > times.time(slowest)) slowest = worker;
     }
-    return count === 0 || most * count <= sum * EVEN ? null : slowest;
+    return slowest === NONE || times.time(slowest) * count <= sum * EVEN ? NONE : slowest;
   }
 
-  #bestChange(slowest: number): Scored | null {
-    const now = this.#times.time(slowest);
-    let best: Scored | null = null;
-    for (const change of this.#changesOf(slowest)) {
-      const scored = this.#score(change);
-      if (scored.peakUs >= now * (1 - LEAST_GAIN) || scored.peakUs + scored.priceUs >= now) continue;
-      if (best === null || scored.peakUs + scored.priceUs < best.peakUs + best.priceUs) best = scored;
-    }
-    return best;
+  /** Makes a change if it turns out as good as estimated, more or less. @returns whether it was made. */
+  #take(change: Change): boolean {
+    const { state } = this;
+    const before = state.norm() + this.#o.usPerWorker * state.hits.total;
+    const loadUs = this.#loadOf(change);
+    this.#apply(change);
+    const after = state.norm() + this.#o.usPerWorker * state.hits.total + loadUs;
+    const { from, to, expert } = change;
+    const slow = [from, to, ...state.holders(expert)].some(
+      (worker) => worker !== NONE && state.times.time(worker) > this.#o.limitUs,
+    );
+    if (after < before - this.#leastGain / 2 && !slow) return true;
+    this.#apply({ ...change, from: to, to: from });
+    return false;
   }
 
-  *#changesOf(from: number): Generator<Change> {
-    const targets = this.#lightest(from);
-    const { least } = this.#o;
-    const sorted = new Map(targets.map((to) => [to, this.#byRows(to)]));
-    for (const expert of this.#on[from] ?? []) {
-      const copies = this.#holders(expert).length;
-      if (copies > least && this.#mayDrop(expert, from)) yield { drops: [[expert, from]], adds: [] };
-      for (const to of targets) {
-        if (!this.#draft.fits(this.#layer, expert, to, from)) continue;
-        if (this.#takes(to)) {
-          if (this.#mayReplicate(expert, to)) yield { drops: [], adds: [[expert, to]] };
-          if (this.#mayMove(expert, from, to)) yield { drops: [[expert, from]], adds: [[expert, to]] };
-        }
-        if (this.#mayMove(expert, from, to)) yield* this.#swaps(expert, from, to, sorted.get(to) ?? []);
+  #apply({ expert, from, to, back }: Change): void {
+    const { left } = this.#o;
+    this.state.change(expert, from, to);
+    if (back !== NONE) {
+      this.state.change(back, to, from);
+      return;
+    }
+    if (to !== NONE) left[to] = (left[to] as number) - 1;
+    if (from !== NONE) left[from] = (left[from] as number) + 1;
+  }
+
+  /** Tries everything that can be done with one copy, and keeps the best in `#best`. */
+  #try(expert: number, from: number, idle: readonly number[], aim: Aim): void {
+    const { state } = this;
+    const { least, most, enough, left } = this.#o;
+    const copies = state.holders(expert).length;
+    if (copies > least && this.#mayDrop(expert, from)) this.#consider(expert, from, NONE, aim);
+    const replicates = copies < most && state.rows(expert) > enough * copies;
+    for (const to of this.#candidates(expert, from, idle)) {
+      const room = state.draft.hasRoom(to) && (left[to] as number) > 0;
+      if (room && replicates && state.draft.fits(state.layer, expert, to)) this.#consider(expert, NONE, to, aim);
+      if (!this.#mayMove(expert, from, to)) continue;
+      if (room) this.#consider(expert, from, to, aim);
+      this.#considerSwaps(expert, from, to, aim);
+    }
+  }
+
+  /** A move, a new copy (`from` is none) or a removal (`to` is none). */
+  #consider(expert: number, from: number, to: number, aim: Aim): void {
+    const { state } = this;
+    const gone = from === NONE ? 0 : state.rows(expert) * state.share(expert, from);
+    const come = to === NONE ? 0 : state.rows(expert) * state.shareAfter(expert, from, to);
+    let us = this.#loadUs(expert, from, to) + this.#tokensUs(expert, from, to);
+    if (aim.kind === 'all') {
+      let powers = state.othersPower(expert, from, to);
+      if (from !== NONE) powers += state.powerChange(from, -gone, -1);
+      if (to !== NONE) powers += state.powerChange(to, come, 1);
+      us += aim.slope * powers;
+    } else {
+      let peakUs = state.othersPeakUs(expert, from, to);
+      if (from !== NONE) peakUs = Math.max(peakUs, state.timeAfter(from, -gone, -1));
+      if (to !== NONE) peakUs = Math.max(peakUs, state.timeAfter(to, come, 1));
+      if (peakUs >= aim.nowUs - this.#leastGain) return;
+      us += peakUs - aim.nowUs;
+    }
+    this.#keep(expert, from, to, NONE, us);
+  }
+
+  #considerSwaps(expert: number, from: number, to: number, aim: Aim): void {
+    const { state } = this;
+    const gone = state.rows(expert) * state.share(expert, from);
+    const come = state.rows(expert) * state.shareAfter(expert, from, to);
+    const ownUs = this.#loadUs(expert, from, to) + this.#tokensUs(expert, from, to);
+    for (const back of state.on[to] ?? []) {
+      const toRows = come - state.rows(back) * state.share(back, to);
+      const fromRows = state.rows(back) * state.shareAfter(back, to, from) - gone;
+      let us = ownUs;
+      if (aim.kind === 'all') {
+        us += aim.slope * (state.powerChange(from, fromRows, 0) + state.powerChange(to, toRows, 0));
+      } else {
+        const peakUs = Math.max(state.timeAfter(from, fromRows, 0), state.timeAfter(to, toRows, 0));
+        if (peakUs >= aim.nowUs - this.#leastGain) continue;
+        us += peakUs - aim.nowUs;
       }
+      us += this.#tokensUs(back, to, from);
+      if (us >= this.#best.us) continue;
+      us += this.#loadUs(back, to, from);
+      if (us < this.#best.us && this.#mayMove(back, to, from)) this.#keep(expert, from, to, back, us);
     }
   }
 
-  /** Swaps with the experts of `to` that come closest to evening the two workers out. */
-  *#swaps(expert: number, from: number, to: number, experts: readonly number[]): Generator<Change> {
-    const gap = (this.#times.time(from) - this.#times.time(to)) / 2;
-    const ideal = this.#rowsOn(expert, from) - gap * (this.#problem.speed[from] as number);
-    let at = experts.findIndex((other) => this.#rowsOn(other, to) >= ideal);
-    if (at === -1) at = experts.length;
-    const begin = Math.max(0, at - Math.ceil(MOST_SWAPS / 2));
-    for (const other of experts.slice(begin, begin + MOST_SWAPS)) {
-      if (!this.#draft.fits(this.#layer, other, from, to) || !this.#mayMove(other, to, from)) continue;
-      yield {
-        drops: [
-          [expert, from],
-          [other, to],
-        ],
-        adds: [
-          [expert, to],
-          [other, from],
-        ],
-      };
-    }
+  #keep(expert: number, from: number, to: number, back: number, us: number): void {
+    if (us >= this.#best.us) return;
+    this.#best = { expert, from, to, back, us };
   }
 
-  #holders(expert: number): number[] {
-    return this.#draft.of(this.#layer, expert);
+  /** What a move changes in the workers per token, in microseconds. */
+  #tokensUs(expert: number, from: number, to: number): number {
+    const { usPerWorker } = this.#o;
+    return usPerWorker === 0 ? 0 : usPerWorker * this.state.tokensChange(expert, from, to);
   }
 
-  #rows(expert: number): number {
-    return this.#problem.rows[this.#layer * this.#problem.numExperts + expert] as number;
+  /** What a move costs in bytes, in microseconds; a copy that was to be loaded and goes again gives them back. */
+  #loadUs(expert: number, from: number, to: number): number {
+    const { layer } = this.state;
+    const { loadUs } = this.#o;
+    return (to === NONE ? 0 : loadUs(to, layer, expert)) - (from === NONE ? 0 : loadUs(from, layer, expert));
   }
 
-  #rowsOn(expert: number, worker: number): number {
-    const { speed } = this.#problem;
-    const total = this.#holders(expert).reduce((sum, holder) => sum + (speed[holder] as number), 0);
-    return (this.#rows(expert) * (speed[worker] as number)) / total;
+  #loadOf({ expert, from, to, back }: Change): number {
+    return this.#loadUs(expert, from, to) + (back === NONE ? 0 : this.#loadUs(back, to, from));
   }
 
-  #byRows(worker: number): number[] {
-    return [...(this.#on[worker] ?? [])].sort((a, b) => this.#rowsOn(a, worker) - this.#rowsOn(b, worker) || a - b);
-  }
-
-  #lightest(from: number): number[] {
+  /** Workers that an expert might rather be on. */
+  #candidates(expert: number, from: number, idle: readonly number[]): number[] {
+    const found = idle.filter((worker) => worker !== from);
+    if (this.#o.usPerWorker === 0) return found;
     const { targets } = this.#o;
-    const now = this.#times.time(from);
-    const lighter: number[] = [];
-    for (let worker = 0; worker < targets.length; worker++) {
-      if (targets[worker] === 1 && worker !== from && this.#times.time(worker) < now) lighter.push(worker);
-    }
-    return lighter.sort((a, b) => this.#times.time(a) - this.#times.time(b) || a - b).slice(0, MOST_TARGETS);
+    const { hits } = this.state;
+    const own = hits.shared(expert, from);
+    const friends = best(
+      targets.length,
+      MOST_FRIENDS,
+      (worker) => targets[worker] === 1 && worker !== from && hits.shared(expert, worker) > own,
+      (worker) => -hits.shared(expert, worker),
+    );
+    return [...found, ...friends.filter((worker) => !found.includes(worker))];
   }
 
-  #mayReplicate(expert: number, to: number): boolean {
-    const copies = this.#holders(expert).length;
-    if (copies >= this.#o.most || this.#rows(expert) <= this.#o.enough * copies) return false;
-    return this.#draft.fits(this.#layer, expert, to);
-  }
-
-  #takes(worker: number): boolean {
-    return this.#draft.hasRoom(worker) && (this.#o.left[worker] as number) > 0;
+  /** Workers with least to do. */
+  #idle(): number[] {
+    const { targets } = this.#o;
+    const { times } = this.state;
+    return best(
+      targets.length,
+      MOST_IDLE,
+      (worker) => targets[worker] === 1,
+      (worker) => times.time(worker),
+    );
   }
 
   #mayMove(expert: number, from: number, to: number): boolean {
-    if (!this.#draft.sharesDomain(this.#layer, expert, to, from)) return true;
-    return this.#draft.sharesDomain(this.#layer, expert, from, from);
+    const { draft, layer } = this.state;
+    if (!draft.fits(layer, expert, to, from)) return false;
+    return !draft.sharesDomain(layer, expert, to, from) || draft.sharesDomain(layer, expert, from, from);
   }
 
   /** A copy may go that leaves enough of them in as many domains as they must be in. */
   #mayDrop(expert: number, worker: number): boolean {
-    if (this.#draft.sharesDomain(this.#layer, expert, worker, worker)) return true;
-    return this.#draft.domainsOf(this.#layer, expert) > this.#o.least;
+    const { draft, layer } = this.state;
+    return draft.sharesDomain(layer, expert, worker, worker) || draft.domainsOf(layer, expert) > this.#o.least;
   }
+}
 
-  /** What a change comes to: of the workers that it touches, those count that get something or get slower. */
-  #score({ drops, adds }: Change): Scored {
-    const touched = new Map<number, number>();
-    for (const [expert, worker] of [...drops, ...adds]) {
-      for (const holder of [worker, ...this.#holders(expert)]) touched.set(holder, this.#times.time(holder));
-    }
-    this.#shift(drops, adds);
-    let peakUs = 0;
-    for (const [worker, beforeUs] of touched) {
-      const us = this.#times.time(worker);
-      const counts = us > beforeUs || drops.some(([, from]) => from === worker) || adds.some(([, to]) => to === worker);
-      if (counts) peakUs = Math.max(peakUs, us);
-    }
-    this.#shift(adds, drops);
-    const priceUs = adds.reduce((sum, [expert, worker]) => sum + this.#o.loadUs(worker, this.#layer, expert), 0);
-    return { drops, adds, peakUs, priceUs };
-  }
-
-  /** Changes holders and times, memory apart. */
-  #shift(drops: Change['drops'], adds: Change['adds']): void {
-    const experts = new Set([...drops, ...adds].map(([expert]) => expert));
-    for (const expert of experts) this.#times.spread(this.#rows(expert), this.#holders(expert), -1);
-    for (const [expert, worker] of drops) this.#draft.remove(this.#layer, expert, worker);
-    for (const [expert, worker] of adds) this.#draft.add(this.#layer, expert, worker);
-    for (const expert of experts) this.#times.spread(this.#rows(expert), this.#holders(expert), 1);
-  }
-
-  #apply({ drops, adds }: Change): void {
-    this.#shift(drops, adds);
-    const { left } = this.#o;
-    for (const [expert, worker] of drops) {
-      const experts = this.#on[worker] as number[];
-      experts.splice(experts.indexOf(expert), 1);
-      left[worker] = (left[worker] as number) + 1;
-    }
-    for (const [expert, worker] of adds) {
-      this.#on[worker]?.push(expert);
-      left[worker] = (left[worker] as number) - 1;
+/** The `most` numbers below `count` that pass and have the least values, the least first, the first of equals first. */
+function best(
+  count: number,
+  most: number,
+  passes: (index: number) => boolean,
+  valueOf: (index: number) => number,
+): number[] {
+  const found: number[] = [];
+  const values: number[] = [];
+  for (let index = 0; index < count; index++) {
+    if (!passes(index)) continue;
+    const value = valueOf(index);
+    if (found.length === most && value >= (values[most - 1] as number)) continue;
+    let at = found.length;
+    while (at > 0 && (values[at - 1] as number) > value) at -= 1;
+    found.splice(at, 0, index);
+    values.splice(at, 0, value);
+    if (found.length > most) {
+      found.pop();
+      values.pop();
     }
   }
+  return found;
 }

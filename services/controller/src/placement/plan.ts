@@ -82,13 +82,14 @@ function improved(problem: Problem, usable: Usable, from: Assignment, free: bool
     ...usable,
     active: usable.active.map((flag, w) => (flag === 1 || usable.draining[w] === 1 ? 1 : 0)),
   });
-  improve(draft, usable);
+  improve(draft, usable, !free);
   const wanted = assignmentOf(draft, usable);
   const before = costIn(problem, from);
   const then = costIn(problem, wanted);
   const gainUs = worth(problem, before) - worth(problem, then);
   const part = before.stepUs > 0 ? gainUs / before.stepUs : 0;
-  if (gainUs <= 0 || then.stepUs > before.stepUs) return { assignment: from, why: 'no move would make it better' };
+  if (gainUs <= 0 || (!free && then.stepUs > before.stepUs))
+    return { assignment: from, why: 'no move would make it better' };
   if (!free && part < weights.threshold) {
     return {
       assignment: from,

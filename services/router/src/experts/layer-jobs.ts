@@ -1,6 +1,6 @@
 import { errorMessage } from '@guildhall/common';
 import type { Call } from './calls.ts';
-import { judge, type Judged, STATUS_NAMES } from './combine.ts';
+import { judge, type Judged, STATUS_NAMES } from './replies.ts';
 import { type Job, numSequencesOf, type Retry, type Way } from './job.ts';
 import type { ReplyOutcome } from './lane-stream.ts';
 import type { LayerDispatchOptions } from './layer-dispatch.ts';

@@ -66,7 +66,8 @@ export class RemoteHome implements ExpertHome {
       },
     });
     const { numLayers, moe } = loaded.config;
-    this.#loads = new ExpertLoads({ numLayers, numExperts: moe.numExperts });
+    const seed = Number(BigInt.asUintN(32, options.identity.incarnation));
+    this.#loads = new ExpertLoads({ numLayers, numExperts: moe.numExperts, topK: moe.topK }, seed);
     const { views } = this.#topology;
     const note: Note = (...event) => this.#note(...event);
     new CoverageWatch({ views, notCovered: () => this.#topology.notCovered(), observer, note, clock, logger });

@@ -26,9 +26,9 @@ export class SecondCalls {
   check(): number {
     const now = this.#o.clock.monotonicMs();
     for (const job of this.#jobs.jobs) {
-      // A way that is added here was begun just now.
-      for (const way of [...job.ways]) {
-        for (const [i, call] of way.calls.entries()) if (way.replies[i] === null) this.#checkCall(job, call, now);
+      // One that is added here was begun just now, and is not due.
+      for (const { calls, replies } of job.ways) {
+        for (const [i, call] of calls.entries()) if (replies[i] === null) this.#checkCall(job, call, now);
       }
     }
     return this.nextAtMs();
