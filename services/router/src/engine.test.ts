@@ -258,22 +258,23 @@ test('without all experts sequences wait, then fail if nobody comes', async () =
   });
 });
 
-test('a step that breaks off costs time, not the answer; one that keeps breaking fails the sequence', async () => {
+test('a step that breaks off costs time, not the answer; one that breaks again without company fails the sequence', async () => {
   const given = { numPrompt: 90, maxTokens: 20 };
   const expected = await alone(given);
+  const broken = { error: fail('native_failure', 'broke'), kind: 'again' as const };
   await withEngine({}, async ({ engine, runner }) => {
     const sink = new RecordingSink();
-    runner.failNext.push({ error: fail('native_failure', 'broke'), kind: 'again' });
+    runner.failNext.push(broken);
     engine.submit(specOf(given), sink);
     while (sink.ids.length < 5) await nextTurn();
-    runner.failNext.push({ error: fail('native_failure', 'broke'), kind: 'again' });
+    runner.failNext.push(broken);
     await sink.done;
     assert.deepEqual(sink.ids, expected);
     const doomed = new RecordingSink();
-    for (let i = 0; i < 3; i++) runner.failNext.push({ error: fail('native_failure', 'broke'), kind: 'again' });
+    runner.failNext.push(broken, broken);
     engine.submit(specOf(given), doomed);
     await doomed.done;
-    assert.equal(doomed.error?.code, 'native_failure');
+    assert.equal(doomed.error?.code, 'computation_failed');
   });
 });
 

@@ -1,4 +1,4 @@
-import { type Clock, fail, type GuildhallError, type Logger, type Timer } from '@guildhall/common';
+import { type Clock, fail, GuildhallError, type Logger, type Timer, toGuildhallError } from '@guildhall/common';
 import type { Lane, SamplerState } from '@guildhall/native';
 import type { ExpertViews } from './experts/placement-view.ts';
 import type { WorkerLink } from './experts/worker-link.ts';
@@ -6,11 +6,11 @@ import { Gate } from './gate.ts';
 import type { KvManager, PrefixMatch } from './kv/kv-manager.ts';
 import type { Restorer } from './kv/restorer.ts';
 import { SequenceCopies } from './kv/sequence-copies.ts';
-import type { PlannedSnapshot } from './kv/sequence-prefix.ts';
 import type { SequenceRecord } from './kv/sequence-record.ts';
 import type { Swapper } from './kv/swapper.ts';
 import type { Outcome, StepRunner } from './runner.ts';
 import type { PrefillAllowance } from './scheduler/budget.ts';
+import { reachOf, snapshotOf } from './scheduler/plans.ts';
 import {
   type DecodePlan,
   type PrefillPlan,
@@ -20,6 +20,7 @@ import {
   type SchedulerLimits,
 } from './scheduler/scheduler.ts';
 import { Sequence, type SequenceSink, type SequenceSpec } from './sequence.ts';
+import { computationFailed } from './step-failures.ts';
 import { type Detokenizer, StopConditions, type StopReason } from './stop-conditions.ts';
 
 /** What the engine tells its metrics. */
@@ -68,8 +69,6 @@ export interface EngineOptions {
 
 /** Interval at which deadlines are looked at. */
 const SWEEP_MS = 50;
-/** Broken steps after which a sequence is no longer tried again. */
-const MAX_FAILURES = 2;
 
 /**
  * The loop that turns requests into tokens. Two lanes run side by side, decode steps and prefill chunks, on disjoint
@@ -132,7 +131,7 @@ export class Engine {
     if (this.#stopping || this.#parking !== null) throw fail('not_ready', 'the router is shutting down');
     const needsText = spec.stop.stopStrings.length > 0;
     const stop = new StopConditions(spec.stop, needsText ? this.#o.makeDetokenizer() : null);
-    const reason = replay(stop, spec);
+    const reason = stop.replay(spec.generatedIds);
     const sampler = this.#o.makeSampler(spec);
     for (const id of spec.generatedIds) sampler.accept(id);
     this.#tickets += 1;
@@ -273,10 +272,11 @@ export class Engine {
     for (const outcome of outcomes) {
       const done = outcome.kind === 'ok';
       if (done) outcome.seq.numComputed += outcome.computed;
+      if (done && outcome.seq.numComputed >= outcome.seq.isolatedUntil) outcome.seq.isolatedUntil = 0;
       this.scheduler.stepDone(outcome.seq, done, snapshotOf(plan, outcome.seq));
       if (outcome.kind === 'ok') this.#advance(outcome);
       else if (outcome.kind === 'failed') this.#fail(outcome.seq, outcome.error);
-      else this.#again(outcome.seq, outcome.cause);
+      else this.#again(outcome, reachOf(plan, outcome.seq));
       this.scheduler.retire(outcome.seq);
     }
   }
@@ -301,7 +301,8 @@ export class Engine {
     if (sample !== null) {
       const now = this.#o.clock.monotonicMs();
       const previous = seq.lastTokenAtMs;
-      const reason = seq.accept(sample.id, now);
+      const reason = this.#accept(seq, sample.id, now);
+      if (reason instanceof GuildhallError) return this.#fail(seq, reason);
       this.#o.observer.token(seq, previous, now);
       seq.sink.token({ index: seq.numGenerated - 1, sample });
       if (reason !== null) return this.#finish(seq, reason);
@@ -311,14 +312,27 @@ export class Engine {
     }
   }
 
-  #again(seq: Sequence, cause: GuildhallError): void {
-    if (seq.ended) return;
-    if (cause.code !== 'expert_unavailable' && cause.code !== 'cancelled') {
-      seq.failures += 1;
-      this.#o.logger.error({ err: cause, sequence: seq.key, failures: seq.failures }, 'a step broke off');
+  /** Why the sequence ends with this token, or null; or what its own stop conditions make of a token that breaks them. */
+  #accept(seq: Sequence, id: number, nowMs: number): StopReason | GuildhallError | null {
+    try {
+      return seq.accept(id, nowMs);
+    } catch (err) {
+      return computationFailed(toGuildhallError(err));
     }
-    if (seq.failures > MAX_FAILURES) this.#fail(seq, cause);
-    else seq.preemptWanted = true;
+  }
+
+  /**
+   * A step that `seq` was in broke off. Whoever may have broken it is computed again alone, up to where the step would have
+   * got; who breaks a step alone is at fault, and fails.
+   */
+  #again({ seq, cause, blamed }: Extract<Outcome, { kind: 'again' }>, reached: number): void {
+    if (seq.ended) return;
+    if (blamed && seq.isolated) return this.#fail(seq, computationFailed(cause));
+    if (blamed) {
+      seq.isolatedUntil = reached;
+      this.#o.logger.error({ err: cause, sequence: seq.key, reached }, 'a step broke off');
+    }
+    seq.preemptWanted = true;
   }
 
   #onAdmitted(seq: Sequence): void {
@@ -375,24 +389,6 @@ export class Engine {
     this.#unchecked = false;
     this.scheduler.checkIntegrity();
   }
-}
-
-/** The snapshot that a step was to take of a sequence. */
-function snapshotOf(plan: DecodePlan | PrefillPlan, seq: Sequence): PlannedSnapshot | null {
-  if (plan.lane === 'decode') return plan.snapshots.get(seq) ?? null;
-  return plan.items.find((item) => item.seq === seq)?.snapshot ?? null;
-}
-
-/** Feeds the generated tokens of a resumed sequence to its stop conditions; returns why it has ended, or null. */
-function replay(stop: StopConditions, spec: SequenceSpec): StopReason | null {
-  let reason: StopReason | null = stop.atLimit() ? { kind: 'length', stopString: null, stopTokenId: null } : null;
-  for (const [index, id] of spec.generatedIds.entries()) {
-    if (reason !== null) {
-      throw fail('invalid_value', `generated_ids go on past the end at ${index} tokens`, { field: 'generated_ids' });
-    }
-    reason = stop.push(id);
-  }
-  return reason;
 }
 
 function lateError(seq: Sequence, waitedMs: number): GuildhallError {

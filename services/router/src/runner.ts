@@ -1,4 +1,4 @@
-import { type Clock, fail, type GuildhallError, toGuildhallError } from '@guildhall/common';
+import { type Clock, fail, GuildhallError, toGuildhallError } from '@guildhall/common';
 import type { KvPool, Lane, Sample, SamplerState, StatePool, StepBuffers } from '@guildhall/native';
 import { type BatchItem, buildBatch, numMicroBatches, rowOwners } from './batch.ts';
 import type { DispatchContext } from './experts/dispatch.ts';
@@ -8,13 +8,14 @@ import type { WorkerLink } from './experts/worker-link.ts';
 import type { PrefillAllowance } from './scheduler/budget.ts';
 import type { DecodePlan, PrefillPlan } from './scheduler/scheduler.ts';
 import type { Sequence, TokenOutput } from './sequence.ts';
+import { brokenOutcomes, computationFailed } from './step-failures.ts';
 
 /** What a step did for one sequence. */
 export type Outcome =
   /** Its tokens are in place; `sample` is the next token if the step reached the last one. */
   | { kind: 'ok'; seq: Sequence; computed: number; sample: Sample | null; promptOutputs: TokenOutput[] }
-  /** Its state can no longer be used, and it is not to blame: compute it again. */
-  | { kind: 'again'; seq: Sequence; cause: GuildhallError }
+  /** Its state can no longer be used: compute it again. `blamed` if it may be what broke the step. */
+  | { kind: 'again'; seq: Sequence; cause: GuildhallError; blamed: boolean }
   | { kind: 'failed'; seq: Sequence; error: GuildhallError };
 
 /** Runs the steps that the scheduler plans. */
@@ -66,6 +67,13 @@ interface MicroBatch {
   buffers: StepBuffers;
   items: (BatchItem & { logitRows: number; completes: boolean })[];
   view: ExpertView<WorkerLink>;
+}
+
+/** A token to be sampled: of which item, from which logit row. */
+interface Draw {
+  index: number;
+  row: number;
+  state: SamplerState;
 }
 
 /** Turns plans into native batches, runs the model and samples. */
@@ -133,7 +141,8 @@ export class ModelRunner implements StepRunner {
       await this.#forward(batch, dispatch, abort.signal);
       return await this.#sample(batch);
     } catch (err) {
-      return this.#failures(batch, toGuildhallError(err));
+      const seqs = batch.items.map(({ seq }) => seq);
+      return brokenOutcomes(seqs, toGuildhallError(err), this.#o.clock.monotonicMs());
     } finally {
       watch.cancel();
       dispatch.close();
@@ -166,66 +175,71 @@ export class ModelRunner implements StepRunner {
     });
   }
 
-  async #sample({ buffers, items, lane }: MicroBatch): Promise<Outcome[]> {
-    const { ops } = this.#o;
-    const sampled = items.map(() => null as Sample | null);
-    const prompts = items.map(() => [] as TokenOutput[]);
-    const rows: number[] = [];
-    const owners: number[] = [];
+  /**
+   * The next token of each sequence that the step brought to its last one. A row that gives none, since its logits are
+   * no numbers, fails its own sequence.
+   */
+  async #sample(batch: MicroBatch): Promise<Outcome[]> {
+    const { items } = batch;
+    const prompts = this.#promptOutputs(batch);
+    const draws: Draw[] = [];
     let row = 0;
-    for (const [index, item] of items.entries()) {
-      if (item.logitRows > 1 || (item.logitRows === 1 && item.seq.spec.promptLogprobs)) {
-        prompts[index] = promptOutputs(ops, buffers, item, row);
-      }
-      row += item.logitRows;
-      if (item.completes && !item.seq.stop.atLimit()) {
-        rows.push(row - 1);
-        owners.push(index);
-      }
+    for (const [index, { seq, logitRows, completes }] of items.entries()) {
+      row += logitRows;
+      if (!completes || seq.stop.atLimit() || prompts[index] instanceof GuildhallError) continue;
+      draws.push({ index, row: row - 1, state: seq.sampler });
     }
-    if (rows.length > 0) {
-      const states = owners.map((index) => (items[index] as BatchItem).seq.sampler);
-      const samples = await ops.sample(buffers, Int32Array.from(rows), states, lane);
-      for (const [i, sample] of samples.entries()) sampled[owners[i] as number] = sample;
-    }
-    return items.map(({ seq, chunk }, index) => ({
-      kind: 'ok',
-      seq,
-      computed: chunk.count,
-      sample: sampled[index] ?? null,
-      promptOutputs: prompts[index] ?? [],
-    }));
+    const samples = await this.#draw(batch, draws);
+    return items.map(({ seq, chunk }, index): Outcome => {
+      const outputs = prompts[index] ?? [];
+      const sample = samples.get(index) ?? null;
+      if (outputs instanceof GuildhallError) return { kind: 'failed', seq, error: outputs };
+      if (sample instanceof GuildhallError) return { kind: 'failed', seq, error: sample };
+      return { kind: 'ok', seq, computed: chunk.count, sample, promptOutputs: outputs };
+    });
   }
 
-  /**
-   * A forward pass that broke off has moved some layers' states on and not others', so that nobody in it can go on
-   * from there. Those whose experts could not be had fail; the others are computed again.
-   */
-  #failures({ items }: MicroBatch, error: GuildhallError): Outcome[] {
-    const stuck = stuckSequences(error);
-    const now = this.#o.clock.monotonicMs();
-    // The wait ended at the earliest deadline: others that wait for the same experts have more time.
-    const anyLate = items.some(({ seq }) => isLate(seq, now));
-    return items.map(({ seq }, index): Outcome => {
-      const fails = stuck?.has(index) === true && (!anyLate || isLate(seq, now));
-      return fails ? { kind: 'failed', seq, error } : { kind: 'again', seq, cause: error };
+  /** Log-probabilities of each item's prompt tokens, or why they cannot be had. */
+  #promptOutputs({ items, buffers }: MicroBatch): (TokenOutput[] | GuildhallError)[] {
+    let next = 0;
+    return items.map((item) => {
+      const row = next;
+      next += item.logitRows;
+      if (item.logitRows === 0 || !(item.logitRows > 1 || item.seq.spec.promptLogprobs)) return [];
+      try {
+        return promptOutputs(this.#o.ops, buffers, item, row);
+      } catch (err) {
+        return computationFailed(toGuildhallError(err));
+      }
     });
+  }
+
+  /** Samples by item. Where they cannot be drawn together each is drawn by itself: draws know nothing of each other. */
+  async #draw(
+    { buffers, lane }: Pick<MicroBatch, 'buffers' | 'lane'>,
+    draws: readonly Draw[],
+  ): Promise<Map<number, Sample | GuildhallError>> {
+    const drawn = new Map<number, Sample | GuildhallError>();
+    if (draws.length === 0) return drawn;
+    const rows = Int32Array.from(draws, ({ row }) => row);
+    const states = draws.map(({ state }) => state);
+    try {
+      const samples = await this.#o.ops.sample(buffers, rows, states, lane);
+      for (const [i, { index }] of draws.entries()) drawn.set(index, samples[i] as Sample);
+      return drawn;
+    } catch (err) {
+      if (draws.length === 1) return drawn.set((draws[0] as Draw).index, computationFailed(toGuildhallError(err)));
+    }
+    for (const draw of draws) {
+      const [one] = await this.#draw({ buffers, lane }, [draw]);
+      if (one !== undefined) drawn.set(...one);
+    }
+    return drawn;
   }
 }
 
 /** How often it is checked that somebody still wants the result of a step. */
 const ABANDON_CHECK_MS = 50;
-
-function isLate(seq: Sequence, nowMs: number): boolean {
-  return seq.spec.deadlineAtMs !== null && nowMs >= seq.spec.deadlineAtMs;
-}
-
-/** Indexes of the sequences whose experts could not be had, or null when the error is of another kind. */
-function stuckSequences(error: GuildhallError): ReadonlySet<number> | null {
-  const { sequences } = error.details;
-  if (error.code !== 'expert_unavailable' || !Array.isArray(sequences)) return null;
-  return new Set(sequences as number[]);
-}
 
 /** Rows of the step whose logits are needed, ascending: every row of a part, or its last, or none. */
 function logitRowsOf(items: MicroBatch['items']): Int32Array {

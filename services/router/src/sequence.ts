@@ -128,8 +128,8 @@ export class Sequence {
   record: SequenceRecord | null = null;
   /** Set once the caller has its last event; the rest is cleaning up. */
   ended = false;
-  /** Steps that failed under it without being its fault. */
-  failures = 0;
+  /** Tokens that it has to compute in steps of its own, since a step that should have got there broke off; 0 for none. */
+  isolatedUntil = 0;
   admittedAtMs: number | null = null;
   firstTokenAtMs: number | null = null;
   lastTokenAtMs: number | null = null;
@@ -165,6 +165,11 @@ export class Sequence {
   /** Tokens to process before the next one can be sampled. */
   get numPending(): number {
     return this.numTokens - this.numComputed;
+  }
+
+  /** Shares no step with others for now. */
+  get isolated(): boolean {
+    return this.isolatedUntil > 0;
   }
 
   /** Token ids [start, start + count) of prompt and generated tokens together. */

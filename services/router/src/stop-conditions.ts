@@ -1,3 +1,4 @@
+import { fail } from '@guildhall/common';
 import { StopStrings } from './stop-strings.ts';
 
 /** When a sequence ends, as its request says it. */
@@ -51,6 +52,23 @@ export class StopConditions {
       if (found !== null) return { kind: 'stop', stopString: found, stopTokenId: null };
     }
     return this.atLimit() ? AT_LENGTH : null;
+  }
+
+  /**
+   * Takes the tokens that were generated before a resume; returns why the sequence has ended with them, or null. Throws
+   * `invalid_value` when they go on past their own end.
+   */
+  replay(ids: Iterable<number>): StopReason | null {
+    let reason = this.atLimit() ? AT_LENGTH : null;
+    let index = 0;
+    for (const id of ids) {
+      if (reason !== null) {
+        throw fail('invalid_value', `generated_ids go on past the end at ${index} tokens`, { field: 'generated_ids' });
+      }
+      reason = this.push(id);
+      index += 1;
+    }
+    return reason;
   }
 
   /** True when no further token may be generated. */

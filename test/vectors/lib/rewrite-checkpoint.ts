@@ -24,8 +24,8 @@ export function readTensors(dir: string): Map<string, StoredTensor> {
 /** Writes a checkpoint directory: `from`'s other files, with these tensors in `shards` files. */
 export function writeCheckpoint(from: string, to: string, tensors: Map<string, StoredTensor>, shards: number): void {
   mkdirSync(to, { recursive: true });
-  for (const file of readdirSync(from).filter((name) => !name.includes('safetensors')))
-    cpSync(join(from, file), join(to, file));
+  for (const entry of readdirSync(from, { withFileTypes: true }))
+    if (entry.isFile() && !entry.name.includes('safetensors')) cpSync(join(from, entry.name), join(to, entry.name));
   if (shards === 1) {
     writeFileSync(join(to, 'model.safetensors'), encode([...tensors]));
     return;

@@ -36,13 +36,13 @@ export interface RedisKeys {
   pageOwner(router: string): string;
   /** Stream of what happened to the cluster, newest last, trimmed: `guildhall events`. */
   eventLog: string;
-  /** Hash of members that are asked to drain: `kind/id` to JSON text of who asked and when. */
+  /** Hash of members that are asked to drain: `kind/id` to JSON text of who asked, when, and what came of it. */
   drains: string;
   /** Value of a quarantined request's fingerprint, with the quarantine as its expiry. */
   quarantine(fingerprint: string): string;
   /** JSON text that a service writes about itself for `guildhall status`. */
   status(name: string): string;
-  /** Pub/sub channel; messages are `members`, `leave:<kind>/<id>` and `epoch`. */
+  /** Pub/sub channel; messages are `members`, `leave:<kind>/<id>`, `epoch` and `drains`. */
   events: string;
 }
 

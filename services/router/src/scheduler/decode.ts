@@ -1,6 +1,13 @@
 import type { PagePool } from '../kv/page-pool.ts';
 import { byRank, type Sequence } from '../sequence.ts';
 
+/** What the choice asks of its surroundings. */
+export interface DecodeHooks {
+  /** Those of the ready sequences that may be in one step. */
+  company: (ready: readonly Sequence[]) => readonly Sequence[];
+  preempt: (seq: Sequence) => void;
+}
+
 /**
  * Sequences of the next decode step, each with a page for its next token. `active` is in order of urgency. When
  * pages run out, the least urgent sequence (those whose reader is slow before all others) is preempted; a sequence
@@ -9,11 +16,11 @@ import { byRank, type Sequence } from '../sequence.ts';
 export function chooseDecode(
   active: readonly Sequence[],
   pool: PagePool,
-  preempt: (seq: Sequence) => void,
+  { company, preempt }: DecodeHooks,
 ): Sequence[] {
   const ready = active.filter((seq) => seq.phase === 'decode' && !seq.inFlight && !seq.ended && !seq.sink.congested());
   const chosen: Sequence[] = [];
-  for (const seq of ready) {
+  for (const seq of company(ready)) {
     // Making room for one before it may have preempted this one.
     if (seq.phase !== 'decode' || seq.inFlight) continue;
     if (!makeRoom(seq, active, pool, preempt)) continue;

@@ -7,6 +7,7 @@ import type { StateSlots } from '../kv/state-slots.ts';
 import { byRank, type Sequence } from '../sequence.ts';
 import { prefillStepMs, StepCostModel, type StepWork } from './budget.ts';
 import { chooseDecode } from './decode.ts';
+import { Isolation } from './isolation.ts';
 import { choosePrefill, type PrefillItem, workOf } from './prefill.ts';
 import { WaitingQueue } from './waiting-queue.ts';
 
@@ -78,6 +79,7 @@ export class Scheduler {
   readonly queue: WaitingQueue;
   /** With pages and slot, in order of urgency. */
   readonly #active: Sequence[] = [];
+  readonly #isolation = new Isolation();
 
   constructor(kv: KvManager, limits: SchedulerLimits, hooks: SchedulerHooks, clock: Clock) {
     this.kv = kv;
@@ -136,9 +138,9 @@ export class Scheduler {
   /** Admits who fits and puts the next prefill step together; null when there is none. */
   schedulePrefill(): PrefillPlan | null {
     this.#admit();
-    const candidates = this.#active.filter((seq) => seq.phase === 'prefill' && !seq.inFlight && !seq.ended);
+    const ready = this.#active.filter((seq) => seq.phase === 'prefill' && !seq.inFlight && !seq.ended);
     const items = choosePrefill(
-      candidates,
+      this.#isolation.company('prefill', ready),
       {
         maxTokens: this.#limits.chunkTokens,
         maxLogitRows: this.#limits.maxLogitRows,
@@ -158,7 +160,10 @@ export class Scheduler {
 
   /** The next decode step: one token of every sequence that can take one; null when there is none. */
   scheduleDecode(): DecodePlan | null {
-    const seqs = chooseDecode(this.#active, this.pool, (seq) => this.preempt(seq));
+    const seqs = chooseDecode(this.#active, this.pool, {
+      company: (ready) => this.#isolation.company('decode', ready),
+      preempt: (seq) => this.preempt(seq),
+    });
     if (seqs.length === 0) return null;
     const snapshots = new Map<Sequence, PlannedSnapshot>();
     for (const seq of seqs) {

@@ -6,6 +6,8 @@ import { type BatchItem, buildBatch } from '../batch.ts';
 import type { PoolTransfer } from '../kv/restorer.ts';
 import type { Outcome, StepRunner } from '../runner.ts';
 import type { DecodePlan, PrefillPlan } from '../scheduler/scheduler.ts';
+import type { Sequence } from '../sequence.ts';
+import { brokenOutcomes } from '../step-failures.ts';
 import { crc32cReference } from './crc32c.ts';
 import { sampleOf } from './sequences.ts';
 
@@ -27,6 +29,10 @@ export class PseudoRunner implements StepRunner {
   readonly specs: BatchSpec[] = [];
   /** Errors for the next steps, taken from the front. */
   readonly failNext: { error: GuildhallError; kind: 'again' | 'failed' }[] = [];
+  /** Who was in each step that broke off. */
+  readonly broken: Sequence[][] = [];
+  /** What breaks a step that has this sequence in it, at its present length, or null. */
+  breaks: (seq: Sequence) => GuildhallError | null = () => null;
   /** Awaited in every prefill step, between its computation and its end. */
   holdPrefill: Promise<void> | null = null;
   maxTogether = 0;
@@ -75,18 +81,26 @@ export class PseudoRunner implements StepRunner {
 
   #outcomes(items: (BatchItem & { completes: boolean })[], spec: BatchSpec): Outcome[] {
     const failure = this.failNext.shift();
-    if (failure !== undefined) {
-      return items.map(({ seq }) =>
-        failure.kind === 'again'
-          ? { kind: 'again', seq, cause: failure.error }
-          : { kind: 'failed', seq, error: failure.error },
-      );
-    }
+    const seqs = items.map(({ seq }) => seq);
+    if (failure?.kind === 'failed') return seqs.map((seq) => ({ kind: 'failed', seq, error: failure.error }));
+    const broken = failure?.error ?? seqs.map((seq) => this.breaks(seq)).find((error) => error !== null);
+    if (broken !== undefined) return this.#breakOff(items, broken);
     return items.map(({ seq, chunk, completes }, index) => {
       const next = this.#process(spec, index);
       const sample = completes && !seq.stop.atLimit() ? sampleOf(next) : null;
       return { kind: 'ok', seq, computed: chunk.count, sample, promptOutputs: [] };
     });
+  }
+
+  /** As a native step that breaks off: layers have moved states on, some rows of pages are written. */
+  #breakOff(items: readonly BatchItem[], error: GuildhallError): Outcome[] {
+    this.broken.push(items.map(({ seq }) => seq));
+    for (const { seq } of items) this.#states.set(seq.slot as number, { hash: 0xbad, count: -1 });
+    return brokenOutcomes(
+      items.map(({ seq }) => seq),
+      error,
+      0,
+    );
   }
 
   /** The state of the sequence's slot, after it was reset or copied if the batch says so. */
