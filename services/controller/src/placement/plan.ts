@@ -77,6 +77,7 @@ function fillEmpty(problem: Problem, usable: Usable, draft: Draft, needed: Assig
 /** Moves experts where that is worth it. */
 function improved(problem: Problem, usable: Usable, from: Assignment, free: boolean): Planned {
   const { weights } = problem.input;
+  if (!free && weights.threshold === Infinity) return { assignment: from, why: 'nothing must move' };
   const priced = free ? prepare({ ...problem.input, weights: { ...weights, usPerMovedMib: 0 } }) : problem;
   const draft = keep(priced, {
     ...usable,
@@ -88,8 +89,8 @@ function improved(problem: Problem, usable: Usable, from: Assignment, free: bool
   const then = costIn(problem, wanted);
   const gainUs = worth(problem, before) - worth(problem, then);
   const part = before.stepUs > 0 ? gainUs / before.stepUs : 0;
-  if (gainUs <= 0 || (!free && then.stepUs > before.stepUs))
-    return { assignment: from, why: 'no move would make it better' };
+  const slower = !free && then.stepUs > before.stepUs;
+  if (gainUs <= 0 || slower) return { assignment: from, why: 'no move would make it better' };
   if (!free && part < weights.threshold) {
     return {
       assignment: from,
@@ -141,11 +142,10 @@ function resultOf(problem: Problem, assignment: Assignment, why: string): PlanRe
 
 function describeGain(before: PlanCost | null, cost: PlanCost): string {
   if (before === null) return 'first placement';
-  const part = (us: number, workers: number): string =>
-    `${us.toFixed(0)} µs and ${workers.toFixed(2)} workers per token`;
   return (
-    `a step is expected to take ${part(cost.stepUs, cost.workersPerToken)} ` +
-    `instead of ${part(before.stepUs, before.workersPerToken)}, for ${(cost.bytesMoved / MIB).toFixed(0)} MiB`
+    `a step takes ${cost.stepUs.toFixed(0)} instead of ${before.stepUs.toFixed(0)} µs by prediction, ` +
+    `${cost.workersPerToken.toFixed(2)} instead of ${before.workersPerToken.toFixed(2)} workers per token, ` +
+    `for ${(cost.bytesMoved / MIB).toFixed(0)} MiB`
   );
 }
 
