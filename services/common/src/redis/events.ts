@@ -2,10 +2,11 @@ import type { Redis } from 'ioredis';
 import type { RedisKeys } from './keys.ts';
 
 /** A message of the cluster's channel. */
-export type ClusterEvent = { type: 'members' } | { type: 'leave'; kind: string; id: string } | { type: 'epoch' };
+export type ClusterEvent =
+  { type: 'members' } | { type: 'leave'; kind: string; id: string } | { type: 'epoch' } | { type: 'quarantine' };
 
 function parseEvent(message: string): ClusterEvent | null {
-  if (message === 'members' || message === 'epoch') return { type: message };
+  if (message === 'members' || message === 'epoch' || message === 'quarantine') return { type: message };
   const leave = /^leave:([^/]+)\/(.+)$/.exec(message);
   return leave === null ? null : { type: 'leave', kind: leave[1] ?? '', id: leave[2] ?? '' };
 }
