@@ -304,10 +304,10 @@ export class FakeRouter {
     }
     const end = Math.min(script.tokens.length, request.stop?.maxTokens ?? 0);
     for (let index = request.generatedIds.length; index < end && !record.cancelled; index += 1) {
+      if (script.deadlyAt !== undefined && index >= script.deadlyAt) return this.kill();
       if (this.#holdAt === index)
         await Promise.race([this.#held.promise, record.whenCancelled, this.#startedMoving.promise]);
       if (this.#moves(index)) return this.#moveAway(call, record);
-      if (script.deadlyAt !== undefined && index >= script.deadlyAt) return this.kill();
       await this.#write(call, record, { $case: 'token', value: tokenEvent(request, index, script.tokens[index] ?? 0) });
       record.sent += 1;
       if (this.#dieAt === index) return this.kill();

@@ -9,18 +9,21 @@ import { GatewayUnderTest, tokensOf } from './testing/gateway-under-test.ts';
 const TEXT = 'A long answer of many words that goes on for a while and then STOP';
 const SHOWN = 'A long answer of many words that goes on for a while and then ';
 const broken = fail('computation_failed', 'computing this request failed: row 3 is not finite');
+const usual = { model: 'tiny', max_tokens: 100, stop: 'STOP' };
 let gateway: GatewayUnderTest;
 let tokens: number[];
 let prompts = 0;
-/** What routers do with prompts that begin with these ids. */
-const special = new Map<number, Partial<FakeScript>>();
+/** What routers do with prompts that begin with these ids, and how often before they do as with all others. */
+const special = new Map<number, { does: Partial<FakeScript>; times: number }>();
 
 const options = {
-  script: ({ promptIds }: router.GenerateRequest): FakeScript => ({
-    tokens,
-    finished: { stopString: 'STOP' },
-    ...special.get(promptIds[0] ?? -1),
-  }),
+  script: ({ promptIds }: router.GenerateRequest): FakeScript => {
+    const entry = special.get(promptIds[0] ?? -1);
+    const usual = { tokens, finished: { stopString: 'STOP' } };
+    if (entry === undefined || entry.times === 0) return usual;
+    entry.times -= 1;
+    return { ...usual, ...entry.does };
+  },
 };
 
 before(async () => {
@@ -43,16 +46,11 @@ beforeEach(async () => {
 
 const living = (): FakeRouter[] => gateway.routers.filter((router) => !router.dead);
 
-/** A prompt that no other test has, with what routers do with it. */
-function promptThat(does: Partial<FakeScript> = {}): {
-  model: string;
-  prompt: number[];
-  max_tokens: number;
-  stop: string;
-} {
+/** A request with a prompt that nobody else has, and what routers do with it. */
+function promptThat(does: Partial<FakeScript> = {}, times = Infinity): typeof usual & { prompt: number[] } {
   prompts += 1;
-  special.set(100 + prompts, does);
-  return { model: 'tiny', prompt: [100 + prompts, 1, 2, 3], max_tokens: 100, stop: 'STOP' };
+  special.set(100 + prompts, { does, times });
+  return { ...usual, prompt: [100 + prompts, 1, 2, 3] };
 }
 
 interface Answer {
@@ -87,29 +85,17 @@ async function eventsOf(kind: ClusterRecord['kind']): Promise<ClusterRecord[]> {
 test('a computation that fails once is tried in another router, and the client sees nothing of it', async () => {
   for (const at of [0, 4]) {
     for (const router of gateway.routers) router.calls.length = 0;
-    let failures = 0;
-    const body = promptThat();
-    const id = body.prompt[0] as number;
-    // Whoever comes first fails there.
-    Object.defineProperty(special.get(id), 'failure', {
-      enumerable: true,
-      get: () => ((failures += 1) === 1 ? broken : undefined),
-    });
-    Object.defineProperty(special.get(id), 'tokens', {
-      enumerable: true,
-      get: () => (failures === 0 ? tokens.slice(0, at) : tokens),
-    });
+    const answer = await ask(promptThat({ tokens: tokens.slice(0, at), failure: broken }, 1));
+    assert.deepEqual([answer.status, answer.text], [200, SHOWN]);
     assert.deepEqual(
-      { ...(await ask(body)), retryAfter: null },
-      { status: 200, code: null, message: '', text: SHOWN, retryAfter: null },
-    );
-    const used = gateway.routers.filter((router) => router.calls.length > 0);
-    assert.deepEqual(
-      used.map((router) => router.calls.length),
+      living().map((router) => router.calls.length),
       [1, 1],
     );
-    const resumed = used.flatMap((router) => router.calls).find((call) => call.request.generatedIds.length === at);
-    assert.ok(resumed !== undefined);
+    const generated = living().flatMap((router) => router.calls.map((call) => call.request.generatedIds.length));
+    assert.deepEqual(
+      generated.toSorted((a, b) => a - b),
+      [0, at],
+    );
   }
   assert.deepEqual(await eventsOf('quarantined'), []);
 });
@@ -162,22 +148,41 @@ test('choices of a request fail together, and are one event', async () => {
   assert.equal((await eventsOf('quarantined')).length, count + 1);
 });
 
-test('every gateway refuses what one has quarantined, whichever start they had', async () => {
-  const other = await gateway.another('gateway-2');
-  try {
-    const first = promptThat({ tokens: [], failure: broken });
-    assert.equal((await ask(first)).code, 'computation_failed');
-    await eventually(() => other.context.guard.quarantine.size > 0, 'the other gateway knows');
-    const second = promptThat({ tokens: [], failure: broken });
-    assert.equal((await ask(second, other)).code, 'computation_failed');
-    const before = calls();
-    assert.equal((await ask(first, other)).status, 422);
-    await eventually(async () => (await ask(second)).status === 422 || calls() > before, 'the first gateway knows');
-    assert.equal(calls(), before);
-    const late = await gateway.another('gateway-3');
-    assert.equal((await ask(first, late)).status, 422);
-    await late.stop();
-  } finally {
-    await other.stop();
+test('every gateway refuses what one has quarantined, whenever it was started', async (t) => {
+  const another = async (id: string): Promise<GatewayUnderTest> => {
+    const made = await gateway.another(id);
+    t.after(() => made.stop());
+    return made;
+  };
+  const sizeOf = (of: GatewayUnderTest): number => of.context.guard.quarantine.size;
+  const other = await another('gateway-2');
+  const first = promptThat({ tokens: [], failure: broken });
+  assert.equal((await ask(first)).code, 'computation_failed');
+  await eventually(() => sizeOf(other) === sizeOf(gateway), 'the other gateway knows');
+  const second = promptThat({ tokens: [], failure: broken });
+  assert.equal((await ask(second, other)).code, 'computation_failed');
+  await eventually(() => sizeOf(other) === sizeOf(gateway), 'the first gateway knows');
+  const late = await another('gateway-3');
+  await eventually(() => sizeOf(late) === sizeOf(gateway), 'the late gateway knows');
+  const before = calls();
+  for (const at of [gateway, other, late]) {
+    assert.equal((await ask(first, at)).status, 422, at.id);
+    assert.equal((await ask(second, at)).status, 422, at.id);
   }
+  assert.equal(calls(), before);
+});
+
+test('while Redis is away a gateway refuses by itself, and tells the others afterwards', async (t) => {
+  const other = await gateway.another('gateway-2');
+  t.after(() => other.stop());
+  await gateway.redis.kill();
+  const body = promptThat({ tokens: [], failure: broken });
+  assert.equal((await ask(body)).code, 'computation_failed');
+  assert.equal((await ask(body)).status, 422);
+  await gateway.redis.restart();
+  const { size } = gateway.context.guard.quarantine;
+  await eventually(() => other.context.guard.quarantine.size >= size, 'the other gateway knows');
+  const before = calls();
+  assert.equal((await ask(body, other)).status, 422);
+  assert.equal(calls(), before);
 });

@@ -1,4 +1,4 @@
-import { type Clock, errorMessage, type Logger, Poller, type QuarantineStore } from '@guildhall/common';
+import { type Clock, errorMessage, type Logger, Poller, type QuarantineStore, type Timer } from '@guildhall/common';
 
 /** What gateways share of it. */
 export type SharedQuarantine = Pick<QuarantineStore, 'add' | 'read' | 'onChange'>;
@@ -12,34 +12,30 @@ export interface QuarantineOptions {
   ms: number;
 }
 
-interface Entry {
-  /** By this process's monotonic clock. */
-  untilMs: number;
-  /** Redis has it as well. */
-  shared: boolean;
-}
-
 /** Fingerprints kept here at most. */
 const MAX_ENTRIES = 10_000;
 const POLL_MS = 5000;
+/** A Redis that gave no answer is asked again after so long. */
+const RETRY_MS = 500;
 
 /**
  * Requests that are refused because they broke processes. Every gateway has all of them in memory, so that looking costs
- * nothing and goes on while Redis is away; what was added meanwhile is shared when it is back.
+ * nothing and goes on while Redis is away; what was added meanwhile, or was lost with it, is shared again when it is back.
  */
 export class Quarantine {
   readonly #o: QuarantineOptions;
-  /** In the order in which they were added. */
-  readonly #entries = new Map<string, Entry>();
+  /** Ends of quarantines by this process's monotonic clock, in the order in which they were added. */
+  readonly #untilMs = new Map<string, number>();
   readonly #poller: Poller;
   #unsubscribe: (() => void) | null = null;
+  #retry: Timer | null = null;
 
   constructor(options: QuarantineOptions) {
     this.#o = options;
     this.#poller = new Poller(options.clock, POLL_MS, () => this.#exchange());
   }
 
-  /** Resolves when what others have quarantined is known, or cannot be had now. */
+  /** Resolves when what others have quarantined is known, or cannot be had as yet. */
   async start(): Promise<void> {
     if (this.#o.shared === null || this.#o.ms === 0) return;
     this.#unsubscribe = this.#o.shared.onChange(() => this.#poller.poke());
@@ -48,56 +44,55 @@ export class Quarantine {
 
   async stop(): Promise<void> {
     this.#unsubscribe?.();
+    this.#retry?.cancel();
     await this.#poller.stop();
   }
 
   /** Requests that are refused now, perhaps a few more. */
   get size(): number {
-    return this.#entries.size;
+    return this.#untilMs.size;
   }
 
   /** Milliseconds for which a request is still refused; 0 for one that is taken. */
   leftMs(fingerprint: string): number {
-    const entry = this.#entries.get(fingerprint);
-    if (entry === undefined) return 0;
-    const leftMs = entry.untilMs - this.#o.clock.monotonicMs();
+    const untilMs = this.#untilMs.get(fingerprint);
+    if (untilMs === undefined) return 0;
+    const leftMs = untilMs - this.#o.clock.monotonicMs();
     if (leftMs > 0) return leftMs;
-    this.#entries.delete(fingerprint);
+    this.#untilMs.delete(fingerprint);
     return 0;
   }
 
   /** Refuses a request from now on, here at once and in the other gateways soon. */
   add(fingerprint: string): void {
     if (this.#o.ms === 0) return;
-    this.#put(fingerprint, this.#o.ms, false);
+    this.#put(fingerprint, this.#o.ms);
     this.#poller.poke();
   }
 
-  #put(fingerprint: string, leftMs: number, shared: boolean): void {
-    this.#entries.delete(fingerprint);
-    this.#entries.set(fingerprint, { untilMs: this.#o.clock.monotonicMs() + leftMs, shared });
-    const oldest = this.#entries.keys().next();
-    if (this.#entries.size > MAX_ENTRIES && oldest.done !== true) this.#entries.delete(oldest.value);
+  #put(fingerprint: string, leftMs: number): void {
+    this.#untilMs.delete(fingerprint);
+    this.#untilMs.set(fingerprint, this.#o.clock.monotonicMs() + leftMs);
+    const oldest = this.#untilMs.keys().next();
+    if (this.#untilMs.size > MAX_ENTRIES && oldest.done !== true) this.#untilMs.delete(oldest.value);
   }
 
-  /** Tells Redis what it does not know, and takes what others have added or lifted. */
+  /** Takes what others have added, and tells Redis what it does not know or has lost. */
   async #exchange(): Promise<void> {
-    const { shared, logger } = this.#o;
+    const { shared, logger, clock } = this.#o;
     if (shared === null) return;
     try {
-      for (const [fingerprint, entry] of this.#entries) {
-        const leftMs = entry.shared ? 0 : this.leftMs(fingerprint);
-        if (leftMs > 0) await shared.add(fingerprint, leftMs);
-        entry.shared = true;
-      }
-      const known = new Map(this.#entries);
       const list = await shared.read();
-      for (const { fingerprint, leftMs } of list) this.#put(fingerprint, leftMs, true);
-      const listed = new Set(list.map(({ fingerprint }) => fingerprint));
-      // What was added while the answer was on its way is not in it.
-      for (const fingerprint of known.keys()) if (!listed.has(fingerprint)) this.#entries.delete(fingerprint);
+      for (const { fingerprint, leftMs } of list) this.#put(fingerprint, leftMs);
+      const known = new Set(list.map(({ fingerprint }) => fingerprint));
+      for (const fingerprint of this.#untilMs.keys()) {
+        const leftMs = known.has(fingerprint) ? 0 : this.leftMs(fingerprint);
+        if (leftMs > 0) await shared.add(fingerprint, leftMs);
+      }
     } catch (err) {
       logger.debug({ reason: errorMessage(err) }, 'the quarantine is not exchanged');
+      this.#retry?.cancel();
+      this.#retry = clock.setTimer(RETRY_MS, () => this.#poller.poke());
     }
   }
 }

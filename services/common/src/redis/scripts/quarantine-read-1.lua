@@ -2,7 +2,9 @@
 --
 -- KEYS[1] sorted set of fingerprints by the end of their quarantine, in ms of this server's clock
 --
--- No ARGV. Returns {fingerprint, ms left, fingerprint, ms left, ...}.
+-- No ARGV.
+--
+-- Returns {fingerprint, ms left, fingerprint, ms left, ...}.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local out = {}
