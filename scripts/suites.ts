@@ -119,6 +119,23 @@ export const SUITES: Suite[] = [
     budgetSeconds: 300,
     kind: 'node',
     run: ['test/faults/*.test.ts'],
+    except: ['test/faults/chaos.test.ts'],
+    concurrency: 1,
+  },
+  {
+    name: 'chaos',
+    about: 'a cluster in network namespaces under load, with faults of processes, links, answers and Redis',
+    budgetSeconds: 240,
+    kind: 'node',
+    run: ['test/faults/chaos.test.ts'],
+    concurrency: 1,
+  },
+  {
+    name: 'machines',
+    about: 'a cluster of machines in network namespaces: joining, certificates, tokens, restarts',
+    budgetSeconds: 120,
+    kind: 'node',
+    run: ['test/machines/*.test.ts'],
     concurrency: 1,
   },
   {
@@ -158,6 +175,18 @@ export const SUITES: Suite[] = [
 export const SETS: Record<string, string[]> = {
   default: ['types', 'architecture', 'kernels', 'unit', 'vectors', 'integration', 'e2e'],
   check: ['format', 'types', 'lint', 'generated', 'images', 'architecture'],
-  ci: ['format', 'lint', 'generated', 'images', 'sanitize', 'routers', 'faults', 'readme', 'smoke'],
+  ci: [
+    'format',
+    'lint',
+    'generated',
+    'images',
+    'sanitize',
+    'routers',
+    'faults',
+    'chaos',
+    'machines',
+    'readme',
+    'smoke',
+  ],
   long: ['long'],
 };

@@ -3,6 +3,7 @@ import { dispatchSuite } from './dispatch/suite.ts';
 import { engineSuite } from './engine/suite.ts';
 import { kernelsSuite } from './kernels/suite.ts';
 import { longcontextSuite } from './longcontext/suite.ts';
+import { movesSuite } from './moves/suite.ts';
 import { prefixSuite } from './prefix/suite.ts';
 import { servingSuite } from './serving/suite.ts';
 import type { Suite } from './suite.ts';
@@ -16,4 +17,5 @@ export const SUITES: readonly Suite[] = [
   directorySuite,
   prefixSuite,
   longcontextSuite,
+  movesSuite,
 ];

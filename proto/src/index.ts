@@ -5,3 +5,4 @@ export * as experts from '../gen/guildhall/v1/experts.ts';
 export * as router from '../gen/guildhall/v1/router.ts';
 export * as control from '../gen/guildhall/v1/control.ts';
 export * as pages from '../gen/guildhall/v1/pages.ts';
+export * as weights from '../gen/guildhall/v1/weights.ts';

@@ -26,6 +26,7 @@ export interface ClusterOptions {
   gateway?: boolean;
   gatewayArgs?: string[];
   expertArgs?: string[];
+  controllerArgs?: string[];
   /** Environment of every process. */
   env?: Record<string, string>;
 }
@@ -60,6 +61,7 @@ export class Cluster {
       gateway: true,
       gatewayArgs: [],
       expertArgs: [],
+      controllerArgs: [],
       env: {},
       ...options,
     };
@@ -69,9 +71,10 @@ export class Cluster {
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
     const cluster = new Cluster(options, await RedisServer.start());
     try {
-      const { workers, routers } = cluster.options;
+      const { workers, routers, controllerArgs } = cluster.options;
       if (workers > 0) {
-        cluster.controller = cluster.spawn('controller', ['--id', 'controller-1', '--min-workers', String(workers)]);
+        const args = ['--id', 'controller-1', '--min-workers', String(workers), ...controllerArgs];
+        cluster.controller = cluster.spawn('controller', args);
       }
       for (let number = 1; number <= workers; number++) cluster.addExpert(`expert-${number}`);
       for (let number = 1; number <= routers; number++) cluster.addRouter(`router-${number}`);

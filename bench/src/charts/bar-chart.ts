@@ -1,4 +1,4 @@
-import type { Mark, Scale, Spec } from 'vega';
+import type { Axis, Mark, Scale, Spec } from 'vega';
 import { type ChartFrame, COLOURS, frameOf, svgOf, toPng } from './render.ts';
 
 /** One bar. */
@@ -18,6 +18,8 @@ export interface BarChart extends ChartFrame {
     scale: 'linear' | 'log10';
   };
   bars: readonly Bar[];
+  /** Names of categories aslant, where there are too many for a line. */
+  slanted?: boolean;
 }
 
 /**
@@ -42,6 +44,8 @@ function specOf(chart: BarChart): Spec {
   const series = [...new Set(chart.bars.map((bar) => bar.series))];
   const categories = [...new Set(chart.bars.map((bar) => bar.category))];
   const values = chart.bars.map((bar) => ({ ...bar, label: labelOf(bar.value) }));
+  const slant: Partial<Axis> =
+    chart.slanted === true ? { labelAngle: -40, labelAlign: 'right', labelBaseline: 'top' } : {};
   const range = series.map((_, i) => COLOURS[i % COLOURS.length] as string);
   return {
     ...frameOf(chart),
@@ -53,7 +57,7 @@ function specOf(chart: BarChart): Spec {
       { name: 'colour', type: 'ordinal', domain: series, range },
     ],
     axes: [
-      { scale: 'x', orient: 'bottom', domain: false, ticks: false, labelPadding: 8 },
+      { scale: 'x', orient: 'bottom', domain: false, ticks: false, labelPadding: 8, ...slant },
       { scale: 'y', orient: 'left', title: chart.y.title, titlePadding: 10, grid: true, domain: false, tickCount: 6 },
     ],
     legends: series.length < 2 ? [] : [{ fill: 'colour', orient: 'right' }],

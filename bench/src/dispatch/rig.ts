@@ -13,7 +13,8 @@ import {
 } from '@guildhall/common';
 import { loadNative, type MoeGate, type Runtime, type StepBuffers, type TensorSource } from '@guildhall/native';
 import { control, experts } from '@guildhall/proto';
-import { ExpertLoads, ExpertTopology, RemoteExperts, type RouterIdentity } from '@guildhall/router/experts';
+import { Calls, ExpertLoads, ExpertTopology, RemoteExperts, type RouterIdentity } from '@guildhall/router/experts';
+import { DispatchPolicy } from '@guildhall/router/policy';
 import { ECHO_PATH, SECURITY, SHAPE } from './shape.ts';
 
 const WORKERS = 2;
@@ -78,11 +79,13 @@ export class DispatchRig {
       parseReplyHeader: (frame) => native.parseReplyHeader(frame),
       onStray: () => undefined,
     });
+    const replyLimitMs = { decode: 20_000, prefill: 20_000 };
+    const policy = new DispatchPolicy({ clock, seed: 1, limitMs: replyLimitMs, hedgeShare: 0.03 });
     this.#remote = new RemoteExperts({
       views: this.#topology.views,
       clock,
       logger,
-      loads: new ExpertLoads({ numLayers, numExperts }),
+      loads: new ExpertLoads({ numLayers, numExperts, topK }),
       observer: {
         message: (worker, status) => metrics.count('guildhall_dispatch_messages_total', { worker, status }),
         bytes: (worker, direction, bytes) =>
@@ -90,12 +93,21 @@ export class DispatchRig {
         retry: () => undefined,
         rows: (worker, rows) => metrics.count('guildhall_expert_rows_total', { worker }, rows),
         layer: (lane, ms) => metrics.observe('guildhall_dispatch_seconds', ms / 1000, { lane }),
+        hedge: (outcome) => metrics.count('guildhall_dispatch_hedges_total', { outcome }),
+        late: (worker) => metrics.count('guildhall_dispatch_late_replies_total', { worker }),
+        spread: (rows, workers) => {
+          metrics.count('guildhall_dispatch_rows_total', {}, rows);
+          metrics.count('guildhall_dispatch_row_workers_total', {}, workers);
+        },
+        failover: () => undefined,
       },
       incarnation: IDENTITY.incarnation,
       topK,
       rowBytes: hidden * 2,
       combineMode: 'exact',
-      replyLimitMs: { decode: 20_000, prefill: 20_000 },
+      policy,
+      calls: new Calls({ policy, clock, logger, replyLimitMs }),
+      fallback: null,
       expertWaitMs: 20_000,
     });
     const runtime = new native.Runtime({ threads, isa: 'auto', bf16Kernels: 'auto' });

@@ -45,6 +45,7 @@ const service = new ExpertsService({
   codec: native,
   held: () => heldFrame(0, [{ layer: 0, experts: [expert] }]),
   countExpert: () => undefined,
+  countMessage: () => undefined,
   logger: createLogger({ service: 'bench', id: null, level: 'silent' }),
   metrics,
   clock: systemClock,

@@ -1,14 +1,32 @@
 import { Command } from 'commander';
+import { chaosCommand } from './commands/chaos.ts';
 import { chatCommand } from './commands/chat.ts';
+import { clusterCommand } from './commands/cluster.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { drainCommand } from './commands/drain.ts';
+import { eventsCommand } from './commands/events.ts';
+import { joinCommand } from './commands/join.ts';
 import { pullCommand } from './commands/pull.ts';
 import { serveCommand } from './commands/serve.ts';
+import { simulateCommand } from './commands/simulate.ts';
 import { statusCommand } from './commands/status.ts';
 import { upCommand } from './commands/up.ts';
 import { VERSION } from './version.ts';
 
-const COMMANDS = [upCommand, serveCommand, pullCommand, chatCommand, statusCommand, drainCommand, doctorCommand];
+const COMMANDS = [
+  upCommand,
+  serveCommand,
+  pullCommand,
+  chatCommand,
+  statusCommand,
+  clusterCommand,
+  joinCommand,
+  drainCommand,
+  eventsCommand,
+  chaosCommand,
+  simulateCommand,
+  doctorCommand,
+];
 
 /** Builds the command tree; every command answers `--help`, and `--json` where it prints data. */
 export function buildProgram(): Command {

@@ -228,6 +228,11 @@ export const ERRORS = {
     summary: 'There is not enough room on the disk.',
     hint: 'Free as much as the message says, or choose another place with --dir or GUILDHALL_HOME.',
   },
+  out_of_memory: {
+    ...SERVER,
+    summary: 'There is not enough memory for what was asked.',
+    hint: 'Add memory or workers, or lower --weight-memory-mib so that less is placed here.',
+  },
   config_invalid: {
     ...SERVER,
     summary: 'The configuration of a service is wrong.',
@@ -261,6 +266,34 @@ export const ERRORS = {
     type: 'invalid_request_error',
     summary: 'Another live process uses the same id.',
     hint: 'Give each process its own --id, or wait for the lease of the dead one to expire.',
+  },
+  join_token_invalid: {
+    http: 401,
+    grpc: 16,
+    type: 'authentication_error',
+    summary: 'The token to join a cluster with is unknown, revoked or mistyped.',
+    hint: 'Make a new one on the head machine: guildhall cluster token create.',
+  },
+  join_token_expired: {
+    http: 401,
+    grpc: 16,
+    type: 'authentication_error',
+    summary: 'The token to join a cluster with has expired.',
+    hint: 'Make a new one on the head machine: guildhall cluster token create. Check the clocks of both machines too.',
+  },
+  authority_mismatch: {
+    http: 403,
+    grpc: 7,
+    type: 'permission_error',
+    summary: 'The machine that answers is not the cluster that the token is from.',
+    hint: 'Check the address. If the cluster was set up anew, make a new token there: guildhall cluster token create.',
+  },
+  clock_skew: {
+    http: 403,
+    grpc: 7,
+    type: 'permission_error',
+    summary: 'The clocks of two machines differ so much that certificates do not count.',
+    hint: 'Set the clock of the machine that is wrong (timedatectl, chrony) and try again.',
   },
   insecure_listen: {
     ...SERVER,

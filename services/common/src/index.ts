@@ -57,11 +57,19 @@ export {
   rootName,
   unpackNames,
 } from './kv/page-names.ts';
-export { connectRedis, type RedisClientOptions } from './redis/client.ts';
-export { type ClusterRecord, EVENT_KINDS, type EventKind, EventLog, type EventLogOptions } from './redis/event-log.ts';
+export { connectRedis, type RedisClientOptions, type RedisTls } from './redis/client.ts';
+export {
+  type ClusterRecord,
+  EVENT_KINDS,
+  isEventKind,
+  type EventKind,
+  EventLog,
+  type EventLogOptions,
+} from './redis/event-log.ts';
 export { type ClusterEvent, ClusterEvents } from './redis/events.ts';
 export { type RedisKeys, redisKeys } from './redis/keys.ts';
-export { type LeaderFence, LeaderLock, type LeaderLockOptions } from './redis/leader.ts';
+export { type DrainRequest, type DrainSnapshot, type DrainState, DrainStore } from './redis/drains.ts';
+export { type LeaderElection, type LeaderFence, LeaderLock, type LeaderLockOptions } from './redis/leader.ts';
 export { LOAD_TTL_MS, LoadStore, type StoredLoad } from './redis/loads.ts';
 export {
   LEASE_MS,

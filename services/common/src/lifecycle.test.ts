@@ -45,6 +45,14 @@ test('the listening line, then a signal: hooks run last first and the exit is cl
   }
 });
 
+test('a hook that asks for more time than others have gets it', async () => {
+  const run = start('slow');
+  await listening(run);
+  run.child.kill('SIGTERM');
+  assert.deepEqual(await run.exit, [0, null]);
+  assert.match(run.out(), /last hook added, first run/);
+});
+
 test('a second signal ends a hanging shutdown at once', async () => {
   const run = start('hang');
   await listening(run);

@@ -4,7 +4,7 @@ import { systemClock } from './clock.ts';
 import { errorMessage, fail, isGuildhallError, toGuildhallError } from './errors.ts';
 import { createLogger, type Logger, type LogLevel } from './logger.ts';
 
-/** Total time that shutdown hooks may take. */
+/** Total time that shutdown hooks may take, unless one of them asks for more. */
 export const SHUTDOWN_LIMIT_MS = 10_000;
 
 /** What a service's start-up gets. */
@@ -15,8 +15,8 @@ export interface ServiceContext {
   logger: Logger;
   /** Aborts when shutdown begins. */
   signal: AbortSignal;
-  /** Adds a hook; hooks run one after the other, the last one first. */
-  onShutdown: (hook: () => void | Promise<void>) => void;
+  /** Adds a hook; hooks run one after the other, the last one first. `limitMs` is for all of them together. */
+  onShutdown: (hook: () => void | Promise<void>, limitMs?: number) => void;
   /** Ends the process after the hooks with exit code 1 and the reason on stderr. */
   fatal: (err: unknown) => void;
 }
@@ -58,6 +58,7 @@ class Lifecycle {
   readonly #hooks: (() => void | Promise<void>)[] = [];
   readonly #abort = new AbortController();
   readonly #logger: Logger;
+  #limitMs = SHUTDOWN_LIMIT_MS;
   #exitCode: number | null = null;
 
   constructor(logger: Logger) {
@@ -68,8 +69,9 @@ class Lifecycle {
     return this.#abort.signal;
   }
 
-  addHook(hook: () => void | Promise<void>): void {
+  addHook(hook: () => void | Promise<void>, limitMs = SHUTDOWN_LIMIT_MS): void {
     this.#hooks.push(hook);
+    this.#limitMs = Math.max(this.#limitMs, limitMs);
   }
 
   /** Runs the hooks once, then exits. Further calls do nothing: a shutdown is under way. */
@@ -78,8 +80,9 @@ class Lifecycle {
     this.#exitCode = exitCode;
     this.#logger.info({ reason }, 'shutting down');
     this.#abort.abort(fail('cancelled', reason));
-    const limit = systemClock.sleep(SHUTDOWN_LIMIT_MS).then(() => {
-      this.#logger.error({ limitMs: SHUTDOWN_LIMIT_MS }, 'shutdown took too long');
+    const limitMs = this.#limitMs;
+    const limit = systemClock.sleep(limitMs).then(() => {
+      this.#logger.error({ limitMs }, 'shutdown took too long');
       process.exit(exitCode === 0 ? 1 : exitCode);
     });
     const run = this.#runHooks().then(() => process.exit(exitCode));
@@ -138,7 +141,7 @@ function watchSignals(life: Lifecycle): void {
 
 /**
  * Runs a service's process: signals (the first is graceful with exit code 0, the second immediate), the end of the
- * parent with --parent-pipe, shutdown hooks within 10 s, and fatal errors as one JSON line on stderr with exit
+ * parent with --parent-pipe, shutdown hooks within 10 s unless one asks for more, and fatal errors as one JSON line on stderr with exit
  * code 1. When `start` returns, writes `{"event":"listening",...}` to stdout, and to --ready-fd if given.
  */
 export async function runService(name: string, start: (ctx: ServiceContext) => Promise<ServiceHandle>): Promise<void> {
@@ -156,7 +159,7 @@ export async function runService(name: string, start: (ctx: ServiceContext) => P
       env,
       logger,
       signal: life.signal,
-      onShutdown: (hook) => life.addHook(hook),
+      onShutdown: (hook, limitMs) => life.addHook(hook, limitMs),
       fatal: (err) => life.fatal(err),
     });
     if (life.signal.aborted) return;

@@ -1,17 +1,8 @@
-/** Where a metric is exposed. */
-export type MetricService = 'gateway' | 'router' | 'expert' | 'controller' | 'all';
+import { DISPATCH_METRICS } from './metric-table-dispatch.ts';
+import { LATENCY, type MetricInfo, SHORT } from './metric-info.ts';
 
-export interface MetricInfo {
-  type: 'counter' | 'gauge' | 'histogram';
-  help: string;
-  labels: readonly string[];
-  services: readonly MetricService[];
-  /** Upper bounds, histograms only; seconds where the name says so. */
-  buckets?: readonly number[];
-}
+export type { MetricInfo, MetricService } from './metric-info.ts';
 
-const LATENCY = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
-const SHORT = [0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 const TOKENS = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144];
 const MODEL = ['model_name'] as const;
 
@@ -287,31 +278,7 @@ export const METRICS = {
     services: ['router'],
     buckets: LATENCY,
   },
-  guildhall_dispatch_seconds: {
-    type: 'histogram',
-    help: 'From sending the rows of a layer to its last reply.',
-    labels: ['lane'],
-    services: ['router'],
-    buckets: SHORT,
-  },
-  guildhall_dispatch_messages_total: {
-    type: 'counter',
-    help: 'Forward messages by worker and reply status.',
-    labels: ['worker', 'status'],
-    services: ['router'],
-  },
-  guildhall_dispatch_bytes_total: {
-    type: 'counter',
-    help: 'Bytes of rows sent to and received from workers.',
-    labels: ['worker', 'direction'],
-    services: ['router'],
-  },
-  guildhall_dispatch_retries_total: {
-    type: 'counter',
-    help: 'Rows sent again, by reason.',
-    labels: ['reason'],
-    services: ['router'],
-  },
+  ...DISPATCH_METRICS,
   guildhall_expert_rows_total: {
     type: 'counter',
     help: 'Expert rows by the worker that computed them.',
@@ -448,6 +415,43 @@ export const METRICS = {
     labels: ['outcome'],
     services: ['expert'],
   },
+  guildhall_expert_load_seconds: {
+    type: 'histogram',
+    help: 'Loading of one expert, from reading to being served, by where its weights came from.',
+    labels: ['source'],
+    services: ['expert'],
+    buckets: LATENCY,
+  },
+  guildhall_expert_load_bytes_total: {
+    type: 'counter',
+    help: 'Bytes of weights of loaded experts: from disk, store (fetched earlier), peer, or cache (quantised earlier).',
+    labels: ['source'],
+    services: ['expert'],
+  },
+  guildhall_expert_load_failures_total: {
+    type: 'counter',
+    help: 'Experts that could not be loaded, by error code.',
+    labels: ['reason'],
+    services: ['expert'],
+  },
+  guildhall_expert_loads_pending: {
+    type: 'gauge',
+    help: 'Experts that the newest epoch gives the worker and that are not held yet.',
+    labels: [],
+    services: ['expert'],
+  },
+  guildhall_weight_transfers_total: {
+    type: 'counter',
+    help: 'Transfers of weights to other workers by outcome.',
+    labels: ['outcome'],
+    services: ['expert'],
+  },
+  guildhall_weight_sent_bytes_total: {
+    type: 'counter',
+    help: 'Bytes of experts sent to other workers.',
+    labels: [],
+    services: ['expert'],
+  },
   guildhall_expert_queue_seconds: {
     type: 'histogram',
     help: 'Waiting of a Forward before its computation.',
@@ -487,6 +491,32 @@ export const METRICS = {
     labels: ['outcome'],
     services: ['controller'],
   },
+  guildhall_plan_seconds: {
+    type: 'histogram',
+    help: 'Computation of a placement.',
+    labels: [],
+    services: ['controller'],
+    buckets: LATENCY,
+  },
+  guildhall_expert_moves_total: {
+    type: 'counter',
+    help: 'Copies of experts that published placements had workers load.',
+    labels: [],
+    services: ['controller'],
+  },
+  guildhall_rebalances_total: {
+    type: 'counter',
+    help: 'Looks whether moving experts for their load would pay, by outcome: moved or kept.',
+    labels: ['outcome'],
+    services: ['controller'],
+  },
+  guildhall_placement_imbalance: {
+    type: 'gauge',
+    help: 'Busiest worker over the mean: predicted when the placement was made, and measured since.',
+    labels: ['kind'],
+    services: ['controller'],
+  },
+  guildhall_drains: { type: 'gauge', help: 'Draining workers by state.', labels: ['state'], services: ['controller'] },
   guildhall_workers: { type: 'gauge', help: 'Expert workers by state.', labels: ['state'], services: ['controller'] },
 
   guildhall_epoch: {

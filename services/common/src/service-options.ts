@@ -90,6 +90,13 @@ export const serviceOptions = {
     .nullable()
     .default(null)
     .describe('PEM file with the authority that certificates of peers must come from.'),
+  redisCa: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe(
+      'PEM file with the authority of the certificate of a rediss:// server; by default those that Node trusts.',
+    ),
   logLevel: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')

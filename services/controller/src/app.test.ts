@@ -202,7 +202,7 @@ test('Redis comes back empty: nobody seems to have left, and the next epoch is a
   assert.equal((await placementOf('e1')).epoch, 2);
   await worker({ id: 'e3' });
   const before = await placementOf('e1', 'e3');
-  await eventually(() => app.last?.live?.ackedEpoch === 3, 'the acknowledgement');
+  await eventually(() => app.last?.observed?.live.ackedEpoch === 3, 'the acknowledgement');
   const epochs = new Set<number>();
   const off = cluster.placements.onChange((placement) => epochs.add(placement.epoch));
   closing.push(off);
@@ -212,6 +212,6 @@ test('Redis comes back empty: nobody seems to have left, and the next epoch is a
   const now = await placementOf('e1', 'e3');
   assert.equal(now.epoch, 4);
   assert.deepEqual(now.assignment, before.assignment);
-  await eventually(() => app.last?.action === 'unchanged' && app.last.live?.ackedEpoch === 4, 'calm');
+  await eventually(() => app.last?.action === 'unchanged' && app.last.observed?.live.ackedEpoch === 4, 'calm');
   assert.deepEqual([...epochs], [4]);
 });

@@ -3,6 +3,7 @@ import {
   Cluster,
   createMetrics,
   errorMessage,
+  type LeaderElection,
   LeaderLock,
   type Logger,
   type MemberLease,
@@ -18,9 +19,13 @@ import {
 } from '@guildhall/common';
 import { control } from '@guildhall/proto';
 import type { ControllerConfig } from './config.ts';
+import type { Drain } from './controllers/drains/controller.ts';
 import { type Outcome, PlacementController } from './controllers/placement/controller.ts';
-import { WorkersController } from './controllers/workers/controller.ts';
-import { statusOf } from './status.ts';
+import type { Observed } from './controllers/placement/observed.ts';
+import type { Emit } from './events.ts';
+import { Observer } from './observer.ts';
+import { planPlacement } from './placement/plan.ts';
+import { measuredImbalance, statusOf } from './status.ts';
 import { redisPlacements } from './store/placement-store.ts';
 
 export interface ControllerDeps {
@@ -44,13 +49,19 @@ export interface ControllerApp {
 const RECONCILE_MS = 1000;
 /** The status in Redis is written on every change, and at least this often; it expires after three misses. */
 const STATUS_EVERY_MS = 5000;
+/** What one more worker for a token and layer, and a MiB to move, are worth in microseconds of a step. */
+const US_PER_EXTRA_WORKER = 5;
+const US_PER_MOVED_MIB = 0.01;
+const DRAIN_STATES = ['asked', 'moving', 'kept', 'done'] as const;
 
 class Controller {
   readonly id: string;
   readonly metrics: Metrics = createMetrics('controller');
   readonly cluster: Cluster;
-  readonly lock: LeaderLock;
+  readonly leader: LeaderElection;
   readonly #deps: ControllerDeps;
+  readonly #emit: Emit;
+  readonly #observer: Observer;
   readonly #placement: PlacementController;
   readonly #poller: Poller;
   readonly #incarnation = newIncarnation();
@@ -66,27 +77,50 @@ class Controller {
     const { metrics } = this;
     this.#deps = deps;
     this.id = processId('controller', config.id);
-    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
-    const { redis, keys, members, placementStore } = this.cluster;
+    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+    const { redis, keys, eventLog } = this.cluster;
     const owner = `${this.id}/${this.#incarnation}`;
-    this.lock = new LeaderLock({ redis, keys, clock, logger, owner, onChange: (leading) => this.#led(leading) });
-    this.#placement = new PlacementController({
-      workers: new WorkersController({ members, clock, logger, metrics }),
-      placements: redisPlacements(placementStore, logger),
-      leader: () => this.lock.fence,
+    this.leader = new LeaderLock({ redis, keys, clock, logger, owner });
+    this.leader.onChange((leading) => this.#led(leading));
+    const emit: Emit = (kind, message, details) => {
+      if (this.leader.fence !== null) eventLog.append(kind, this.id, message, details);
+    };
+    this.#emit = emit;
+    const { cluster, leader } = this;
+    this.#observer = new Observer({ config, cluster, leader, clock, logger, metrics, emit });
+    this.#placement = this.#placementController(config);
+    this.#poller = new Poller(clock, RECONCILE_MS, () => this.#reconcile());
+  }
+
+  #placementController(config: ControllerConfig): PlacementController {
+    const { clock, logger } = this.#deps;
+    return new PlacementController({
+      observe: (placement) => this.#observer.observe(placement),
+      placements: redisPlacements(this.cluster.placementStore, logger),
+      plan: planPlacement,
+      policy: {
+        minReplicas: config.replicas,
+        maxReplicas: config.maxReplicas,
+        weights: {
+          threshold: config.rebalanceThreshold,
+          usPerExtraWorker: US_PER_EXTRA_WORKER,
+          usPerMovedMib: US_PER_MOVED_MIB,
+        },
+      },
+      leader: () => this.leader.fence,
       clock,
       logger,
-      metrics,
+      metrics: this.metrics,
+      emit: this.#emit,
       minWorkers: config.minWorkers,
-      replicas: config.replicas,
       settleMs: config.settleMs,
+      rebalanceMs: config.rebalanceMs,
     });
-    this.#poller = new Poller(clock, RECONCILE_MS, () => this.#reconcile());
   }
 
   readiness(): Readiness {
     const details = {
-      leading: this.lock.fence !== null,
+      leading: this.leader.fence !== null,
       epoch: this.last?.epoch ?? 0,
       action: this.last?.action ?? null,
     };
@@ -99,6 +133,9 @@ class Controller {
     const { cluster } = this;
     await cluster.start();
     cluster.members.onChange(() => this.#poller.poke());
+    cluster.events.on((event) => {
+      if (event.type === 'drains') this.#poller.poke();
+    });
     this.#lease = cluster.lease({
       kind: 'controller',
       id: this.id,
@@ -111,7 +148,7 @@ class Controller {
       },
     });
     await this.#lease.join(this.#abort.signal);
-    await this.lock.start();
+    await this.leader.start();
     await this.#poller.start();
   }
 
@@ -119,7 +156,7 @@ class Controller {
     this.#abort.abort();
     this.#again?.cancel();
     await this.#poller.stop();
-    await this.lock.stop();
+    await this.leader.stop();
     await this.cluster.close();
   }
 
@@ -133,13 +170,14 @@ class Controller {
         adminAddress: admin,
         version: VERSION,
         ackedEpoch: BigInt(this.last?.epoch ?? 0),
-        ready: this.lock.fence !== null,
+        ready: this.leader.fence !== null,
       }),
     ).finish();
   }
 
   #led(leading: boolean): void {
     this.metrics.gauge('guildhall_controller_leader', leading ? 1 : 0);
+    if (leading) this.#emit('leader', `${this.id} leads`, { fence: this.leader.fence?.fence });
     this.#lease?.touch();
     this.#poller.poke();
   }
@@ -149,14 +187,31 @@ class Controller {
     try {
       const outcome = await this.#placement.reconcile();
       this.#note(outcome);
-      if (outcome.action === 'refused' && outcome.reason === 'not_leader') this.lock.check();
+      if (outcome.action === 'refused' && outcome.reason === 'not_leader') this.leader.check();
       this.#again?.cancel();
       if (outcome.againMs !== null)
         this.#again = clock.setTimer(Math.max(outcome.againMs, 10), () => this.#poller.poke());
-      if (outcome.live !== null && this.lock.fence !== null) await this.#writeStatus(outcome);
+      if (outcome.observed !== null) await this.#tell(outcome, outcome.observed);
     } catch (err) {
       logger.error({ reason: errorMessage(err), err }, 'a reconciliation failed');
     }
+  }
+
+  async #tell(outcome: Outcome, observed: Observed): Promise<void> {
+    const { placement, drainsPlanned } = this.#placement;
+    const drains = await this.#observer.supervise(observed, placement, drainsPlanned);
+    this.#gauge(observed, drains);
+    if (this.leader.fence !== null) await this.#writeStatus(outcome, observed, drains);
+  }
+
+  #gauge(observed: Observed, drains: readonly Drain[]): void {
+    const { metrics } = this;
+    const predicted = this.#placement.placement?.predicted?.imbalance ?? null;
+    const measured = measuredImbalance(observed);
+    if (predicted !== null) metrics.gauge('guildhall_placement_imbalance', predicted, { kind: 'predicted' });
+    if (measured !== null) metrics.gauge('guildhall_placement_imbalance', measured, { kind: 'measured' });
+    for (const state of DRAIN_STATES)
+      metrics.gauge('guildhall_drains', drains.filter((drain) => drain.state === state).length, { state });
   }
 
   #note(outcome: Outcome): void {
@@ -168,10 +223,10 @@ class Controller {
     this.#deps.logger[level]({ event: 'reconciled', action: outcome.action, epoch: outcome.epoch }, outcome.reason);
   }
 
-  async #writeStatus(outcome: Outcome): Promise<void> {
-    if (outcome.live === null) return;
+  async #writeStatus(outcome: Outcome, observed: Observed, drains: Drain[]): Promise<void> {
     const nowMs = this.#deps.clock.nowMs();
-    const status = statusOf(this.id, outcome, outcome.live, nowMs);
+    const { placement } = this.#placement;
+    const status = statusOf({ controller: this.id, outcome, observed, placement, drains, nowMs });
     this.metrics.gauge('guildhall_expert_coverage', status.coverage);
     const text = JSON.stringify({ ...status, updatedMs: 0 });
     if (text === this.#statusText && nowMs - this.#statusMs < STATUS_EVERY_MS) return;
@@ -196,7 +251,7 @@ export async function startController(config: ControllerConfig, deps: Controller
     id: controller.id,
     admin: admin.address,
     get leading() {
-      return controller.lock.fence !== null;
+      return controller.leader.fence !== null;
     },
     get last() {
       return controller.last;

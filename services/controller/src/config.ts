@@ -5,13 +5,43 @@ import { z } from 'zod';
 export const controllerSchema = z.strictObject({
   ...serviceOptions,
   minWorkers: z.int().min(1).max(100_000).default(1).describe('Workers to wait for before the first placement.'),
-  replicas: z.int().min(1).max(64).default(1).describe('Copies of each expert, as far as workers and memory allow.'),
+  replicas: z
+    .int()
+    .min(1)
+    .max(64)
+    .default(1)
+    .describe('Copies of each expert at least, in different failure domains, as far as workers and memory allow.'),
+  maxReplicas: z.int().min(1).max(1024).default(4).describe('Copies that a much used expert gets at most.'),
   settleMs: z
     .int()
     .min(0)
     .max(60_000)
     .default(1000)
     .describe('Time without a further join before a placement for the joined ones, in ms.'),
+  rebalanceMs: z
+    .int()
+    .min(0)
+    .max(86_400_000)
+    .default(60_000)
+    .describe('Time between two looks whether moving experts for their load would pay, in ms; 0 for never.'),
+  rebalanceThreshold: z
+    .number()
+    .min(0)
+    .max(10)
+    .default(0.1)
+    .describe('Share of the predicted step time that a move must save.'),
+  loadHalfLifeMs: z
+    .int()
+    .min(1000)
+    .max(86_400_000)
+    .default(300_000)
+    .describe('Time after which a token counts half in the load of its experts, in ms.'),
+  loadPatienceMs: z
+    .int()
+    .min(1000)
+    .max(86_400_000)
+    .default(60_000)
+    .describe('Time without progress after which what a worker cannot load is planned elsewhere, in ms.'),
 });
 
 export type ControllerConfig = z.output<typeof controllerSchema>;

@@ -341,7 +341,9 @@ test('what is served is counted and reported', async () => {
   }, 'the load report');
   const { reporter, layers } = control.LoadReport.decode(report?.bytes ?? Buffer.alloc(0));
   assert.equal(reporter, 'e1');
-  assert.deepEqual(layers, [{ layer: 1, tokens: ALL.map((expert) => (expert === 0 ? 1n : expert === 2 ? 2n : 0n)) }]);
+  assert.deepEqual(layers, [
+    { layer: 1, tokens: ALL.map((expert) => (expert === 0 ? 1n : expert === 2 ? 2n : 0n)), samples: Buffer.alloc(0) },
+  ]);
 });
 
 test('a second worker under a live id is told and ends', async () => {
@@ -357,7 +359,8 @@ test('with a cluster token, streams without it are refused', async () => {
 });
 
 test('a draining worker leaves when the others serve its experts', async () => {
-  const app = await ready('--drain-ms', '8000');
+  const app = await ready();
+  await bench.neighbours(app);
   const ack = await bench.router('r1', app);
   const stopped = app.stop();
   await eventually(() => bench.member('e1')?.draining === true, 'the wish to leave');

@@ -8,43 +8,35 @@ import {
   type Logger,
   type MemberLease,
   type Metrics,
-  newIncarnation,
-  openCoreLeases,
-  processId,
   type Readiness,
   refuseInsecureListen,
   shutDownGrpcServer,
   startAdminServer,
   VERSION,
 } from '@guildhall/common';
-import {
-  Checkpoint,
-  expertBytes,
-  kvFormatOf,
-  loadModelConfig,
-  type ModelConfig,
-  numericsId,
-  loadableExperts,
-  rowFormatOf,
-  WeightReader,
-} from '@guildhall/model/weights';
-import { type ExpertShard, loadNative, type NativeBinding, type Runtime } from '@guildhall/native';
+import { expertBytes } from '@guildhall/model/weights';
 import { Batcher } from './batcher.ts';
 import type { ExpertConfig } from './config.ts';
 import { waitDrained } from './drain.ts';
-import type { WorkerIdentity } from './identity.ts';
+import { type Engine, openEngine } from './engine.ts';
 import { LoadReport } from './load-report.ts';
 import { encodeMember } from './member.ts';
 import { PlacementWatch } from './placement-watch.ts';
 import { heldFrame } from './rpc/frames.ts';
 import { ExpertsService } from './rpc/service.ts';
 import { Shard } from './shard.ts';
+import { SpeedMeter } from './speed.ts';
+import { bootstrapCheckpoint } from './weights/bootstrap.ts';
+import type { Peers } from './weights/peers.ts';
+import { openPeers, WorkerWeights } from './weights/worker-weights.ts';
 
 export interface ExpertDeps {
   logger: Logger;
   clock: Clock;
   /** Called when the worker cannot go on: its id was taken. */
   onFatal: (err: unknown) => void;
+  /** Aborts a start that waits for a peer to give the model. */
+  signal?: AbortSignal;
 }
 
 /** A running worker. */
@@ -61,68 +53,6 @@ export interface ExpertApp {
 const SHUTDOWN_GRACE_MS = 1000;
 const GAUGE_EVERY_MS = 2000;
 
-interface Engine {
-  native: NativeBinding;
-  runtime: Runtime;
-  weights: WeightReader;
-  model: ModelConfig;
-  shard: ExpertShard;
-  identity: WorkerIdentity;
-}
-
-function openEngine(config: ExpertConfig, logger: Logger): Engine {
-  const native = loadNative();
-  const { threads, isa, bf16Kernels } = config;
-  const coreLeases = openCoreLeases({ mode: config.coreLeases, native: native.CoreLeases, logger });
-  const runtime = new native.Runtime({ threads, isa, bf16Kernels, coreLeases });
-  const model = loadModelConfig(config.model);
-  const checkpoint = Checkpoint.open(config.model, { mapFile: (fd, length) => native.mapFile(fd, length) });
-  for (const notice of checkpoint.notices) logger.info({ notice }, 'checkpoint');
-  const weights = WeightReader.open({
-    checkpoint,
-    format: config.weights,
-    cache: config.weightsCache,
-    quantise: (source, format) => native.quantise(runtime, source, format),
-    mapFile: (fd, length) => native.mapFile(fd, length),
-    env: process.env,
-    onWarning: (message) => logger.warn({ message }, 'weights cache'),
-  });
-  const rowFormat = rowFormatOf(config.weights);
-  const kvFormat = kvFormatOf(config.weights, config.kvDtype);
-  const { hidden, numLayers } = model;
-  const { numExperts, topK, intermediate } = model.moe;
-  const shard = new native.ExpertShard(runtime, {
-    numLayers,
-    numExperts,
-    hidden,
-    intermediate,
-    format: config.weights,
-    rowFormat,
-  });
-  const identity: WorkerIdentity = {
-    id: processId('expert', config.id),
-    incarnation: newIncarnation(),
-    fingerprint: checkpoint.fingerprint,
-    numericsId: numericsId({
-      kernelFamily: runtime.kernelFamily(config.weights),
-      weights: config.weights,
-      rowFormat,
-      kvFormat,
-      kvKernel: runtime.kvKernel(kvFormat),
-      combine: config.combine,
-    }),
-    rowFormat,
-    combine: config.combine,
-    hidden,
-    numLayers,
-    numExperts,
-    topK,
-    maxMessageBytes: config.maxMessageBytes,
-    maxQueued: config.maxQueued,
-  };
-  return { native, runtime, weights, model, shard, identity };
-}
-
 /** The parts of a worker, wired. */
 class Worker {
   readonly metrics: Metrics = createMetrics('expert');
@@ -130,31 +60,50 @@ class Worker {
   readonly batcher: Batcher;
   readonly shard: Shard;
   readonly loads: LoadReport;
+  readonly speed = new SpeedMeter();
   readonly watch: PlacementWatch;
   readonly service: ExpertsService;
   readonly engine: Engine;
+  readonly weights: WorkerWeights;
   readonly #config: ExpertConfig;
   readonly #deps: ExpertDeps;
   readonly #abort = new AbortController();
   #lease: MemberLease | null = null;
   #draining = false;
 
-  constructor(config: ExpertConfig, deps: ExpertDeps) {
+  constructor(config: ExpertConfig, deps: ExpertDeps, cluster: Cluster, peers: Peers) {
     const { clock, logger } = deps;
     this.#config = config;
     this.#deps = deps;
     this.engine = openEngine(config, logger);
-    const { native, weights, model, identity } = this.engine;
-    const { metrics } = this;
-    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
+    const { engine, metrics } = this;
+    const { native, weights, model, identity } = engine;
+    this.cluster = cluster;
     this.batcher = new Batcher({ target: this.engine.shard, clock, metrics, maxQueued: config.maxQueued });
-    this.shard = new Shard({
-      native: this.engine.shard,
-      weights,
-      model,
+    this.weights = new WorkerWeights({
+      config,
+      engine,
+      cluster,
+      peers,
+      clock,
       logger,
       metrics,
-      onChange: () => this.#heldChanged(),
+      quietMs: () => this.batcher.quietMs(),
+      onChange: () => this.#lease?.touch(),
+    });
+    const { sources, pace, problems, neighbours } = this.weights;
+    this.shard = new Shard({
+      native: engine.shard,
+      weights,
+      sources,
+      pace,
+      problems,
+      model,
+      clock,
+      logger,
+      metrics,
+      capacityBytes: config.weightMemoryMib * 2 ** 20,
+      onChange: () => this.service.heldChanged(),
     });
     this.loads = new LoadReport({
       reporter: identity.id,
@@ -172,6 +121,7 @@ class Worker {
       placements: this.cluster.placements,
       members: this.cluster.members,
       shard: this.shard,
+      covered: (layer, expert) => neighbours.covers(layer, expert),
       clock,
       logger,
       onAck: (epoch) => this.#acked(epoch),
@@ -182,6 +132,7 @@ class Worker {
       codec: native,
       held: () => heldFrame(this.watch.acked, this.shard.held()),
       countExpert: (layer, expert) => this.loads.count(layer, expert),
+      countMessage: (rows, us) => this.speed.observe(rows, us),
       logger,
       metrics,
       clock,
@@ -197,10 +148,8 @@ class Worker {
 
   /** Registers in Redis and follows the placement; waits there while Redis is away. */
   async join(address: string, admin: string): Promise<void> {
-    const { identity, model, weights } = this.engine;
+    const { identity, model } = this.engine;
     const { cluster, metrics } = this;
-    const loadable = loadableExperts(weights.checkpoint);
-    await cluster.start();
     this.#lease = cluster.lease({
       kind: 'expert',
       id: identity.id,
@@ -211,13 +160,14 @@ class Worker {
           address,
           admin,
           version: VERSION,
-          capacityBytes: this.#config.weightMemoryMib * 2 ** 20,
+          capacityBytes: this.shard.capacityBytes,
           expertBytes: Math.max(this.engine.shard.expertBytes, expertBytes(model, this.#config.weights)),
           failureDomain: this.#config.failureDomain,
           acked: this.watch.acked,
           draining: this.#draining,
+          speed: this.speed.speed,
           held: this.shard.held(),
-          loadable,
+          ...this.weights.state(this.shard),
         }),
       onLost: (err) => this.#deps.onFatal(err),
       onRenew: (up) => {
@@ -227,6 +177,7 @@ class Worker {
     });
     await this.#lease.join(this.#abort.signal);
     this.watch.start();
+    this.weights.start();
     this.loads.start();
   }
 
@@ -235,6 +186,7 @@ class Worker {
     for (const [kind, bytes] of Object.entries(runtime.memory()))
       this.metrics.gauge('guildhall_native_bytes', bytes, { kind });
     this.metrics.gauge('guildhall_experts_held', this.shard.heldCount);
+    this.metrics.gauge('guildhall_expert_loads_pending', this.watch.pending);
   }
 
   async stop(): Promise<void> {
@@ -243,6 +195,7 @@ class Worker {
     if (this.#config.drainMs > 0 && this.#lease?.held === true) await this.#drain();
     await this.#lease?.leave();
     await this.watch.stop();
+    this.weights.stop();
     await this.batcher.idle();
     this.service.shutDown();
     await this.cluster.close();
@@ -253,8 +206,8 @@ class Worker {
     this.#draining = true;
     this.#lease?.touch();
     const { clock, logger } = this.#deps;
-    const done = await waitDrained({ id: engine.identity.id, cluster, limitMs: this.#config.drainMs, clock });
-    logger.info({ done }, 'drained');
+    const end = await waitDrained({ ...engine.identity, cluster, limitMs: this.#config.drainMs, clock });
+    logger.info({ end }, 'the drain is over');
   }
 
   #acked(epoch: number): void {
@@ -262,9 +215,24 @@ class Worker {
     this.#lease?.touch();
     this.service.heldChanged();
   }
+}
 
-  #heldChanged(): void {
-    this.service.heldChanged();
+/** A worker with its model open; where that comes from peers, waits for them. */
+async function openWorker(config: ExpertConfig, deps: ExpertDeps): Promise<{ worker: Worker; started: Promise<void> }> {
+  const { clock, logger, signal = new AbortController().signal } = deps;
+  const peers = openPeers(config, deps);
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+  const started = cluster.start();
+  try {
+    if (config.modelFromPeers) {
+      await started;
+      await bootstrapCheckpoint({ dir: config.model, cluster, peers, clock, logger, signal });
+    }
+    return { worker: new Worker(config, deps, cluster, peers), started };
+  } catch (err) {
+    peers.close();
+    await cluster.close();
+    throw err;
   }
 }
 
@@ -273,8 +241,9 @@ export async function startExpert(config: ExpertConfig, deps: ExpertDeps): Promi
   refuseInsecureListen(config);
   const { clock, logger } = deps;
   const server = createGrpcServer(config, { maxMessageBytes: config.maxMessageBytes });
-  const worker = new Worker(config, deps);
+  const { worker, started } = await openWorker(config, deps);
   worker.service.addTo(server);
+  worker.weights.addTo(server);
   const bound = await bindGrpcServer(server, config.listen);
   const admin = await startAdminServer(config.adminListen, worker.metrics, () => worker.readiness());
   const { identity, runtime } = worker.engine;
@@ -293,9 +262,12 @@ export async function startExpert(config: ExpertConfig, deps: ExpertDeps): Promi
     },
     'worker started',
   );
-  const joined = worker.join(advertisedAddress(config, bound), admin.address).catch((err: unknown) => {
-    if (!stopping) deps.onFatal(err);
-  });
+  const address = advertisedAddress(config, bound);
+  const joined = started
+    .then(() => worker.join(address, admin.address))
+    .catch((err: unknown) => {
+      if (!stopping) deps.onFatal(err);
+    });
   let stopping = false;
   return {
     id: identity.id,

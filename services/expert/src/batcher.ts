@@ -44,6 +44,8 @@ export class Batcher {
   /** Depths that the gauges show. */
   readonly #shown: Record<Lane, number> = { decode: -1, prefill: -1 };
   #overtaken = 0;
+  /** When the last forward ended. */
+  #endedMs = -Infinity;
   #idle: (() => void)[] = [];
 
   constructor(options: BatcherOptions) {
@@ -73,6 +75,12 @@ export class Batcher {
 
   depth(lane: Lane): number {
     return this.#queues[lane].length;
+  }
+
+  /** Time since a forward waited or ran, milliseconds; 0 while one does. */
+  quietMs(): number {
+    const busy = LANES.some((lane) => this.#inFlight[lane] || this.#queues[lane].length > 0);
+    return busy ? 0 : this.#options.clock.monotonicMs() - this.#endedMs;
   }
 
   /** Resolves when nothing waits or runs. */
@@ -115,6 +123,7 @@ export class Batcher {
       error = err;
     }
     this.#inFlight[job.lane] = false;
+    this.#endedMs = clock.monotonicMs();
     this.#finish(job, reply, error);
     this.#pump();
     for (const resolve of this.#idle.splice(0)) resolve();

@@ -8,7 +8,37 @@ const MIB = 1 << 20;
 /** Configuration of an expert worker. */
 export const expertSchema = z.strictObject({
   ...serviceOptions,
-  model: z.string().describe('Directory of the checkpoint; only expert tensors are read from it.'),
+  model: z
+    .string()
+    .describe(
+      'Directory of the checkpoint; only expert tensors are read from it. With --model-from-peers the folder that keeps what peers gave; made when it is missing.',
+    ),
+  modelFromPeers: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Get the model and the experts that are not in the directory from workers that have them, and keep them.',
+    ),
+  modelDiskMib: z
+    .int()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe('MiB of experts from peers that are kept on disk; by default as many as leave 1 GiB free.'),
+  loadRateMib: z
+    .int()
+    .min(0)
+    .max(1 << 20)
+    .default(256)
+    .describe(
+      'MiB of weights loaded a second at most while the worker serves and others hold the experts; 0: no limit.',
+    ),
+  maxWeightTransfers: z
+    .int()
+    .min(0)
+    .max(256)
+    .default(4)
+    .describe('Workers that may fetch weights from this one at a time; more are refused, with 0 all.'),
   weights: z
     .enum(WEIGHT_FORMATS)
     .default('bf16')
@@ -53,9 +83,11 @@ export const expertSchema = z.strictObject({
   drainMs: z
     .int()
     .min(0)
-    .max(8000)
-    .default(0)
-    .describe('At shutdown, time to wait for the experts to be served elsewhere, in ms.'),
+    .max(600_000)
+    .default(30_000)
+    .describe(
+      'At shutdown, time that others get to take its experts over, in ms; it ends sooner when none can or need.',
+    ),
   failureDomain: z.string().max(128).default('').describe('Name of the rack or zone, for placement.'),
 });
 

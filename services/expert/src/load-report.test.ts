@@ -47,13 +47,21 @@ test('rows are reported per layer and expert, and counted from zero again', asyn
     report.count(layer, expert);
   await clock.advance(5000);
   assert.deepEqual(store.reports, [
-    { reporter: 'expert-1', epoch: 4n, intervalMs: 5000n, layers: [{ layer: 1, tokens: [1n, 0n, 2n] }] },
+    {
+      reporter: 'expert-1',
+      epoch: 4n,
+      intervalMs: 5000n,
+      topK: 0,
+      steps: 0n,
+      sequence: 0n,
+      layers: [{ layer: 1, tokens: [1n, 0n, 2n], samples: Buffer.alloc(0) }],
+    },
   ]);
   await clock.advance(20_000);
   assert.equal(store.reports.length, 1, 'nothing to say');
   report.count(0, 1);
   await clock.advance(5000);
-  assert.deepEqual(store.reports[1]?.layers, [{ layer: 0, tokens: [0n, 1n, 0n] }]);
+  assert.deepEqual(store.reports[1]?.layers, [{ layer: 0, tokens: [0n, 1n, 0n], samples: Buffer.alloc(0) }]);
   report.stop();
   assert.equal(clock.pending, 0);
 });
@@ -68,6 +76,6 @@ test('what Redis does not take is kept', async () => {
   await report.send();
   assert.deepEqual(
     store.reports.map((sent) => sent.layers),
-    [[{ layer: 0, tokens: [2n, 0n, 0n] }]],
+    [[{ layer: 0, tokens: [2n, 0n, 0n], samples: Buffer.alloc(0) }]],
   );
 });

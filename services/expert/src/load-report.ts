@@ -74,6 +74,7 @@ export class LoadReport {
         layers.push({ layer, tokens: Array.from(counts, BigInt), samples: Buffer.alloc(0) });
     }
     const intervalMs = BigInt(Math.round(clock.monotonicMs() - this.#sinceMs));
-    return control.LoadReport.encode({ reporter, epoch: BigInt(epoch()), layers, intervalMs }).finish();
+    const report = { reporter, epoch: BigInt(epoch()), layers, intervalMs };
+    return control.LoadReport.encode(control.LoadReport.fromPartial(report)).finish();
   }
 }

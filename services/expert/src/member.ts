@@ -1,6 +1,8 @@
 import { control } from '@guildhall/proto';
 import type { WorkerIdentity } from './identity.ts';
+import type { LoadProblem } from './load-problems.ts';
 import type { LayerExperts } from './shard.ts';
+import type { Speed } from './speed.ts';
 
 /** What a worker writes about itself. */
 export interface WorkerState {
@@ -13,9 +15,16 @@ export interface WorkerState {
   failureDomain: string;
   acked: number;
   draining: boolean;
+  /** Measured by itself. */
+  speed: Speed;
   held: LayerExperts[];
-  /** Experts whose files are on this machine; null where all are. */
+  /** Experts that it can load; null for all. */
   loadable: LayerExperts[] | null;
+  /** Experts whose weights it can give others; null for all that it can load. */
+  stored: LayerExperts[] | null;
+  servesWeights: boolean;
+  /** Why experts could not be loaded; null when nothing is wrong. */
+  loadProblem: LoadProblem | null;
 }
 
 /** The worker's entry in Redis. */
@@ -35,6 +44,8 @@ export function encodeMember(state: WorkerState): Uint8Array {
       ackedEpoch: BigInt(state.acked),
       ready: state.acked > 0,
       draining: state.draining,
+      usPerRow: state.speed.usPerRow,
+      usPerMessage: state.speed.usPerMessage,
       numLayers: identity.numLayers,
       numExperts: identity.numExperts,
       adminAddress: state.admin,
@@ -42,6 +53,10 @@ export function encodeMember(state: WorkerState): Uint8Array {
       holdings: state.held,
       partialCheckpoint: state.loadable !== null,
       loadable: state.loadable ?? [],
+      servesWeights: state.servesWeights,
+      stored: state.stored ?? [],
+      loadProblemCode: state.loadProblem?.code ?? '',
+      loadProblem: state.loadProblem?.message ?? '',
     }),
   ).finish();
 }

@@ -158,7 +158,7 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   const assets = loadAssets(config.model);
   const metrics = createMetrics('gateway');
   const id = processId('gateway', config.id);
-  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, clock, logger });
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
   service.onShutdown(() => cluster.close());
   cluster.directory.meter(metrics);
   await cluster.members.start();

@@ -181,9 +181,27 @@ export const routerSchema = z.strictObject({
   replyLimitMs: positive
     .default(10_000)
     .describe('Time without a reply after which a worker counts as lost, milliseconds; three times that in prefill.'),
+  hedgeShare: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.03)
+    .describe('Second calls to replicas of slow workers, as a share of all calls at most; 0 for none.'),
   expertWaitMs: positive
     .default(60_000)
-    .describe('Time that requests wait for experts which no live worker holds, milliseconds.'),
+    .describe('Time that requests without a deadline wait for experts which no live worker holds, milliseconds.'),
+  expertFallback: z
+    .enum(['off', 'local'])
+    .default('off')
+    .describe('local: experts that no live worker holds are computed in this process, from its checkpoint.'),
+  expertFallbackAfterMs: z
+    .int()
+    .min(0)
+    .default(2000)
+    .describe('Time that a live worker is waited for before that, milliseconds.'),
+  expertFallbackMemory: byteSize
+    .prefault('1GiB')
+    .describe('Memory for experts of this process, such as 2GiB: those used longest ago make room.'),
   loadReportMs: positive.default(5000).describe('Interval of the load reports to Redis, milliseconds.'),
   drainMs: z
     .int()

@@ -32,6 +32,8 @@ export interface LoadedModel {
   model: TextModel;
   /** Every expert, with `--experts local`; null where workers hold them. */
   shard: ExpertShard | null;
+  /** Where weights came from; experts that no worker holds may be read later. */
+  reader: WeightReader;
   config: ModelConfig;
   fingerprint: string;
   numericsId: string;
@@ -72,7 +74,15 @@ export async function loadModel(config: RouterConfig, logger: Logger, signal: Ab
   const checkpoint = Checkpoint.open(config.model, { mapFile: (fd, length) => native.mapFile(fd, length) });
   for (const notice of checkpoint.notices) logger.info({ notice }, 'checkpoint');
   const modelConfig = loadModelConfig(config.model);
-  const { model, shard } = await loadWeights({ config, native, runtime, checkpoint, modelConfig, logger, signal });
+  const { model, shard, reader } = await loadWeights({
+    config,
+    native,
+    runtime,
+    checkpoint,
+    modelConfig,
+    logger,
+    signal,
+  });
   const hasTokenizer = existsSync(join(config.model, 'tokenizer.json'));
   const tokenizer = hasTokenizer ? Tokenizer.load(config.model) : null;
   const kv = model.createKvPool(numPagesOf(config, model));
@@ -86,6 +96,7 @@ export async function loadModel(config: RouterConfig, logger: Logger, signal: Ab
     runtime,
     model,
     shard,
+    reader,
     config: modelConfig,
     fingerprint: checkpoint.fingerprint,
     numericsId: model.numericsId(config.combine),
@@ -113,7 +124,9 @@ interface LoadingWeights {
 }
 
 /** The dense weights, and the experts where they are local. */
-async function loadWeights(o: LoadingWeights): Promise<{ model: TextModel; shard: ExpertShard | null }> {
+async function loadWeights(
+  o: LoadingWeights,
+): Promise<{ model: TextModel; shard: ExpertShard | null; reader: WeightReader }> {
   const { config, native, runtime, checkpoint, logger, signal } = o;
   if (config.experts === 'local' && config.combine !== 'exact') {
     throw fail('config_invalid', '--combine partial needs experts in workers', { field: 'combine' });
@@ -132,7 +145,7 @@ async function loadWeights(o: LoadingWeights): Promise<{ model: TextModel; shard
   await reader.flush();
   const { hits, misses, written } = reader.counts;
   if (hits + misses > 0) logger.info({ fromDisk: hits, quantised: misses, written }, 'quantised weights');
-  return { model, shard: experts?.shard ?? null };
+  return { model, shard: experts?.shard ?? null, reader };
 }
 
 function openReader(

@@ -1,6 +1,6 @@
 import type { Metrics } from '@guildhall/common';
 import type { EngineObserver } from './engine.ts';
-import type { DispatchObserver } from './experts/dispatch.ts';
+import type { ExpertObserver } from './experts/observer.ts';
 import type { PagePool } from './kv/page-pool.ts';
 import type { StateSlots } from './kv/state-slots.ts';
 import type { Scheduler } from './scheduler/scheduler.ts';
@@ -64,7 +64,7 @@ export function engineObserver(metrics: Metrics, modelName: string): EngineObser
 }
 
 /** Rows of each worker since start, and the dispatch's events as metrics. */
-export class DispatchMetrics implements DispatchObserver {
+export class DispatchMetrics implements ExpertObserver {
   readonly rowsByWorker = new Map<string, number>();
   readonly #metrics: Metrics;
 
@@ -91,6 +91,45 @@ export class DispatchMetrics implements DispatchObserver {
 
   layer(lane: 'decode' | 'prefill', ms: number): void {
     this.#metrics.observe('guildhall_dispatch_seconds', ms / 1000, { lane });
+  }
+
+  hedge(outcome: 'sent' | 'denied' | 'won' | 'lost'): void {
+    this.#metrics.count('guildhall_dispatch_hedges_total', { outcome });
+  }
+
+  late(worker: string): void {
+    this.#metrics.count('guildhall_dispatch_late_replies_total', { worker });
+  }
+
+  spread(rows: number, workers: number): void {
+    this.#metrics.count('guildhall_dispatch_rows_total', {}, rows);
+    this.#metrics.count('guildhall_dispatch_row_workers_total', {}, workers);
+  }
+
+  failover(ms: number): void {
+    this.#metrics.observe('guildhall_dispatch_failover_seconds', ms / 1000);
+  }
+
+  breaker(worker: string, open: boolean): void {
+    this.#metrics.gauge('guildhall_worker_breaker_open', open ? 1 : 0, { worker });
+  }
+
+  gone(worker: string): void {
+    this.#metrics.remove('guildhall_worker_breaker_open', { worker });
+  }
+
+  experts(change: 'lost' | 'recovered', count: number): void {
+    this.#metrics.count(
+      change === 'lost' ? 'guildhall_experts_lost_total' : 'guildhall_experts_recovered_total',
+      {},
+      count,
+    );
+  }
+
+  fallback(held: number, loaded: number, rows: number): void {
+    this.#metrics.gauge('guildhall_fallback_experts', held);
+    this.#metrics.count('guildhall_fallback_loads_total', {}, loaded);
+    this.#metrics.count('guildhall_fallback_rows_total', {}, rows);
   }
 }
 

@@ -173,6 +173,12 @@ export interface LoadReport {
   epoch: bigint;
   layers: LayerLoad[];
   intervalMs: bigint;
+  /** Experts of one token and layer; 0 where the reporter does not know. Routers only, as what follows. */
+  topK: number;
+  /** Forward passes that the tokens were in. */
+  steps: bigint;
+  /** Another one for each report of a process, so that one is not counted twice. */
+  sequence: bigint;
 }
 
 export interface LayerLoad {
@@ -1506,7 +1512,7 @@ export const PlacementCost: MessageFns<PlacementCost> = {
 };
 
 function createBaseLoadReport(): LoadReport {
-  return { reporter: "", epoch: 0n, layers: [], intervalMs: 0n };
+  return { reporter: "", epoch: 0n, layers: [], intervalMs: 0n, topK: 0, steps: 0n, sequence: 0n };
 }
 
 export const LoadReport: MessageFns<LoadReport> = {
@@ -1528,6 +1534,21 @@ export const LoadReport: MessageFns<LoadReport> = {
         throw new globalThis.Error("value provided for field message.intervalMs of type uint64 too large");
       }
       writer.uint32(32).uint64(message.intervalMs);
+    }
+    if (message.topK !== 0) {
+      writer.uint32(40).uint32(message.topK);
+    }
+    if (message.steps !== 0n) {
+      if (BigInt.asUintN(64, message.steps) !== message.steps) {
+        throw new globalThis.Error("value provided for field message.steps of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.steps);
+    }
+    if (message.sequence !== 0n) {
+      if (BigInt.asUintN(64, message.sequence) !== message.sequence) {
+        throw new globalThis.Error("value provided for field message.sequence of type uint64 too large");
+      }
+      writer.uint32(56).uint64(message.sequence);
     }
     return writer;
   },
@@ -1577,6 +1598,30 @@ export const LoadReport: MessageFns<LoadReport> = {
             message.intervalMs = reader.uint64() as bigint;
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.topK = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.steps = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.sequence = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1599,6 +1644,13 @@ export const LoadReport: MessageFns<LoadReport> = {
         : isSet(object.interval_ms)
         ? BigInt(object.interval_ms)
         : 0n,
+      topK: isSet(object.topK)
+        ? globalThis.Number(object.topK)
+        : isSet(object.top_k)
+        ? globalThis.Number(object.top_k)
+        : 0,
+      steps: isSet(object.steps) ? BigInt(object.steps) : 0n,
+      sequence: isSet(object.sequence) ? BigInt(object.sequence) : 0n,
     };
   },
 
@@ -1616,6 +1668,15 @@ export const LoadReport: MessageFns<LoadReport> = {
     if (message.intervalMs !== 0n) {
       obj.intervalMs = message.intervalMs.toString();
     }
+    if (message.topK !== 0) {
+      obj.topK = Math.round(message.topK);
+    }
+    if (message.steps !== 0n) {
+      obj.steps = message.steps.toString();
+    }
+    if (message.sequence !== 0n) {
+      obj.sequence = message.sequence.toString();
+    }
     return obj;
   },
 
@@ -1630,6 +1691,9 @@ export const LoadReport: MessageFns<LoadReport> = {
     message.intervalMs = (object.intervalMs !== undefined && object.intervalMs !== null)
       ? BigInt(object.intervalMs)
       : 0n;
+    message.topK = object.topK ?? 0;
+    message.steps = (object.steps !== undefined && object.steps !== null) ? BigInt(object.steps) : 0n;
+    message.sequence = (object.sequence !== undefined && object.sequence !== null) ? BigInt(object.sequence) : 0n;
     return message;
   },
 };

@@ -38,11 +38,13 @@ export function serveCommand(): Command {
 
 /**
  * Arguments of a service with `--model org/name` replaced by the folder of the pulled model, and its name given to
- * those that serve under one.
+ * those that serve under one; with `--model-from-peers` they stay as they are.
  * @throws checkpoint_not_found for a model that was not pulled.
  */
 export function withPulledModel(service: string, args: readonly string[], store: ModelStore): string[] {
   const at = args.findIndex((arg) => arg === '--model' || arg.startsWith('--model='));
+  // A folder that peers fill need not be there yet.
+  if (args.includes('--model-from-peers')) return [...args];
   const value = args[at]?.startsWith('--model=') ? args[at].slice('--model='.length) : args[at + 1];
   if (at === -1 || value === undefined) return [...args];
   const { dir, name } = store.find(value);

@@ -6,10 +6,10 @@ import { KV_DTYPES, type KvDtype, WEIGHT_FORMATS } from '@guildhall/model/weight
 import type { WeightFormat } from '@guildhall/native';
 import { ModelStore } from '../hub/model-store.ts';
 import { ClusterView, loadedShare } from '../stack/cluster-view.ts';
-import { watchParents } from '../stack/parent-watch.ts';
 import { getRouterInfo } from '../stack/router-client.ts';
 import { ROOT, StateDir } from '../stack/state-dir.ts';
 import { endLeftovers, Stack, type StackOptions } from '../stack/stack.ts';
+import { stopRequest } from '../stack/stop-request.ts';
 import { firstAnswer, type FirstAnswer } from '../stack/first-answer.ts';
 import { positiveInteger } from '../ui/arguments.ts';
 import { Progress } from '../ui/progress.ts';
@@ -233,41 +233,4 @@ function report(stack: Stack, answer: FirstAnswer | null, readyMs: number, json:
   process.stdout.write(
     `\n${stack.url}/v1 speaks the OpenAI API:\n  curl ${stack.url}/v1/chat/completions -H 'content-type: application/json' -d '${example}'\n`,
   );
-}
-
-interface StopRequest {
-  requested: Promise<string>;
-  isRequested(): boolean;
-  dispose(): void;
-}
-
-/** Resolves on SIGINT, SIGTERM, SIGHUP or the end of the process that started us; a second signal exits at once. */
-function stopRequest(clock: Clock): StopRequest {
-  let why: string | null = null;
-  let resolveStop: (reason: string) => void = () => undefined;
-  const requested = new Promise<string>((resolve) => {
-    resolveStop = resolve;
-  });
-  const ask = (reason: string): void => {
-    // npm passes a signal on that the terminal has already sent to the whole group: only a later one is a second wish.
-    if (why !== null) {
-      if (clock.monotonicMs() - askedAt > 1000) process.exit(130);
-      return;
-    }
-    why = reason;
-    askedAt = clock.monotonicMs();
-    resolveStop(reason);
-  };
-  let askedAt = 0;
-  const signals: NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
-  for (const name of signals) process.on(name, ask);
-  const parents = watchParents(clock, (pid) => ask(`process ${pid} ended`));
-  return {
-    requested,
-    isRequested: () => why !== null,
-    dispose: () => {
-      parents.cancel();
-      for (const name of signals) process.off(name, ask);
-    },
-  };
 }

@@ -1,6 +1,11 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Command, Option } from 'commander';
-import { fail, type TlsConfig } from '@guildhall/common';
-import type { RunSecrets, StateDir } from './state-dir.ts';
+import { fail, guildhallHome, type TlsConfig } from '@guildhall/common';
+import { type RunSecrets, StateDir } from './state-dir.ts';
+
+/** Where systemd units keep their state: GUILDHALL_HOME of everything that systemd runs. */
+export const SYSTEM_HOME = '/var/lib/guildhall';
 
 /** Flags that say which cluster a command is about. */
 export interface ClusterFlags {
@@ -12,10 +17,8 @@ export interface ClusterFlags {
   tlsKey: string | null;
 }
 
-/** Credentials of a cluster, and the TLS files to reach its processes with. */
-export interface ClusterAccess extends RunSecrets {
-  tls?: TlsConfig;
-}
+/** Credentials of a cluster, with the TLS files to reach its processes. */
+export type ClusterAccess = RunSecrets;
 
 /** Options of commands that look at a cluster or change it. */
 export function addClusterOptions(command: Command): Command {
@@ -30,18 +33,31 @@ export function addClusterOptions(command: Command): Command {
     .addOption(file('--tls-key', 'key of that certificate', 'GUILDHALL_TLS_KEY'));
 }
 
+/** Secrets of a cluster whose head runs on this machine (`guildhall cluster up`), unless another folder is meant. */
+function headSecrets(flags: ClusterFlags, env: NodeJS.ProcessEnv): RunSecrets | null {
+  if (flags.stateDir || env['GUILDHALL_STATE_DIR']) return null;
+  return new StateDir(join(headFolder(env), 'run')).readSecrets();
+}
+
+/** Folder of the cluster whose head this machine is: a person's own, else that of the systemd unit. */
+export function headFolder(env: Record<string, string | undefined>): string {
+  const own = join(guildhallHome(env), 'cluster');
+  const system = join(SYSTEM_HOME, 'cluster');
+  return !existsSync(own) && existsSync(system) ? system : own;
+}
+
 /**
  * The cluster that the flags mean: the one behind `--redis`, with the token of GUILDHALL_CLUSTER_TOKEN since a command
- * line can be seen by everybody, or the stack that runs from the state folder. Throws `not_found` when none does.
+ * line can be seen by everybody, or the stack that runs from the state folder, or the cluster whose head this machine is. Throws `not_found` when none does.
  */
 export function clusterAccess(flags: ClusterFlags, state: StateDir, env: NodeJS.ProcessEnv): ClusterAccess {
-  const tls = { tlsCa: flags.tlsCa ?? null, tlsCert: flags.tlsCert ?? null, tlsKey: flags.tlsKey ?? null };
+  const tls: TlsConfig = { tlsCa: flags.tlsCa ?? null, tlsCert: flags.tlsCert ?? null, tlsKey: flags.tlsKey ?? null };
   if (flags.redis) {
     const clusterToken = env['GUILDHALL_CLUSTER_TOKEN'] ?? '';
     return { redisUrl: flags.redis, cluster: flags.cluster, clusterToken, tls };
   }
-  const secrets = state.readSecrets();
+  const secrets = state.readSecrets() ?? headSecrets(flags, env);
   if (secrets === null)
     throw fail('not_found', `nothing is running from ${state.path}; start it with \`npm run up\`, or give --redis`);
-  return { ...secrets, tls };
+  return { tls, ...secrets };
 }

@@ -1,4 +1,5 @@
-import { Cluster, createLogger, systemClock } from '@guildhall/common';
+import { Cluster, createLogger, type DrainStore, type EventLog, systemClock } from '@guildhall/common';
+import type { ControllerStatus } from '@guildhall/controller';
 import { control } from '@guildhall/proto';
 import type { RunSecrets } from './state-dir.ts';
 
@@ -16,7 +17,9 @@ export class ClusterView {
 
   constructor(secrets: RunSecrets) {
     const logger = createLogger({ service: 'cli', id: 'cli', level: 'silent' });
-    this.#cluster = new Cluster({ redis: secrets.redisUrl, cluster: secrets.cluster, clock: systemClock, logger });
+    const { redisUrl: redis, cluster, tls } = secrets;
+    const files = tls === undefined ? null : { ...tls, redisCa: tls.tlsCa };
+    this.#cluster = new Cluster({ redis, cluster, tls: files, clock: systemClock, logger });
   }
 
   /** Resolves after the first attempt to read; a Redis that is away leaves the snapshot stale. */
@@ -29,6 +32,25 @@ export class ClusterView {
     const current = this.#cluster.placements.current();
     const placement = current === null ? null : control.Placement.decode(current.bytes);
     return { members, placement, stale: this.#cluster.members.stale };
+  }
+
+  get eventLog(): EventLog {
+    return this.#cluster.eventLog;
+  }
+
+  get drains(): DrainStore {
+    return this.#cluster.drains;
+  }
+
+  /** What the leading controller says; null when none has said anything lately, or Redis is away. */
+  async controllerStatus(): Promise<ControllerStatus | null> {
+    const { redis, keys } = this.#cluster;
+    try {
+      const text = await redis.get(keys.status('controller'));
+      return text === null ? null : (JSON.parse(text) as ControllerStatus);
+    } catch {
+      return null;
+    }
   }
 
   /** The routers among the members. */

@@ -1,29 +1,42 @@
 import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
-import { connect } from 'node:net';
-import { fail, type Clock } from '@guildhall/common';
+import { connect as connectTls } from 'node:tls';
+import { fail, formatHostPort, type Clock, type TlsConfig } from '@guildhall/common';
 import { Child } from './child.ts';
 import { freePort } from './ports.ts';
 import type { StateDir } from './state-dir.ts';
 
 export interface RedisEndpoint {
+  /** Address for clients of this machine. */
+  host: string;
   port: number;
+  /** User of its ACL; null for the default one. */
+  user: string | null;
   password: string;
+  /** What a client shows and believes; null without TLS. */
+  tls: TlsConfig | null;
+  /** Lines of its configuration that say where it listens and who may come in; asked at each start. */
+  config: () => string[];
 }
 
-/** Picks where this stack's Redis will listen, and its password. */
+/** Picks where this stack's Redis will listen, on loopback, and its password. */
 export async function chooseRedisEndpoint(): Promise<RedisEndpoint> {
-  return { port: await freePort('127.0.0.1'), password: randomBytes(24).toString('hex') };
+  const port = await freePort('127.0.0.1');
+  const password = randomBytes(24).toString('hex');
+  const config = (): string[] => ['bind 127.0.0.1', `port ${port}`, `requirepass ${password}`];
+  return { host: '127.0.0.1', port, user: null, password, tls: null, config };
 }
 
 /** URL for clients. Holds the password: it goes to children by environment, never on a command line. */
-export function redisUrl(endpoint: RedisEndpoint): string {
-  return `redis://:${endpoint.password}@127.0.0.1:${endpoint.port}/0`;
+export function redisUrl({ host, port, user, password, tls }: RedisEndpoint): string {
+  return `${tls === null ? 'redis' : 'rediss'}://${user ?? ''}:${password}@${formatHostPort(host, port)}/0`;
 }
 
 /**
- * Starts redis-server for this stack only: loopback, nothing on disk, configuration through stdin so that the password
- * shows in no process list. Resolves when it answers PING.
+ * Starts redis-server for this stack only: nothing on disk, configuration through stdin so that the password shows in
+ * no process list. Resolves when it answers PING.
  */
 export async function startRedis(endpoint: RedisEndpoint, state: StateDir, clock: Clock): Promise<Child> {
   const child = new Child({
@@ -34,9 +47,7 @@ export async function startRedis(endpoint: RedisEndpoint, state: StateDir, clock
     logFile: state.logFile('redis'),
   });
   const config = [
-    'bind 127.0.0.1',
-    `port ${endpoint.port}`,
-    `requirepass ${endpoint.password}`,
+    ...endpoint.config(),
     'save ""',
     'appendonly no',
     // What a router that is gone had listed is freed beside the commands of the others.
@@ -64,16 +75,23 @@ async function untilPong(child: Child, endpoint: RedisEndpoint, clock: Clock): P
   throw fail('redis_unavailable', `redis-server does not answer on port ${endpoint.port}\n${child.lastWords()}`);
 }
 
+function open({ host, port, tls }: RedisEndpoint): Socket {
+  if (tls === null) return connect({ host, port });
+  const pem = (path: string | null): Buffer | undefined => (path === null ? undefined : readFileSync(path));
+  return connectTls({ host, port, cert: pem(tls.tlsCert), key: pem(tls.tlsKey), ca: pem(tls.tlsCa) });
+}
+
 function pong(endpoint: RedisEndpoint): Promise<boolean> {
   return new Promise((resolve) => {
-    const socket = connect({ host: '127.0.0.1', port: endpoint.port });
+    const socket = open(endpoint);
     const finish = (answer: boolean): void => {
       socket.destroy();
       resolve(answer);
     };
     socket.setTimeout(1000, () => finish(false));
     socket.once('error', () => finish(false));
-    socket.once('connect', () => socket.write(`AUTH ${endpoint.password}\r\nPING\r\n`));
+    const user = endpoint.user === null ? '' : `${endpoint.user} `;
+    socket.write(`AUTH ${user}${endpoint.password}\r\nPING\r\n`);
     let seen = '';
     socket.on('data', (data) => {
       seen += data.toString('latin1');

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { basename, join, resolve } from 'node:path';
-import { fail, type Clock } from '@guildhall/common';
+import { fail, formatHostPort, type Clock, type TlsConfig } from '@guildhall/common';
 import type { KvDtype } from '@guildhall/model/weights';
 import type { WeightFormat } from '@guildhall/native';
 import { Child, type ChildProgress } from './child.ts';
@@ -31,6 +31,24 @@ export interface StackOptions {
   threads: number;
   /** Whether its processes lease the cores of the machine from each other. */
   coreLeases: 'on' | 'off';
+  /** For a stack that other machines join; without it everything is on loopback. */
+  network?: StackNetwork | null;
+}
+
+/** What makes a stack the head of a cluster of machines. */
+export interface StackNetwork {
+  cluster: string;
+  clusterToken: string;
+  /** Address that is bound, and the one under which other machines reach it. */
+  bind: string;
+  host: string;
+  /** Of the first router and of the first worker; the next ones have the next ports. */
+  ports: { router: number; worker: number };
+  tls: TlsConfig;
+  redis: RedisEndpoint;
+  /** Further flags of the controller, and of all that compute. */
+  controllerArgs: string[];
+  formatArgs: string[];
 }
 
 /** Restarts of one process within a minute before it is left dead. */
@@ -91,11 +109,13 @@ export class Stack {
   async start(): Promise<void> {
     this.#state.ensure();
     const gatewayAddress = await chooseGatewayAddress(this.#options.listen);
-    this.#redis = await chooseRedisEndpoint();
+    const network = this.#options.network ?? null;
+    this.#redis = network?.redis ?? (await chooseRedisEndpoint());
     this.#secrets = {
-      clusterToken: randomBytes(32).toString('hex'),
+      clusterToken: network?.clusterToken ?? randomBytes(32).toString('hex'),
       redisUrl: redisUrl(this.#redis),
-      cluster: 'local',
+      cluster: network?.cluster ?? 'local',
+      ...(network === null ? {} : { tls: network.tls }),
     };
     this.#state.writeSecrets(this.#secrets);
     this.#adopt(await startRedis(this.#redis, this.#state, this.#clock), () => this.#restartRedis());
@@ -119,20 +139,25 @@ export class Stack {
   #serviceArgs(gatewayAddress: string): Map<string, string[]> {
     const { model, experts, weights, weightsCache, kvDtype, workers, routers, threads, coreLeases, servedModelNames } =
       this.#options;
-    const formats = ['--weights', weights, '--weights-cache', weightsCache, '--kv-dtype', kvDtype];
+    const network = this.#options.network ?? null;
+    const shared = network?.formatArgs ?? [];
+    const formats = ['--weights', weights, '--weights-cache', weightsCache, '--kv-dtype', kvDtype, ...shared];
     const native = ['--model', model, ...formats, '--threads', String(threads), '--core-leases', coreLeases];
     const names = servedModelNames.flatMap((name) => ['--served-model-name', name]);
     const services = new Map<string, string[]>();
     const remote = experts === 'remote';
     if (remote) {
-      services.set('controller', ['controller', '--id', 'controller-1', '--min-workers', String(workers)]);
+      const args = network?.controllerArgs ?? ['--min-workers', String(workers)];
+      services.set('controller', ['controller', '--id', 'controller-1', ...args]);
     }
     for (let number = 1; remote && number <= workers; number++) {
-      services.set(`expert-${number}`, ['expert', '--id', `expert-${number}`, ...native]);
+      const place = this.#placeArgs('worker', number);
+      services.set(`expert-${number}`, ['expert', '--id', `expert-${number}`, ...native, ...place]);
     }
     for (let number = 1; number <= routers; number++) {
       const id = `router-${number}`;
-      services.set(id, ['router', '--id', id, '--experts', experts, ...native, ...names, ...this.#kvArgs(id)]);
+      const own = [...this.#kvArgs(id), ...this.#placeArgs('router', number)];
+      services.set(id, ['router', '--id', id, '--experts', experts, ...native, ...names, ...own]);
     }
     services.set('gateway-1', ['gateway', '--id', 'gateway-1', '--model', model, ...names, '--listen', gatewayAddress]);
     return services;
@@ -141,6 +166,15 @@ export class Stack {
   #kvArgs(router: string): string[] {
     const { kvMemory, kvDisk } = this.#options;
     return ['--kv-memory', kvMemory, ...(kvDisk === null ? [] : ['--kv-disk', join(kvDisk, router)])];
+  }
+
+  /** Where other machines reach a router or worker; nothing on loopback, where any free port will do. */
+  #placeArgs(kind: 'router' | 'worker', number: number): string[] {
+    const network = this.#options.network ?? null;
+    if (network === null) return [];
+    const first = network.ports[kind];
+    const port = first === 0 ? 0 : first + number - 1;
+    return ['--listen', formatHostPort(network.bind, port), '--advertise', formatHostPort(network.host, port)];
   }
 
   async #startService(name: string, [service = '', ...args]: string[]): Promise<void> {
@@ -159,7 +193,7 @@ export class Stack {
   }
 
   #environment(service: string): NodeJS.ProcessEnv {
-    const { clusterToken, redisUrl: url, cluster } = this.secrets;
+    const { clusterToken, redisUrl: url, cluster, tls } = this.secrets;
     // Secrets travel by environment: a command line is visible to every user of the machine.
     const keys = this.#options.apiKeys.join(',');
     return {
@@ -168,6 +202,7 @@ export class Stack {
       GUILDHALL_CLUSTER_TOKEN: clusterToken,
       GUILDHALL_REDIS: url,
       GUILDHALL_CLUSTER: cluster,
+      ...(tls === undefined ? {} : tlsEnvironment(tls)),
       ...(service === 'gateway' && keys !== '' ? { GUILDHALL_API_KEYS: keys } : {}),
     };
   }
@@ -207,6 +242,16 @@ export class Stack {
       processes: [...this.#children.values()].map((child) => child.record()),
     });
   }
+}
+
+/** TLS files of a process by environment, Redis's authority among them. */
+export function tlsEnvironment({ tlsCert, tlsKey, tlsCa }: TlsConfig): NodeJS.ProcessEnv {
+  return {
+    GUILDHALL_TLS_CERT: tlsCert ?? '',
+    GUILDHALL_TLS_KEY: tlsKey ?? '',
+    GUILDHALL_TLS_CA: tlsCa ?? '',
+    GUILDHALL_REDIS_CA: tlsCa ?? '',
+  };
 }
 
 function withListen(args: string[]): string[] {

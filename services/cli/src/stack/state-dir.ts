@@ -1,6 +1,7 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { TlsConfig } from '@guildhall/common';
 
 /** One process of a running stack, as `run.json` records it. */
 export interface RunProcess {
@@ -25,6 +26,8 @@ export interface RunSecrets {
   clusterToken: string;
   redisUrl: string;
   cluster: string;
+  /** Files to reach its processes with, for a cluster with TLS. */
+  tls?: TlsConfig;
 }
 
 /** Root of the checkout: the folder that holds `services/`. */

@@ -1,10 +1,22 @@
+import type { ConnectionOptions } from 'node:tls';
 import { Redis } from 'ioredis';
 import type { Clock } from '../clock.ts';
+import { readTls } from '../grpc/channel.ts';
 import type { Logger } from '../logger.ts';
+
+/** Files for a Redis with TLS (`rediss://`). */
+export interface RedisTls {
+  /** Certificate and key that are shown to it. */
+  tlsCert: string | null;
+  tlsKey: string | null;
+  /** Authority of its certificate; null for those that Node trusts. */
+  redisCa: string | null;
+}
 
 export interface RedisClientOptions {
   logger: Logger;
   clock: Clock;
+  tls?: RedisTls | null;
 }
 
 /** A command that takes longer has failed. */
@@ -25,12 +37,23 @@ function watch(redis: Redis, logger: Logger): void {
   });
 }
 
+/** What `rediss:` needs beyond its URL; plain `redis:` gets nothing. */
+function tlsOptions(url: string, files: RedisTls | null): { tls: ConnectionOptions } | null {
+  if (files === null || !url.startsWith('rediss:')) return null;
+  const { tlsCert, tlsKey, redisCa } = files;
+  const { cert, key, ca } = readTls({ tlsCert, tlsKey, tlsCa: redisCa });
+  const present = Object.entries({ cert, key, ca }).filter(([, pem]) => pem !== null);
+  return { tls: Object.fromEntries(present) as ConnectionOptions };
+}
+
 /**
  * Connects in the background and for ever, at most 1 s between two attempts. An outage never throws by itself: commands
- * fail at once while the connection is down, and after 1 s when Redis hangs.
+ * fail at once while the connection is down, and after 1 s when Redis hangs. Throws `config_invalid` for TLS files that
+ * cannot be read.
  */
 export function connectRedis(url: string, options: RedisClientOptions): Redis {
   const redis = new Redis(url, {
+    ...tlsOptions(url, options.tls ?? null),
     protocol: 2,
     lazyConnect: true,
     enableOfflineQueue: false,

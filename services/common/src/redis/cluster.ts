@@ -1,7 +1,8 @@
 import type { Redis } from 'ioredis';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../logger.ts';
-import { connectRedis, firstAttempt } from './client.ts';
+import { connectRedis, firstAttempt, type RedisTls } from './client.ts';
+import { DrainStore } from './drains.ts';
 import { EventLog } from './event-log.ts';
 import { ClusterEvents } from './events.ts';
 import { type RedisKeys, redisKeys } from './keys.ts';
@@ -16,6 +17,8 @@ export interface ClusterOptions {
   /** URL of Redis. */
   redis: string;
   cluster: string;
+  /** Files for a Redis with TLS. */
+  tls?: RedisTls | null;
   clock: Clock;
   logger: Logger;
 }
@@ -29,6 +32,8 @@ export class Cluster {
   readonly placements: PlacementView;
   readonly placementStore: PlacementStore;
   readonly loads: LoadStore;
+  /** Which members are asked to drain. */
+  readonly drains: DrainStore;
   /** What happened, for people: `guildhall events`. */
   readonly eventLog: EventLog;
   /** Requests that broke processes. */
@@ -43,11 +48,12 @@ export class Cluster {
   constructor(options: ClusterOptions) {
     const { clock, logger } = options;
     this.#options = options;
-    this.redis = connectRedis(options.redis, { logger, clock });
+    this.redis = connectRedis(options.redis, { logger, clock, tls: options.tls ?? null });
     this.keys = redisKeys(options.cluster);
     this.events = new ClusterEvents(this.redis, this.keys);
     this.placementStore = new PlacementStore(this.redis, this.keys);
     this.loads = new LoadStore(this.redis, this.keys);
+    this.drains = new DrainStore(this.redis, this.keys);
     this.eventLog = new EventLog({ redis: this.redis, keys: this.keys, clock, logger });
     const { redis, keys, events } = this;
     this.quarantine = new QuarantineStore(redis, keys, events);

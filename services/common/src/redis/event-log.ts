@@ -29,6 +29,10 @@ export const EVENT_KINDS = {
 
 export type EventKind = keyof typeof EVENT_KINDS;
 
+export function isEventKind(text: string): text is EventKind {
+  return Object.hasOwn(EVENT_KINDS, text);
+}
+
 /** Something that happened. */
 export interface ClusterRecord {
   /** `ms-n`; ascending in the order of Redis. */
@@ -56,6 +60,9 @@ const KEEP = 10_000;
 /** Events waiting for a Redis that is away; older ones are dropped first. */
 const MAX_WAITING = 256;
 
+/** A place in the log: the id of the last event seen, '0' for its beginning. */
+export type EventCursor = string;
+
 /** The cluster's event log in Redis. Writing never waits and never fails: events are for people, not for control. */
 export class EventLog {
   readonly #o: EventLogOptions;
@@ -65,6 +72,8 @@ export class EventLog {
 
   constructor(options: EventLogOptions) {
     this.#o = options;
+    // What waited for Redis goes out when it is back, not only with the next event.
+    options.redis.on('ready', () => this.#poke());
   }
 
   /** Notes an event; it is written in the background, in order. */
@@ -74,11 +83,27 @@ export class EventLog {
       this.#waiting.shift();
       this.#dropped += 1;
     }
-    this.#writing ??= this.#write().finally(() => (this.#writing = null));
+    this.#poke();
+  }
+
+  /**
+   * Events after `after` that are kept, oldest first, at most about `limit`, and where to go on. A log that is younger
+   * than `after`, because Redis lost its data, is read from its beginning. Throws `redis_unavailable`.
+   */
+  async follow(after: EventCursor, limit = 1000): Promise<{ events: ClusterRecord[]; next: EventCursor }> {
+    const { redis, keys } = this.#o;
+    try {
+      const [newest] = await redis.xrevrange(keys.eventLog, '+', '-', 'COUNT', 1);
+      const from = after !== '0' && (newest === undefined || comesBefore(newest[0], after)) ? '0' : after;
+      const entries = await redis.xrange(keys.eventLog, from === '0' ? '-' : `(${from}`, '+', 'COUNT', limit);
+      return { events: entries.flatMap(recordOf), next: entries.at(-1)?.[0] ?? from };
+    } catch (err) {
+      throw redisError(err);
+    }
   }
 
   /** Events after `after` (an id; '0' for all that are kept), oldest first. Throws `redis_unavailable`. */
-  async read(after = '0', limit = 1000): Promise<ClusterRecord[]> {
+  async read(after: EventCursor = '0', limit = 1000): Promise<ClusterRecord[]> {
     const { redis, keys } = this.#o;
     try {
       const entries = await redis.xrange(keys.eventLog, after === '0' ? '-' : `(${after}`, '+', 'COUNT', limit);
@@ -103,14 +128,19 @@ export class EventLog {
     await this.#writing;
   }
 
+  #poke(): void {
+    this.#writing ??= this.#write().finally(() => (this.#writing = null));
+  }
+
   async #write(): Promise<void> {
     const { redis, keys, logger } = this.#o;
-    for (let text = this.#waiting.shift(); text !== undefined; text = this.#waiting.shift()) {
+    for (let [text] = this.#waiting; text !== undefined; [text] = this.#waiting) {
       try {
         await redis.xadd(keys.eventLog, 'MAXLEN', '~', KEEP, '*', 'event', text);
+        // Unless it was dropped meanwhile.
+        if (this.#waiting[0] === text) this.#waiting.shift();
       } catch (err) {
-        // The next event tries again, with this one before it.
-        this.#waiting.unshift(text);
+        // It stays the first, for the next event or the next connection.
         logger.debug({ reason: errorMessage(err), waiting: this.#waiting.length }, 'event not written');
         return;
       }
@@ -124,8 +154,16 @@ export class EventLog {
 function recordOf([id, fields]: [string, string[]]): ClusterRecord[] {
   try {
     const { atMs, kind, source, message, details } = JSON.parse(fields[1] ?? '') as ClusterRecord;
-    return kind in EVENT_KINDS ? [{ id, atMs, kind, source, message, details }] : [];
+    const whole = isEventKind(kind) && typeof atMs === 'number' && typeof message === 'string';
+    return whole ? [{ id, atMs, kind, source: String(source), message, details: details ?? {} }] : [];
   } catch {
     return [];
   }
+}
+
+/** Order of stream ids: `ms-n`. */
+function comesBefore(a: EventCursor, b: EventCursor): boolean {
+  const [ams = 0, an = 0] = a.split('-').map(Number);
+  const [bms = 0, bn = 0] = b.split('-').map(Number);
+  return ams < bms || (ams === bms && an < bn);
 }

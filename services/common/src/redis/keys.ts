@@ -36,7 +36,7 @@ export interface RedisKeys {
   pageOwner(router: string): string;
   /** Stream of what happened to the cluster, newest last, trimmed: `guildhall events`. */
   eventLog: string;
-  /** Hash of members that are asked to drain: `kind/id` to JSON text of who asked and when. */
+  /** Hash of members that are asked to drain: `kind/id` to JSON text of who asked, when, and what came of it. */
   drains: string;
   /** Sorted set of quarantined requests' fingerprints by the end of their quarantine, in milliseconds of Redis's clock. */
   quarantine: string;
@@ -44,7 +44,7 @@ export interface RedisKeys {
   probation(router: string): string;
   /** JSON text that a service writes about itself for `guildhall status`. */
   status(name: string): string;
-  /** Pub/sub channel; messages are `members`, `leave:<kind>/<id>`, `epoch` and `quarantine`. */
+  /** Pub/sub channel; messages are `members`, `leave:<kind>/<id>`, `epoch`, `drains` and `quarantine`. */
   events: string;
 }
 

@@ -14,6 +14,20 @@ export interface LeaderFence {
   fence: number;
 }
 
+/** How one of several processes comes to lead; what it writes under its fence is refused once another leads. */
+export interface LeaderElection {
+  /** The fence while this process leads, else null. */
+  readonly fence: LeaderFence | null;
+  /** Stands for election; resolves after the first attempt. */
+  start(): Promise<void>;
+  /** Gives the lead up, so that another can take it at once. */
+  stop(): Promise<void>;
+  /** Tries again now, for instance after a write was refused. */
+  check(): void;
+  /** Calls `listener` when this process begins or ceases to lead, until the returned function is called. */
+  onChange(listener: (leading: boolean) => void): () => void;
+}
+
 export interface LeaderLockOptions {
   redis: Redis;
   keys: RedisKeys;
@@ -23,18 +37,20 @@ export interface LeaderLockOptions {
   owner: string;
   leaseMs?: number;
   renewMs?: number;
-  onChange?: (leading: boolean) => void;
 }
 
 /**
- * One of several processes leads. A leader that cannot renew gives up before its lease in Redis ends; what it
+ * Election by a lock in Redis. A leader that cannot renew gives up before its lease in Redis ends; what it
  * writes late is refused by the fence.
  */
-export class LeaderLock {
+export class LeaderLock implements LeaderElection {
   readonly #options: LeaderLockOptions;
   readonly #leaseMs: number;
   readonly #poller: Poller;
+  readonly #listeners = new Set<(leading: boolean) => void>();
   #held: LeaderFence | null = null;
+  /** When the lease ends, on the monotonic clock. */
+  #endsMs = 0;
   #expiry: Timer | null = null;
 
   constructor(options: LeaderLockOptions) {
@@ -43,19 +59,22 @@ export class LeaderLock {
     this.#poller = new Poller(options.clock, options.renewMs ?? RENEW_MS, () => this.#acquire());
   }
 
-  /** The fence while this process leads, else null. */
+  /** A process that slept through its lease learns it here, before the timer has fired. */
   get fence(): LeaderFence | null {
-    return this.#held;
+    return this.#options.clock.monotonicMs() < this.#endsMs ? this.#held : null;
   }
 
-  /** Resolves after the first attempt. */
   start(): Promise<void> {
     return this.#poller.start();
   }
 
-  /** Tries again now, for instance after a write was refused. */
   check(): void {
     this.#poller.poke();
+  }
+
+  onChange(listener: (leading: boolean) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
   }
 
   async #acquire(): Promise<void> {
@@ -68,8 +87,8 @@ export class LeaderLock {
       if (fence === 0) return this.#set(null);
       this.#expiry?.cancel();
       // Counted from before the request, so that this process gives up first.
-      const leftMs = this.#leaseMs - (clock.monotonicMs() - askedMs);
-      this.#expiry = clock.setTimer(leftMs, () => this.#set(null));
+      this.#endsMs = askedMs + this.#leaseMs;
+      this.#expiry = clock.setTimer(this.#endsMs - clock.monotonicMs(), () => this.#set(null));
       this.#set({ owner, fence });
     } catch (err) {
       logger.debug({ reason: errorMessage(err) }, 'leader lock not reached');
@@ -82,10 +101,9 @@ export class LeaderLock {
     this.#held = next;
     if (before?.fence === next?.fence) return;
     this.#options.logger.info({ fence: next?.fence ?? null }, next === null ? 'leadership lost' : 'leading');
-    this.#options.onChange?.(next !== null);
+    for (const listener of this.#listeners) listener(next !== null);
   }
 
-  /** Gives the lock up, so that another can take it at once. */
   async stop(): Promise<void> {
     await this.#poller.stop();
     this.#expiry?.cancel();

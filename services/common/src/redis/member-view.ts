@@ -99,6 +99,11 @@ export class MemberView {
     await this.#poller.start();
   }
 
+  /** Resolves after the list was read anew, or could not be. */
+  refresh(): Promise<void> {
+    return this.#poller.run();
+  }
+
   async stop(): Promise<void> {
     this.#unsubscribe?.();
     await this.#poller.stop();
@@ -107,7 +112,7 @@ export class MemberView {
 
   #onEvent(event: ClusterEvent): void {
     if (event.type === 'leave') this.#left.add(`${event.kind}/${event.id}`);
-    if (event.type !== 'epoch') this.#poller.poke();
+    if (event.type === 'members' || event.type === 'leave') this.#poller.poke();
   }
 
   async #poll(): Promise<void> {

@@ -35,8 +35,8 @@ function lock(owner: string, onChange?: (leading: boolean) => void): LeaderLock 
     owner,
     leaseMs: 900,
     renewMs: 150,
-    ...(onChange === undefined ? {} : { onChange }),
   });
+  if (onChange !== undefined) made.onChange(onChange);
   locks.push(made);
   return made;
 }

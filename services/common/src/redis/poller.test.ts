@@ -33,3 +33,25 @@ test('runs at the start, at every interval and when poked; pokes during a run ma
   assert.equal(runs, 4);
   assert.equal(clock.pending, 0);
 });
+
+test('a run that is asked for begins after the question, whatever runs already', async () => {
+  const clock = new FakeClock();
+  let begun = 0;
+  let ended = 0;
+  const poller = new Poller(clock, 1000, async () => {
+    begun += 1;
+    await clock.sleep(10);
+    ended += 1;
+  });
+  await poller.run();
+  assert.equal(begun, 0, 'not before it was started');
+  void poller.start();
+  const asked = poller.run();
+  assert.equal(begun, 1);
+  await clock.advance(50);
+  await asked;
+  assert.deepEqual([begun, ended], [2, 2]);
+  const stopped = poller.stop();
+  await clock.advance(1000);
+  await stopped;
+});

@@ -33,7 +33,13 @@ export class Poller {
       return;
     }
     this.#timer?.cancel();
-    this.#running = this.#run();
+    this.#running = this.#loop();
+  }
+
+  /** Resolves after a run that began after this call; at once when stopped. */
+  async run(): Promise<void> {
+    this.poke();
+    await this.#running;
   }
 
   /** Resolves when no run is in flight. */
@@ -43,7 +49,7 @@ export class Poller {
     await this.#running;
   }
 
-  async #run(): Promise<void> {
+  async #loop(): Promise<void> {
     do {
       this.#again = false;
       await this.#task();

@@ -1,4 +1,5 @@
-import type { AssignInput, Assignment } from './assign.ts';
+import type { AssignInput } from './assign.ts';
+import type { Assignment } from './types.ts';
 
 /** What an assignment changes. */
 export interface PlacementDiff {

@@ -7,7 +7,7 @@ import {
   type PublishResult,
 } from '@guildhall/common';
 import { control } from '@guildhall/proto';
-import type { Assignment } from '../placement/assign.ts';
+import type { Assignment, PlanCost } from '../placement/types.ts';
 
 /** A placement as the controller thinks of it. */
 export interface PlacementRecord {
@@ -15,6 +15,8 @@ export interface PlacementRecord {
   fingerprint: string;
   numericsId: string;
   assignment: Assignment;
+  /** What it was predicted to cost when it was made; null where that is not known. */
+  predicted: PlanCost | null;
 }
 
 /** Reads a stored placement. Throws `integrity`. */
@@ -31,6 +33,7 @@ export function decodePlacement(bytes: Uint8Array): PlacementRecord {
       fingerprint: placement.modelFingerprint,
       numericsId: placement.numericsId,
       assignment: { workers: placement.workers, holders },
+      predicted: costOf(placement.predicted),
     };
   } catch (err) {
     throw fail('integrity', `the stored placement cannot be read: ${errorMessage(err)}`, { cause: err });
@@ -52,8 +55,18 @@ export function encodePlacement(record: PlacementRecord, reason: string, created
     layers,
     reason,
     createdMs: BigInt(createdMs),
-    predicted: undefined,
+    predicted: wireCost(record.predicted),
   }).finish();
+}
+
+function costOf(cost: control.PlacementCost | undefined): PlanCost | null {
+  if (cost === undefined) return null;
+  const { stepUs, imbalance, workersPerToken, bytesMoved, leastCopies, leastDomains } = cost;
+  return { stepUs, imbalance, workersPerToken, bytesMoved: Number(bytesMoved), leastCopies, leastDomains };
+}
+
+function wireCost(cost: PlanCost | null): control.PlacementCost | undefined {
+  return cost === null ? undefined : { ...cost, bytesMoved: BigInt(Math.round(cost.bytesMoved)) };
 }
 
 /** What the placement controller needs of the store. */

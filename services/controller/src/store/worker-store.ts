@@ -13,7 +13,14 @@ export interface WorkerInfo {
   numLayers: number;
   numExperts: number;
   ackedEpoch: number;
+  /** It says so itself, because it was asked to end. */
   draining: boolean;
+  failureDomain: string;
+  /** Measured by the worker; 0 before it has measured enough. */
+  usPerRow: number;
+  usPerMessage: number;
+  /** Why the last expert could not be loaded; null when nothing is wrong. */
+  loadProblem: { code: string; text: string } | null;
   /** Experts held now, by layer. */
   holdings: Map<number, ReadonlySet<number>>;
   /** Experts whose files the worker has, by layer; null where it has all. */
@@ -70,6 +77,10 @@ function workerOf(entry: MemberEntry, member: control.Member): WorkerInfo {
     numExperts: member.numExperts,
     ackedEpoch: Number(member.ackedEpoch),
     draining: member.draining,
+    failureDomain: member.failureDomain,
+    usPerRow: member.usPerRow,
+    usPerMessage: member.usPerMessage,
+    loadProblem: member.loadProblemCode === '' ? null : { code: member.loadProblemCode, text: member.loadProblem },
     holdings: byLayer(member.holdings),
     loadable: member.partialCheckpoint ? byLayer(member.loadable) : null,
   };

@@ -14,6 +14,12 @@ export interface TestWorker {
   acked?: number;
   draining?: boolean;
   holdings?: control.LayerHoldings[];
+  failureDomain?: string;
+  usPerRow?: number;
+  usPerMessage?: number;
+  loadProblem?: { code: string; text: string };
+  /** Has the files of these only. */
+  loadable?: control.LayerHoldings[];
 }
 
 /** Bytes of a worker's entry; 10 bytes an expert. */
@@ -34,6 +40,13 @@ export function workerValue(worker: TestWorker): Buffer {
         numExperts: EXPERTS,
         draining: worker.draining ?? false,
         holdings: worker.holdings ?? [],
+        failureDomain: worker.failureDomain ?? '',
+        usPerRow: worker.usPerRow ?? 0,
+        usPerMessage: worker.usPerMessage ?? 0,
+        loadProblemCode: worker.loadProblem?.code ?? '',
+        loadProblem: worker.loadProblem?.text ?? '',
+        partialCheckpoint: worker.loadable !== undefined,
+        loadable: worker.loadable ?? [],
       }),
     ).finish(),
   );

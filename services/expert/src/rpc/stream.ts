@@ -26,6 +26,8 @@ export interface StreamContext {
   held: () => Buffer;
   /** Told of each expert entry served. */
   countExpert: (layer: number, expert: number) => void;
+  /** Told of each decode message that was computed: its expert entries, and the microseconds that they took. */
+  countMessage: (rows: number, us: number) => void;
   logger: Logger;
   metrics: Metrics;
   clock: Clock;
@@ -162,14 +164,19 @@ export class ExpertStream {
   }
 
   #reply(request: Buffer, reply: Buffer, layer: number | null): void {
-    const { codec, metrics, countExpert, identity } = this.#ctx;
+    const { codec, metrics, countExpert, countMessage, identity } = this.#ctx;
     const lane = this.lane ?? 'decode';
     const header = codec.parseReplyHeader(reply);
     metrics.count('guildhall_expert_replies_total', { lane, status: header.status });
     metrics.observe('guildhall_expert_compute_seconds', header.computeUs / 1e6, { lane });
     if (header.status === REPLY_STATUS_OK && layer !== null) {
       metrics.count('guildhall_expert_rows_total', { worker: identity.id }, header.numRows);
-      forEachExpert(request, (expert) => countExpert(layer, expert));
+      let rows = 0;
+      forEachExpert(request, (expert) => {
+        countExpert(layer, expert);
+        rows += 1;
+      });
+      if (lane === 'decode') countMessage(rows, header.computeUs);
     }
     this.#write(reply);
   }

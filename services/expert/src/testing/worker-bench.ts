@@ -136,6 +136,19 @@ export class WorkerBench {
     };
   }
 
+  /** Another worker of the model, e2, and a controller: entries only. */
+  async neighbours(app: Pick<ExpertApp, 'fingerprint' | 'numericsId'>): Promise<void> {
+    const model = { modelFingerprint: app.fingerprint, numericsId: app.numericsId };
+    for (const [kind, id] of [
+      ['expert', 'e2'],
+      ['controller', 'c1'],
+    ] as const) {
+      const value = (): Uint8Array => control.Member.encode(control.Member.fromPartial({ id, ...model })).finish();
+      const onLost = (err: Error): void => void this.fatal.push(err);
+      await this.cluster.lease({ kind, id, incarnation: newIncarnation(), value, onLost }).join();
+    }
+  }
+
   /** The entry of a worker in Redis. */
   member(id: string): control.Member | null {
     const entry = this.cluster.members.members().find((member) => member.kind === 'expert' && member.id === id);

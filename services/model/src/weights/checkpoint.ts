@@ -4,7 +4,8 @@ import { loadModelConfig, type ModelConfig } from '../config.ts';
 import { scaleName } from './expected.ts';
 import { fingerprintOf } from './fingerprint.ts';
 import { findLayout, type ModelLayout } from './layout.ts';
-import type { MapFile } from './safetensors/file.ts';
+import type { MapFile, SafetensorsFile } from './safetensors/file.ts';
+import { SAMPLE_BYTES, sampleOffsets } from './safetensors/samples.ts';
 import { openTensorTable, type TensorLocation, type TensorTable } from './tensor-table.ts';
 import { verifyTensors, type Verification } from './verify.ts';
 
@@ -23,6 +24,16 @@ export interface CheckpointOptions {
   /** Told of every range of weights that is handed out. */
   onRead?: ((read: ReadRecord) => void) | null;
 }
+
+/** Bytes [begin, end) of a tensor. */
+export interface TensorRange {
+  tensor: string;
+  begin: number;
+  end: number;
+}
+
+/** Gives bytes [begin, end) of a tensor. */
+export type ByteReader = (tensor: string, begin: number, end: number) => Uint8Array;
 
 /** A tensor as it is stored. */
 export interface TensorInfo {
@@ -46,6 +57,7 @@ export class Checkpoint {
   readonly #table: TensorTable;
   readonly #verified: Verification;
   readonly #onRead: ((read: ReadRecord) => void) | null;
+  readonly #files: ByteReader = (name, begin, end) => this.bytes(name, begin, end);
   #fingerprint: string | null = null;
 
   private constructor(dir: string, config: ModelConfig, table: TensorTable, options: CheckpointOptions) {
@@ -126,27 +138,70 @@ export class Checkpoint {
   }
 
   /**
+   * Copies of ranges of tensors, one after the other, read in the background and never mapped: files that were deleted or
+   * cut short are errors.
+   * @throws checkpoint_not_found, checkpoint_invalid, checkpoint_partial.
+   */
+  async read(ranges: readonly TensorRange[]): Promise<Uint8Array> {
+    const total = ranges.reduce((sum, { begin, end }) => sum + end - begin, 0);
+    // Memory of its own: it is handed on to native threads.
+    const data = new Uint8Array(Buffer.allocUnsafeSlow(total).buffer);
+    let at = 0;
+    for (const { tensor, begin, end } of ranges) {
+      const { file, entry } = this.#locate(tensor);
+      this.#onRead?.({ file: file.name, tensor, begin, end });
+      await file.readInto(entry.begin + begin, data.subarray(at, (at += end - begin)));
+    }
+    return data;
+  }
+
+  /** The safetensors files, those included of which only the outline is here. */
+  get files(): readonly SafetensorsFile[] {
+    return this.#table.files;
+  }
+
+  /**
+   * Where the bytes of a tensor differ from the samples of its file that the outline has; null where they do not.
+   * @param data bytes of the tensor from `begin` on.
+   */
+  differsFromSamples(tensor: string, begin: number, data: Uint8Array): number | null {
+    const { file, entry } = this.#locate(tensor);
+    if (!file.outlined) return null;
+    const from = entry.begin + begin;
+    for (const at of sampleOffsets(file.size)) {
+      const low = Math.max(at, from);
+      const high = Math.min(at + SAMPLE_BYTES, file.size, from + data.length);
+      if (low >= high) continue;
+      const sample = file.read(at, Math.min(at + SAMPLE_BYTES, file.size)).subarray(low - at, high - at);
+      if (!Buffer.from(sample).equals(data.subarray(low - from, high - from))) return low - entry.begin;
+    }
+    return null;
+  }
+
+  /**
    * A whole weight for a native block: vectors as [n, 1], the convolution as [channels, kernel], matrices as they
    * are, with their block scales if they are FP8.
    * @param rows source row of each output row, or null.
+   * @param read where bytes come from, by default the files.
    */
-  source(name: string, rows: Int32Array | null = null): TensorSource {
-    const { dtype, shape, data } = this.tensor(name);
+  source(name: string, rows: Int32Array | null = null, read: ByteReader = this.#files): TensorSource {
+    const { dtype, shape, byteLength } = this.info(name);
     const first = shape[0] ?? 1;
     const columns = shape.slice(1).reduce((product, size) => product * size, 1);
     return {
       dtype: dtype as TensorSource['dtype'],
       shape: [first, columns],
-      data,
-      scale: this.#scaleOf(name, dtype),
+      data: read(name, 0, byteLength),
+      scale: this.#scaleOf(name, dtype, read),
       rows,
     };
   }
 
-  #scaleOf(name: string, dtype: string): TensorSource['scale'] {
+  #scaleOf(name: string, dtype: string, read: ByteReader): TensorSource['scale'] {
     if (dtype !== 'F8_E4M3') return null;
-    const scale = this.tensor(scaleName(name));
-    return { dtype: scale.dtype as 'F32' | 'BF16', data: scale.data, shape: scale.shape as [number, number] };
+    const scale = this.info(scaleName(name));
+    const data = read(scale.name, 0, scale.byteLength);
+    return { dtype: scale.dtype as 'F32' | 'BF16', data, shape: scale.shape as [number, number] };
   }
 
   #locate(name: string): TensorLocation {

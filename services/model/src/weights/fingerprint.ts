@@ -1,10 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { ModelConfig } from '../config.ts';
+import { SAMPLE_BYTES, sampleOffsets } from './safetensors/samples.ts';
 import type { TensorTable } from './tensor-table.ts';
-
-const SAMPLES = 64;
-/** Bytes of one sample. */
-export const SAMPLE_BYTES = 1024;
 
 /** JSON with sorted keys, so that equal values give equal text whatever wrote them. */
 export function canonicalJson(value: unknown): string {
@@ -33,11 +30,4 @@ export function fingerprintOf(config: ModelConfig, table: TensorTable): string {
     }
   }
   return hash.digest('hex').slice(0, 32);
-}
-
-/** Where the samples of a file of `size` bytes begin. */
-export function sampleOffsets(size: number): number[] {
-  const last = Math.max(size - SAMPLE_BYTES, 0);
-  const offsets = Array.from({ length: SAMPLES }, (_, i) => Math.floor((last * i) / (SAMPLES - 1)));
-  return [...new Set(offsets)];
 }

@@ -25,9 +25,27 @@ export {
   type KvDtype,
   type NumericsClass,
 } from '../numerics.ts';
-export { Checkpoint, type CheckpointOptions, type ReadRecord, type TensorInfo } from './checkpoint.ts';
-export { expertBytes, expertSources, loadableExperts, packedBytes, type ExpertSources } from './experts.ts';
-export { SAMPLE_BYTES, sampleOffsets } from './fingerprint.ts';
+export {
+  Checkpoint,
+  type ByteReader,
+  type CheckpointOptions,
+  type ReadRecord,
+  type TensorInfo,
+  type TensorRange,
+} from './checkpoint.ts';
+export { CheckpointFiles, isSmallFileName, MAX_SMALL_FILE_BYTES, type SmallFile } from './checkpoint-files.ts';
+export { ExpertBytes, rangesSize } from './expert-bytes.ts';
+export { EXPERTS_DIR, ExpertStore, type ExpertStoreOptions } from './expert-store.ts';
+export {
+  expertBytes,
+  expertRanges,
+  expertSources,
+  loadableExperts,
+  packedBytes,
+  type ExpertSources,
+} from './experts.ts';
+export { sha256Hex } from './sha256.ts';
+export { SAMPLE_BYTES, sampleOffsets } from './safetensors/samples.ts';
 export type { MapFile } from './safetensors/file.ts';
 export { OUTLINE_SUFFIX, writeOutline, type Outline, type Piece } from './safetensors/outline.ts';
 export { selectTensors, type WeightSelection } from './selection.ts';

@@ -4,6 +4,7 @@ import type { ModelLayout } from './layout.ts';
 import { cacheLocation } from './cache/location.ts';
 import { WeightsCache } from './cache/weights-cache.ts';
 import { denseLayerTensors } from './expected.ts';
+import type { ExpertBytes } from './expert-bytes.ts';
 import { expertSources, type ExpertSources } from './experts.ts';
 import type { MapFile } from './safetensors/file.ts';
 
@@ -120,16 +121,29 @@ export class WeightReader {
     this.#prepared.set(name, await this.#quantised(name, () => this.checkpoint.source(name)));
   }
 
-  /** The three matrices of a routed expert. @throws invalid_value, checkpoint_partial, native errors. */
-  async expert(layer: number, expert: number): Promise<ExpertSources> {
+  /**
+   * The three matrices of a routed expert.
+   * @param read where the expert's bytes come from when they are needed, by default the mapped files.
+   * @throws invalid_value, checkpoint_partial, native errors, and what `read` throws.
+   */
+  async expert(
+    layer: number,
+    expert: number,
+    read: (() => Promise<ExpertBytes>) | null = null,
+  ): Promise<ExpertSources> {
     const { checkpoint } = this;
-    const sources = (): ExpertSources => expertSources(checkpoint, checkpoint.config, layer, expert);
+    let reading: Promise<ExpertBytes> | null = null;
+    const sources = async (): Promise<ExpertSources> => {
+      if (read === null) return expertSources(checkpoint, checkpoint.config, layer, expert);
+      const bytes = await (reading ??= read());
+      return expertSources(checkpoint, checkpoint.config, layer, expert, (...range) => bytes.bytes(...range));
+    };
     if (this.#cache === null) return sources();
     const prefix = `${checkpoint.layout.layers[layer]?.prefix}mlp.experts.${expert}.`;
     const [gate, up, down] = await Promise.all([
-      this.#quantised(`${prefix}gate`, () => sources().gate),
-      this.#quantised(`${prefix}up`, () => sources().up),
-      this.#quantised(`${prefix}down`, () => sources().down),
+      this.#quantised(`${prefix}gate`, async () => (await sources()).gate),
+      this.#quantised(`${prefix}up`, async () => (await sources()).up),
+      this.#quantised(`${prefix}down`, async () => (await sources()).down),
     ]);
     return { gate, up, down };
   }
@@ -139,13 +153,13 @@ export class WeightReader {
     await this.#cache?.flush();
   }
 
-  async #quantised(key: string, source: () => TensorSource): Promise<TensorSource> {
+  async #quantised(key: string, source: () => TensorSource | Promise<TensorSource>): Promise<TensorSource> {
     // FP8 checkpoints are used as they are.
-    const asStored = this.#format === 'fp8' ? source() : null;
+    const asStored = this.#format === 'fp8' ? await source() : null;
     if (asStored?.dtype === 'F8_E4M3') return asStored;
     const found = this.#cache?.get(key) ?? null;
     if (found !== null) return found;
-    const stored = asStored ?? source();
+    const stored = asStored ?? (await source());
     if (this.#quantise === null) return stored;
     const made = await this.#quantise(stored, this.#format as QuantisedFormat);
     const rows = stored.rows?.length ?? stored.shape[0];

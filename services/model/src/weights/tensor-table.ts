@@ -4,6 +4,7 @@ import { fail } from '@guildhall/common';
 import { describe, fileError, isRecord, readOptionalJsonObject } from '../json-file.ts';
 import { SafetensorsFile, type MapFile } from './safetensors/file.ts';
 import { tensorError, type TensorEntry } from './safetensors/header.ts';
+import { OUTLINE_SUFFIX } from './safetensors/outline.ts';
 
 /** Where a tensor lies. */
 export interface TensorLocation {
@@ -82,9 +83,10 @@ function checkIndex(dir: string, index: Map<string, string>, tensors: Map<string
 function unindexedFiles(dir: string): string[] {
   let names: string[];
   try {
-    names = readdirSync(dir)
-      .filter((name) => name.endsWith('.safetensors'))
-      .sort();
+    const files = readdirSync(dir).map((name) =>
+      name.endsWith(OUTLINE_SUFFIX) ? name.slice(0, -OUTLINE_SUFFIX.length) : name,
+    );
+    names = [...new Set(files)].filter((name) => name.endsWith('.safetensors')).sort();
   } catch (err) {
     throw fileError(dir, err);
   }

@@ -69,11 +69,9 @@ test('expert rows are counted by sequence and worker, and loads by expert', asyn
         ['fake-2', 2],
       ]),
     ]);
-    const counts = rig.loads.counts() ?? new Float64Array();
-    const report = rig.loads.report(counts, 'router-1', 3, 5000);
-    assert.deepEqual(report.layers, [{ layer: 0, tokens: [1n, 1n, 1n, 1n, 1n, 1n, 0n, 0n] }]);
-    rig.loads.settle(counts);
-    assert.equal(rig.loads.counts(), null);
+    const counted = rig.loads.snapshot();
+    assert.deepEqual([...(counted?.counts ?? [])].slice(0, 9), [1, 1, 1, 1, 1, 1, 0, 0, 0]);
+    assert.deepEqual(counted?.sets, [Uint16Array.of(0, 1, 2, 3, 4, 5), new Uint16Array(0)]);
   });
 });
 
@@ -123,17 +121,16 @@ test('a worker that does not hold what it should is asked again what it holds', 
   });
 });
 
-test('a worker that hangs counts as lost after the limit', async () => {
-  await DispatchRig.run(
-    { workers: [{ held: ALL }, { held: ALL }], remote: { replyLimitMs: { decode: 60, prefill: 60 } } },
-    async (rig) => {
-      await rig.covered();
-      await rig.using(...rig.workers);
-      (rig.workers[0] as FakeExpert).always = { kind: 'hang' };
-      await rig.layer(buffersOf(16));
-      assert.ok(rig.retries.includes('lost'));
-    },
-  );
+test('a worker that hangs is late at its deadline, and its stream is opened again after the limit', async () => {
+  await DispatchRig.run({ workers: [{ held: ALL }, { held: ALL }], replyLimitMs: 60 }, async (rig) => {
+    await rig.covered();
+    await rig.using(...rig.workers);
+    const [hanging] = rig.workers as [FakeExpert];
+    hanging.always = { kind: 'hang' };
+    await rig.layer(buffersOf(16));
+    assert.ok(rig.retries.includes('late') || rig.retries.includes('lost'));
+    await eventually(() => hanging.hellos.length > 2, 'the stream to be opened again');
+  });
 });
 
 test('without a holder the rows wait for one, and the layer goes on when it comes', async () => {
@@ -182,20 +179,25 @@ test('when nobody comes within the deadline the rows are given up, and named', a
     );
     const step = rig.begin(buffers);
     const { done } = step.dispatch(0, buffers, 4, rig.context());
-    await assert.rejects(done, { code: 'expert_unavailable', details: { sequences: [1, 3] } });
+    await assert.rejects(done, {
+      code: 'expert_unavailable',
+      message: /^layer 0 experts 5, 6, 7 cannot be computed/,
+      details: { sequences: [1, 3], layer: 0, experts: [5, 6, 7] },
+    });
     step.close();
   });
 });
 
-test('a worker that fails every time is given up after some attempts', async () => {
-  await DispatchRig.run({ workers: [{}] }, async (rig) => {
+test('a worker that fails every time is asked until the time is up, and what it said is told', async () => {
+  await DispatchRig.run({ workers: [{}], remote: { expertWaitMs: 300 } }, async (rig) => {
     await rig.covered();
     (rig.workers[0] as FakeExpert).always = { kind: 'failed' };
     const buffers = buffersOf(2);
     const step = rig.begin(buffers);
     const { done } = step.dispatch(0, buffers, 2, rig.context());
-    await assert.rejects(done, { code: 'expert_unavailable', message: /told to fail/ });
+    await assert.rejects(done, { code: 'expert_unavailable', message: /worker fake-1 failed: told to fail/ });
     step.close();
+    assert.ok(rig.breakers.includes('fake-1 open fault'));
   });
 });
 

@@ -1,8 +1,12 @@
 import type { Clock, Logger } from '@guildhall/common';
 import type { CombineMode, Lane, StepBuffers } from '@guildhall/native';
 import type { ExpertLoads } from './expert-loads.ts';
+import { Alarm } from './alarm.ts';
+import type { Calls } from './calls.ts';
 import { LayerDispatch } from './layer-dispatch.ts';
+import type { ExpertPeer } from './peer.ts';
 import type { ExpertView, ExpertViews } from './placement-view.ts';
+import type { DispatchPolicy } from './policy/index.ts';
 import type { WorkerLink } from './worker-link.ts';
 
 /** What the dispatch uses of a step's buffers. */
@@ -28,6 +32,14 @@ export interface DispatchObserver {
   bytes(worker: string, direction: 'sent' | 'received', bytes: number): void;
   retry(reason: string): void;
   rows(worker: string, rows: number): void;
+  /** Second calls for stragglers: made, refused by the budget, answered before the first, or after it. */
+  hedge(outcome: 'sent' | 'denied' | 'won' | 'lost'): void;
+  /** An answer that nobody waits for any more. */
+  late(worker: string): void;
+  /** The rows of a layer went to so many workers in all, each counted once for each row. */
+  spread(rows: number, workers: number): void;
+  /** From making the first call that failed or was late to the last row of the layer. */
+  failover(ms: number): void;
   /** From sending the rows of a layer to its last reply. */
   layer(lane: Lane, ms: number): void;
 }
@@ -43,10 +55,22 @@ export interface RemoteExpertsOptions {
   /** Bytes of one row in the row format. */
   rowBytes: number;
   combineMode: CombineMode;
-  /** Time without a reply after which a worker counts as lost. */
-  replyLimitMs: Readonly<Record<Lane, number>>;
-  /** Time for which lost experts are waited for, at most. */
+  policy: DispatchPolicy;
+  calls: Calls;
+  /** Computes what no worker holds; null where nobody does. */
+  fallback: Fallback | null;
+  /** Time for which lost experts are waited for where the rows have no deadline. */
   expertWaitMs: number;
+}
+
+/** This process as the last resort. */
+export interface Fallback {
+  /** `capacity`: different experts that one message may ask for. */
+  peer: ExpertPeer & { readonly capacity: number };
+  /** For how long a worker is waited for first. */
+  afterMs: number;
+  /** Monotonic milliseconds from which it computes what nobody holds now; Infinity while it cannot. */
+  fromMs: () => number;
 }
 
 /** Which sequence each row of a micro-batch belongs to. */
@@ -79,7 +103,7 @@ export class StepDispatch {
   readonly #owners: RowOwners;
   readonly #lane: Lane;
   /** One timer for the whole pass: a long-lived stream has no deadline per message. */
-  readonly #timer: { cancel(): void };
+  readonly #alarm: Alarm;
   #layer: LayerDispatch | null = null;
 
   constructor(options: RemoteExpertsOptions, view: ExpertView<WorkerLink>, lane: Lane, owners: RowOwners) {
@@ -88,13 +112,13 @@ export class StepDispatch {
     this.#owners = owners;
     this.#lane = lane;
     this.rowsOf = Array.from({ length: owners.numSequences }, () => new Map<string, number>());
-    const limitMs = options.replyLimitMs[lane];
-    this.#timer = options.clock.setInterval(limitMs / 4, () => this.#layer?.expire(limitMs));
+    this.#alarm = new Alarm(options.clock, () => this.#layer?.check() ?? Infinity);
   }
 
   /**
    * Sends the rows of a layer to the workers that hold their experts. `done` resolves when every row has come back
-   * into `step`, and rejects with `expert_unavailable` (details.sequences: whose rows are missing) or `cancelled`.
+   * into `step`, and rejects with `expert_unavailable` (no worker in time), `computation_failed` (the rows break whoever
+   * computes them), both with details {sequences, layer, experts} of the rows that are missing, or with `cancelled`.
    */
   dispatch(layer: number, step: DispatchBuffers, numTokens: number, ctx: DispatchContext): LayerDispatch {
     this.#options.loads.add(layer, step.topkIds, numTokens * this.#options.topK);
@@ -108,6 +132,7 @@ export class StepDispatch {
       ctx,
       ownerOf: (row) => this.#owners.owner[row] ?? -1,
       onRows: (worker, row, count) => this.#countRows(worker, row, count),
+      wakeBy: (atMs) => this.#alarm.by(atMs),
     });
     this.#layer.start();
     return this.#layer;
@@ -115,7 +140,7 @@ export class StepDispatch {
 
   /** Stops the timer; rows of a layer that is not done are no longer waited for. */
   close(): void {
-    this.#timer.cancel();
+    this.#alarm.close();
     this.#layer?.abandon();
   }
 

@@ -1,10 +1,13 @@
 import { fail, type GuildhallError, type Timer } from '@guildhall/common';
 import type { Lane } from '@guildhall/native';
-import { collect, STATUS_NAMES } from './combine.ts';
 import type { DispatchBuffers, DispatchContext, RemoteExpertsOptions } from './dispatch.ts';
-import { messageKey, type ReplyOutcome } from './lane-stream.ts';
-import { type Entries, entriesOf, mergeEntries, type Part, planParts } from './plan.ts';
+import { HolderWait } from './holder-wait.ts';
+import { expertsOf, nameExperts, numSequencesOf, type Retry, sequencesOf } from './job.ts';
+import { type Failure, LayerJobs } from './layer-jobs.ts';
+import { entriesOf, splitByExperts, splitByOwner } from './plan.ts';
 import type { ExpertView } from './placement-view.ts';
+import { SecondCalls } from './second-calls.ts';
+import { afterFault, afterLoss, CLEAN, type Verdict } from './suspects.ts';
 import type { WorkerLink } from './worker-link.ts';
 
 export interface LayerDispatchOptions extends RemoteExpertsOptions {
@@ -17,51 +20,49 @@ export interface LayerDispatchOptions extends RemoteExpertsOptions {
   ownerOf: (row: number) => number;
   /** `count` entries of a row were computed by a worker. */
   onRows: (worker: string, row: number, count: number) => void;
+  /** Has `check` called at this monotonic time, or before. */
+  wakeBy: (atMs: number) => void;
 }
 
-/** A message on its way. */
-interface Flight {
-  key: string;
-  part: Part;
-  link: WorkerLink;
-  sentAtMs: number;
-}
-
-/** Faults of workers within one layer before its rows are given up. */
-const MAX_FAULTS = 4;
 const BUSY_FIRST_MS = 2;
 const BUSY_CAP_MS = 100;
 const FAULT_PAUSE_MS = 20;
+const FAULT_PAUSE_CAP_MS = 1000;
 
 /**
- * The handle of one layer's rows on their way: it sends them, takes the replies back, and sends what got lost again
- * until all rows are there. Entries are always in exactly one place: in a flight, in a pause before the next
- * attempt, or waiting for a holder.
+ * The handle of one layer's rows on their way: it sends them, takes the replies back, and sends elsewhere what was lost,
+ * refused or is late, until all rows are there. Entries are always in exactly one place: in a job, in a pause before the
+ * next attempt, in the line of suspects, or waiting for a holder.
  */
 export class LayerDispatch {
   readonly done: Promise<void>;
   readonly #o: LayerDispatchOptions;
-  readonly #flights = new Map<string, Flight>();
-  readonly #pauses = new Set<Timer>();
-  readonly #nextPart = new Map<string, number>();
+  readonly #jobs: LayerJobs;
+  readonly #second: SecondCalls;
+  readonly #wait: HolderWait;
+  readonly #paused = new Map<Timer, Retry>();
+  /** Sequences that may break workers, to be sent one after another. */
+  readonly #suspects: Retry[] = [];
   /** Workers that failed in this layer; not asked again while another holds the expert. */
-  readonly #faulty = new Set<WorkerLink>();
+  readonly #faulty = new Set<string>();
   readonly #startedAtMs: number;
-  #waiting: Entries[] = [];
-  /** Rows of paused entries, for the error. */
-  #paused: Entries[] = [];
-  #attempt = 0;
-  #faults = 0;
+  readonly #giveUpAtMs: number;
   #busy = 0;
   #settled = false;
   #resolve: () => void = () => undefined;
   #reject: (error: GuildhallError) => void = () => undefined;
-  #stopWatching: (() => void) | null = null;
-  #stall: Timer | null = null;
 
   constructor(options: LayerDispatchOptions) {
+    const { clock, ctx, expertWaitMs } = options;
     this.#o = options;
-    this.#startedAtMs = options.clock.monotonicMs();
+    this.#startedAtMs = clock.monotonicMs();
+    this.#giveUpAtMs = ctx.deadlineMs ?? this.#startedAtMs + expertWaitMs;
+    this.#jobs = new LayerJobs(options, {
+      onFailed: (item, failure) => this.#onFailed(item, failure),
+      onProgress: () => this.#onProgress(),
+    });
+    this.#second = new SecondCalls(options, this.#jobs);
+    this.#wait = this.#makeWait();
     this.done = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -72,28 +73,24 @@ export class LayerDispatch {
 
   /** Plans with the pinned view and sends; what that view has no holder for goes by the newest one. */
   start(): void {
-    const { step, numTokens, topK, ctx } = this.#o;
+    const { step, numTokens, topK, ctx, view, observer, policy } = this.#o;
     if (ctx.signal?.aborted === true) return this.#fail(fail('cancelled', 'the step was cancelled'));
     ctx.signal?.addEventListener('abort', this.#onAbort, { once: true });
     step.beginCombine();
-    const missing = this.#send(entriesOf(step.topkIds, step.topkWeights, numTokens, topK), this.#o.view);
-    if (missing !== null) this.#resend(missing);
-    this.#finishIfDone();
+    this.#o.calls.sweep();
+    const entries = entriesOf(step.topkIds, step.topkWeights, numTokens, topK);
+    const missing = this.#jobs.send({ entries, history: CLEAN }, view, (link) => policy.rank(link.id));
+    let rows = 0;
+    for (const job of this.#jobs.jobs) rows += job.entries.rowIndex.length;
+    observer.spread(numTokens, rows);
+    if (policy.breakers.numOpen > 0) this.#second.probe(entries);
+    if (missing !== null) this.#retry(missing, 0);
+    this.#onProgress();
   }
 
-  /** Workers that have owed a reply for `limitMs` count as lost; a layer that never gets done is given up. */
-  expire(limitMs: number): void {
-    if (this.#settled) return;
-    const now = this.#o.clock.monotonicMs();
-    if (now - this.#startedAtMs > this.#o.expertWaitMs + 2 * limitMs) return this.#giveUp('no worker does');
-    const before = now - limitMs;
-    const overdue = Array.from(this.#flights.values()).filter((flight) => flight.sentAtMs <= before);
-    for (const flight of overdue) {
-      // A reset of the stream may have ended this one together with another.
-      if (!this.#flights.has(flight.key)) continue;
-      this.#o.logger.warn({ worker: flight.link.id, lane: this.#o.lane, limitMs }, 'no reply from the worker');
-      flight.link.reset(this.#o.lane, `no reply within ${limitMs} ms`);
-    }
+  /** Makes second calls for what should have been answered. Returns when to look again; Infinity for never. */
+  check(): number {
+    return this.#settled ? Infinity : this.#second.check();
   }
 
   /** Drops everything without an outcome. */
@@ -103,195 +100,149 @@ export class LayerDispatch {
 
   readonly #onAbort = (): void => this.#fail(fail('cancelled', 'the step was cancelled'));
 
-  /** Sends entries by `view`; returns those that no usable worker holds. */
-  #send(entries: Entries, view: ExpertView<WorkerLink>): Entries | null {
-    const { lane, layer, rowBytes, combineMode } = this.#o;
-    const plan = planParts({
-      entries,
-      layer,
-      holders: view.holders,
-      numWorkers: view.workers.length,
-      usable: (worker) => this.#usable(view.workers[worker]),
-      limits: (worker) => view.workers[worker]?.limits(lane) ?? { requestBytes: 0, replyBytes: 0 },
-      rowBytes,
-      replyRows: combineMode === 'exact' ? 'entries' : 'rows',
+  #makeWait(): HolderWait {
+    const { clock, views, fallback } = this.#o;
+    return new HolderWait({
+      clock,
+      onViewChange: (listener) => views.onChange(listener),
+      giveUpAtMs: this.#giveUpAtMs,
+      fallbackAtMs: () => fallback?.fromMs() ?? Infinity,
+      retry: (items) => this.#each(items, (item) => this.#retry(item, 0)),
+      fallback: (items) => this.#each(items, (item) => this.#computeHere(item)),
+      giveUp: () => this.#giveUp([]),
     });
-    const unsent = plan.parts.filter((part) => !this.#sendPart(part, view));
-    const missing = plan.missing === null ? unsent : [...unsent, plan.missing];
-    return missing.length === 0 ? null : mergeEntries(missing);
   }
 
-  #usable(link: WorkerLink | undefined): boolean {
-    return link !== undefined && link.ready && !this.#faulty.has(link);
+  #each(items: readonly Retry[], act: (item: Retry) => void): void {
+    for (const item of items) if (!this.#settled) act(item);
+    this.#onProgress();
   }
 
-  #sendPart(part: Part, view: ExpertView<WorkerLink>): boolean {
-    const { ctx, layer, lane, incarnation, combineMode, step, clock, observer } = this.#o;
-    const link = view.workers[part.worker] as WorkerLink;
-    const number = this.#nextPart.get(link.id) ?? 0;
-    this.#nextPart.set(link.id, number + 1);
-    const header = {
-      routerIncarnation: incarnation,
-      step: ctx.step,
-      layer,
-      microBatch: ctx.microBatch,
-      attempt: this.#attempt,
-      part: number,
-      epoch: view.epoch,
-      combineMode,
-      traceparent: ctx.traceparent,
-    };
-    const frame = step.packForward(header, part.rowIndex, part.entryCount, part.experts, part.weights);
-    const key = messageKey(header);
-    const flightKey = `${link.id}/${key}`;
-    if (!link.send(lane, key, frame, (outcome) => this.#onOutcome(flightKey, outcome))) return false;
-    this.#flights.set(flightKey, { key: flightKey, part, link, sentAtMs: clock.monotonicMs() });
-    observer.bytes(link.id, 'sent', frame.length);
-    return true;
-  }
-
-  #onOutcome(flightKey: string, outcome: ReplyOutcome): void {
-    const flight = this.#flights.get(flightKey);
-    if (flight === undefined || this.#settled) return;
-    this.#flights.delete(flightKey);
-    const { observer } = this.#o;
-    if (outcome.kind === 'lost') {
-      observer.message(flight.link.id, 'lost');
-      observer.retry('lost');
-      this.#resend(flight.part);
-    } else {
-      observer.message(flight.link.id, STATUS_NAMES[outcome.header.status] ?? 'unknown');
-      observer.bytes(flight.link.id, 'received', outcome.frame.length);
-      this.#onReply(flight, outcome);
+  #onFailed(item: Retry, failure: Failure): void {
+    const { policy, ownerOf } = this.#o;
+    const { entries, history } = item;
+    if (failure.kind === 'busy') {
+      this.#busy += 1;
+      return this.#pause(item, Math.min(BUSY_CAP_MS, BUSY_FIRST_MS * 2 ** Math.min(this.#busy, 10)), 0);
     }
-    this.#finishIfDone();
-  }
-
-  #onReply({ part, link }: Flight, { header, frame }: Extract<ReplyOutcome, { kind: 'reply' }>): void {
-    const { step, combineMode, observer, views, layer } = this.#o;
-    const collected = collect(step, part, header, frame, combineMode);
-    switch (collected.kind) {
-      case 'done':
-        return this.#count(part, link);
-      case 'busy':
-        observer.retry('busy');
-        this.#busy += 1;
-        return this.#pause(part, Math.min(BUSY_CAP_MS, BUSY_FIRST_MS * 2 ** Math.min(this.#busy, 10)));
-      case 'not-held':
-        observer.retry('not_held');
-        views.clearHeld(link, layer, collected.experts);
-        link.queryHeld();
-        return this.#resend(part);
-      case 'fault':
-        observer.retry('fault');
-        return this.#onFault(part, link, collected.reason);
-    }
-  }
-
-  #onFault(part: Part, link: WorkerLink, reason: string): void {
-    const { layer, logger } = this.#o;
-    logger.warn({ worker: link.id, layer, reason }, 'a worker failed on rows');
-    this.#faults += 1;
-    if (this.#faults >= MAX_FAULTS) {
-      this.#waiting.push(part);
-      return this.#giveUp(`worker ${link.id} ${reason}`);
-    }
-    this.#faulty.add(link);
-    const missing = this.#again(part);
-    if (missing === null) return;
-    // Nobody else holds them: the same worker once more, after a breath.
-    this.#faulty.clear();
-    this.#pause(missing, FAULT_PAUSE_MS);
-  }
-
-  /** Tries entries again by the newest view; returns those without a holder. */
-  #again(entries: Entries): Entries | null {
-    this.#attempt += 1;
-    return this.#send(entries, this.#o.views.latest);
-  }
-
-  #resend(entries: Entries): void {
-    const missing = this.#again(entries);
-    if (missing !== null) this.#waitForHolder(missing);
-  }
-
-  #pause(entries: Entries, ms: number): void {
-    this.#paused.push(entries);
-    const timer = this.#o.clock.setTimer(ms, () => {
-      this.#pauses.delete(timer);
-      this.#paused = this.#paused.filter((other) => other !== entries);
-      if (!this.#settled) this.#resend(entries);
-    });
-    this.#pauses.add(timer);
-  }
-
-  #waitForHolder(entries: Entries): void {
-    if (this.#settled) return;
-    this.#waiting.push(entries);
-    const { views, clock, ctx, expertWaitMs, logger, layer } = this.#o;
-    if (this.#stall !== null) return;
-    logger.warn({ layer, workers: views.latest.workers.length }, 'experts without a holder; waiting for one');
-    const now = clock.monotonicMs();
-    const waitMs = Math.max(0, Math.min(expertWaitMs, (ctx.deadlineMs ?? Infinity) - now));
-    this.#stall = clock.setTimer(waitMs, () =>
-      this.#giveUp(`no worker came to hold them within ${Math.round(waitMs)} ms`),
+    if (failure.kind === 'not-held' || history.noFallback) return this.#retry(item, 0);
+    const numSequences = numSequencesOf(entries, ownerOf);
+    if (failure.kind === 'lost') return this.#follow(afterLoss(history, numSequences), item);
+    this.#faulty.add(history.faults.at(-1) ?? '');
+    this.#follow(
+      afterFault(history, numSequences, (worker) => policy.isHealthy(worker)),
+      item,
     );
-    this.#stopWatching = views.onChange(() => this.#onViewChange());
   }
 
-  #onViewChange(): void {
-    if (this.#settled || this.#waiting.length === 0) return;
-    const entries = mergeEntries(this.#waiting);
-    this.#waiting = [];
-    const missing = this.#again(entries);
-    if (missing !== null) {
-      this.#waiting.push(missing);
-      return;
+  #follow(verdict: Verdict, item: Retry): void {
+    const { entries, history } = item;
+    if (verdict === 'convict') return this.#convict(item);
+    if (verdict === 'retry') return this.#retry(item, 0);
+    const isIsolated = verdict === 'isolate';
+    // Whose fault it was is found out anew for each sequence.
+    const own = { ...history, faults: isIsolated ? history.faults : [], isIsolated };
+    const items = splitByOwner(entries, this.#o.ownerOf).map((part) => ({ entries: part, history: own }));
+    if (isIsolated) this.#suspects.push(...items);
+    else for (const part of items) if (!this.#settled) this.#retry(part, 0);
+  }
+
+  /** Tries entries again by the newest view; `faultyRank` is that of workers that failed in this layer. */
+  #retry(item: Retry, faultyRank: 0 | 1): void {
+    const { policy, views, clock } = this.#o;
+    if (clock.monotonicMs() >= this.#giveUpAtMs) return this.#giveUp([item]);
+    this.#jobs.again();
+    const missing = this.#jobs.send(item, views.latest, (link) =>
+      this.#faulty.has(link.id) ? faultyRank : policy.rank(link.id),
+    );
+    if (missing === null) return;
+    if (faultyRank > 0 || this.#faulty.size === 0) return this.#wait.add(missing);
+    // Nobody else holds them: the same worker once more, after a breath.
+    const faults = Math.max(1, missing.history.faults.length);
+    this.#pause(missing, Math.min(FAULT_PAUSE_CAP_MS, FAULT_PAUSE_MS * 2 ** (faults - 1)), 1);
+  }
+
+  /** Has this process compute entries. */
+  #computeHere(item: Retry): void {
+    const { fallback } = this.#o;
+    this.#jobs.again();
+    for (const entries of splitByExperts(item.entries, fallback?.peer.capacity ?? 1)) {
+      const piece = { entries, history: item.history };
+      const part = { worker: -1, ...entries };
+      if (fallback === null || !this.#jobs.begin(piece, part, fallback.peer, 0)) this.#wait.add(piece);
     }
-    this.#stall?.cancel();
-    this.#stall = null;
-    this.#stopWatching?.();
-    this.#stopWatching = null;
   }
 
-  #count(part: Part, link: WorkerLink): void {
-    this.#o.observer.rows(link.id, part.slots.length);
-    for (let row = 0; row < part.rowIndex.length; row++) {
-      this.#o.onRows(link.id, part.rowIndex[row] as number, part.entryCount[row] as number);
-    }
+  #pause(item: Retry, ms: number, faultyRank: 0 | 1): void {
+    const timer = this.#o.clock.setTimer(ms, () => {
+      this.#paused.delete(timer);
+      if (this.#settled) return;
+      this.#retry(item, faultyRank);
+      this.#onProgress();
+    });
+    this.#paused.set(timer, item);
   }
 
-  #giveUp(why: string): void {
-    const stuck = [...this.#waiting, ...this.#paused];
-    const rows = stuck.length > 0 ? stuck : [...this.#flights.values()].map((flight) => flight.part);
-    const sequences = new Set(rows.flatMap((entries) => Array.from(entries.rowIndex, (row) => this.#o.ownerOf(row))));
-    const message = `experts of layer ${this.#o.layer} cannot be computed: ${why}`;
-    this.#fail(fail('expert_unavailable', message, { details: { sequences: [...sequences] } }));
+  /** Sends the next suspect when none is about; settles when nothing is left; has stragglers looked after. */
+  #onProgress(): void {
+    for (let next = this.#nextSuspect(); next !== undefined; next = this.#nextSuspect()) this.#retry(next, 0);
+    if (this.#settled) return;
+    const busy = this.#jobs.jobs.size > 0 || this.#paused.size > 0 || this.#wait.items.length > 0;
+    if (!busy) return this.#finish();
+    const atMs = this.#second.nextAtMs();
+    if (atMs !== Infinity) this.#o.wakeBy(atMs);
   }
 
-  #finishIfDone(): void {
-    if (this.#settled || this.#flights.size > 0 || this.#waiting.length > 0 || this.#pauses.size > 0) return;
-    const missing = this.#o.step.missing();
+  #nextSuspect(): Retry | undefined {
+    if (this.#settled || this.#suspects.length === 0) return undefined;
+    const about = [...this.#jobs.jobs, ...this.#paused.values(), ...this.#wait.items];
+    return about.some(({ history }) => history.isIsolated) ? undefined : this.#suspects.shift();
+  }
+
+  #convict(item: Retry): void {
+    const { layer, ownerOf } = this.#o;
+    const sequences = sequencesOf([item.entries], ownerOf);
+    const experts = expertsOf([item.entries]);
+    const message = `${nameExperts(layer, experts)} failed on the same rows again: ${item.history.lastReason}`;
+    this.#fail(fail('computation_failed', message, { details: { sequences, layer, experts } }));
+  }
+
+  /** Time is up for what waits, or for these entries. */
+  #giveUp(items: readonly Retry[]): void {
+    const { layer, ownerOf, clock } = this.#o;
+    const stuck = [...items, ...this.#wait.items, ...this.#paused.values(), ...this.#suspects];
+    const sets = stuck.map(({ entries }) => entries);
+    const [sequences, experts] = [sequencesOf(sets, ownerOf), expertsOf(sets)];
+    const waitedMs = Math.round(clock.monotonicMs() - this.#startedAtMs);
+    const reason = stuck.map(({ history }) => history.lastReason).find((text) => text !== '');
+    const why = `no live worker answered for ${waitedMs} ms${reason === undefined ? '' : `; ${reason}`}`;
+    const message = `${nameExperts(layer, experts)} cannot be computed: ${why}`;
+    this.#fail(fail('expert_unavailable', message, { details: { sequences, layer, experts } }));
+  }
+
+  #finish(): void {
+    const { step, layer, lane, observer, clock } = this.#o;
+    const missing = step.missing();
     if (missing > 0)
-      return this.#fail(fail('integrity', `${missing} expert rows of layer ${this.#o.layer} are unaccounted for`));
-    this.#end();
-    this.#o.observer.layer(this.#o.lane, this.#o.clock.monotonicMs() - this.#startedAtMs);
+      return this.#fail(fail('integrity', `${missing} expert rows of layer ${layer} are unaccounted for`));
+    this.#end(false);
+    const now = clock.monotonicMs();
+    observer.layer(lane, now - this.#startedAtMs);
+    if (this.#jobs.troubleSinceMs !== null) observer.failover(now - this.#jobs.troubleSinceMs);
     this.#resolve();
   }
 
   #fail(error: GuildhallError): void {
     if (this.#settled) return;
-    this.#end();
-    for (const { key, link } of this.#flights.values()) link.forget(this.#o.lane, key.slice(link.id.length + 1));
-    this.#flights.clear();
+    this.#end(true);
     this.#reject(error);
   }
 
-  #end(): void {
+  #end(failed: boolean): void {
     this.#settled = true;
-    this.#stall?.cancel();
-    this.#stopWatching?.();
-    for (const pause of this.#pauses) pause.cancel();
+    this.#jobs.close(failed);
+    this.#wait.close();
+    for (const pause of this.#paused.keys()) pause.cancel();
     this.#o.ctx.signal?.removeEventListener('abort', this.#onAbort);
   }
 }

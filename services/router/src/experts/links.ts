@@ -5,9 +5,12 @@ export class LinkSet {
   readonly #context: LinkContext;
   readonly #links = new Map<string, WorkerLink>();
   readonly #onState: (link: WorkerLink) => void;
+  readonly #onGone: (link: WorkerLink) => void;
   #wanted = new Set<string>();
 
-  constructor(context: LinkContext) {
+  /** `onGone` is told of links that are given up, after what was on its way. */
+  constructor(context: LinkContext, onGone: (link: WorkerLink) => void = () => undefined) {
+    this.#onGone = onGone;
     this.#onState = context.onState;
     this.#context = { ...context, onState: (link) => this.#linkChanged(link) };
   }
@@ -55,5 +58,6 @@ export class LinkSet {
     if (this.#links.get(link.id) !== link) return;
     this.#links.delete(link.id);
     link.close();
+    this.#onGone(link);
   }
 }

@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type Entries, entriesOf, mergeEntries, type PlanInput, planParts, replyBytes, requestBytes } from './plan.ts';
+import {
+  type Entries,
+  entriesOf,
+  mergeEntries,
+  type PlanInput,
+  planParts,
+  replyBytes,
+  requestBytes,
+  splitByOwner,
+} from './plan.ts';
+import { seededRandom, TwoChoices, type WorkerLoads } from './policy/index.ts';
 
 const LAYERS = 2;
 
@@ -17,13 +27,19 @@ function tableOf(holders: readonly (readonly number[])[]): PlanInput['holders'] 
   return { numExperts, start, list: Int32Array.from(list) };
 }
 
+/** Workers of equal speed with nothing to do; some of them may not be used. */
+function loadsOf(usable: (worker: number) => boolean): WorkerLoads {
+  return { rank: (worker) => (usable(worker) ? 2 : 0), startMs: () => 0, rowMs: () => 1 };
+}
+
 function inputOf(entries: Entries, holders: readonly (readonly number[])[], given: Partial<PlanInput> = {}): PlanInput {
   return {
     entries,
     layer: 1,
     holders: tableOf(holders),
     numWorkers: Math.max(-1, ...holders.flat()) + 1,
-    usable: () => true,
+    loads: loadsOf(() => true),
+    choice: new TwoChoices(seededRandom(1)),
     limits: () => ({ requestBytes: 1 << 20, replyBytes: 1 << 20 }),
     rowBytes: 32,
     replyRows: 'entries',
@@ -78,7 +94,9 @@ test('of several holders one that gets the row anyhow is taken, then the least l
 
 test('entries without a usable holder are handed back', () => {
   const entries = entriesOf(Int32Array.from([0, 1, 2, 3]), Float32Array.from([1, 2, 3, 4]), 2, 2);
-  const { parts, missing } = planParts(inputOf(entries, [[0], [1], [], [0]], { usable: (worker) => worker === 0 }));
+  const { parts, missing } = planParts(
+    inputOf(entries, [[0], [1], [], [0]], { loads: loadsOf((worker) => worker === 0) }),
+  );
   assert.deepEqual(listed(parts), [
     [0, 0, 1, 0],
     [1, 3, 4, 3],
@@ -87,6 +105,22 @@ test('entries without a usable holder are handed back', () => {
     [0, 1, 2, 1],
     [1, 2, 3, 2],
   ]);
+});
+
+test('entries are split by the sequences that their rows belong to', () => {
+  const whole = entriesOf(Int32Array.from([5, 1, 3, 0, 7, 2]), Float32Array.from([6, 5, 4, 3, 2, 1]), 3, 2);
+  const sets = splitByOwner(whole, (row) => (row === 1 ? 9 : 4));
+  assert.deepEqual(
+    sets.map(({ rowIndex, experts }) => [[...rowIndex], [...experts]]),
+    [
+      [
+        [0, 2],
+        [1, 5, 2, 7],
+      ],
+      [[1], [0, 3]],
+    ],
+  );
+  assert.deepEqual(mergeEntries(sets), whole);
 });
 
 test('merging puts entries of the same row together again', () => {
@@ -140,7 +174,7 @@ test('property: every entry is in exactly one message, to a holder, and every me
         numWorkers,
         rowBytes,
         replyRows,
-        usable: (worker) => !down.includes(worker),
+        loads: loadsOf((worker) => !down.includes(worker)),
         limits: () => ({ requestBytes: limit, replyBytes: limit }),
       });
       const { parts, missing } = planParts(input);

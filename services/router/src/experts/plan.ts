@@ -1,3 +1,5 @@
+import type { ReplicaChoice, WorkerLoads } from './policy/index.ts';
+
 /**
  * Entries of one layer: for some rows of a step, the experts that each of them wants. Row i has `entryCount[i]`
  * consecutive entries, ascending by expert.
@@ -40,8 +42,8 @@ export interface PlanInput {
   layer: number;
   holders: HolderTable;
   numWorkers: number;
-  /** False for a worker that may not be used now. */
-  usable: (worker: number) => boolean;
+  loads: WorkerLoads;
+  choice: ReplicaChoice;
   limits: (worker: number) => MessageLimits;
   /** Bytes of one row in the row format. */
   rowBytes: number;
@@ -102,86 +104,47 @@ export function entriesOf(topkIds: Int32Array, topkWeights: Float32Array, numTok
 
 /**
  * Assigns every entry to one worker and cuts the result into messages. A row goes once to each worker that gets at
- * least one of its entries. Among several holders: one that gets the row anyhow, then the one with the fewest
- * entries so far; the bits of the result do not depend on the choice. Rows are never split between messages to the
- * same worker, so a limit must allow a row with all its entries.
+ * least one of its entries. Among several holders `choice` decides; the bits of the result do not depend on it. Rows are
+ * never split between messages to the same worker, so a limit must allow a row with all its entries.
  */
 export function planParts(input: PlanInput): Plan {
   const workerOf = assignWorkers(input);
-  const { numWorkers } = input;
+  const sets = selectAll(input.entries, workerOf, input.numWorkers);
   const parts: Part[] = [];
-  for (let worker = 0; worker < numWorkers; worker++) {
-    const mine = select(input.entries, workerOf, worker);
+  for (let worker = 0; worker < input.numWorkers; worker++) {
+    const mine = sets[worker] ?? null;
     if (mine !== null) parts.push(...split(mine, worker, input));
   }
-  return { parts, missing: select(input.entries, workerOf, MISSING) };
+  return { parts, missing: sets[input.numWorkers] ?? null };
 }
 
 const MISSING = -1;
 
+/** Worker of each entry. Those of a row that have one holder come first, so that the others may join them. */
 function assignWorkers(input: PlanInput): Int32Array {
-  const { entries, holders, layer, numWorkers } = input;
-  const usable = Array.from({ length: numWorkers }, (_, worker) => input.usable(worker));
-  const state: Assignment = {
-    workerOf: new Int32Array(entries.experts.length).fill(MISSING),
-    load: new Int32Array(numWorkers),
-    lastRow: new Int32Array(numWorkers).fill(-1),
-  };
-  const open: number[] = [];
+  const { entries, holders, layer, numWorkers, loads, choice } = input;
+  const { start, list } = holders;
+  choice.begin(numWorkers, loads);
+  const workerOf = new Int32Array(entries.experts.length).fill(MISSING);
+  const base = layer * holders.numExperts;
   let entry = 0;
   for (let row = 0; row < entries.entryCount.length; row++) {
-    open.length = 0;
-    for (const end = entry + (entries.entryCount[row] as number); entry < end; entry++) {
-      const key = layer * holders.numExperts + (entries.experts[entry] as number);
-      const from = holders.start[key] as number;
-      const count = (holders.start[key + 1] as number) - from;
-      const first = holders.list[from] as number;
-      if (count > 1) open.push(entry);
-      else if (count === 1 && usable[first] === true) assign(state, entry, row, first);
+    const begin = entry;
+    const end = begin + (entries.entryCount[row] as number);
+    for (let pass = 0; pass < 2; pass++) {
+      for (entry = begin; entry < end; entry++) {
+        const key = base + (entries.experts[entry] as number);
+        const from = start[key] as number;
+        const to = start[key + 1] as number;
+        if (to - from > 1 !== (pass === 1)) continue;
+        const worker = choice.choose(list, from, to, row);
+        if (worker === MISSING) continue;
+        workerOf[entry] = worker;
+        choice.assign(worker, row);
+      }
     }
-    for (const choice of open) assign(state, choice, row, bestHolder(input, state, usable, choice, row));
   }
-  return state.workerOf;
-}
-
-interface Assignment {
-  workerOf: Int32Array;
-  /** Entries given to each worker so far. */
-  load: Int32Array;
-  /** Last row that each worker got an entry of. */
-  lastRow: Int32Array;
-}
-
-function assign(state: Assignment, entry: number, row: number, worker: number): void {
-  if (worker === MISSING) return;
-  state.workerOf[entry] = worker;
-  state.load[worker] = (state.load[worker] as number) + 1;
-  state.lastRow[worker] = row;
-}
-
-function bestHolder(
-  input: PlanInput,
-  state: Assignment,
-  usable: readonly boolean[],
-  entry: number,
-  row: number,
-): number {
-  const { holders } = input;
-  const key = input.layer * holders.numExperts + (input.entries.experts[entry] as number);
-  const to = holders.start[key + 1] as number;
-  let best = MISSING;
-  for (let i = holders.start[key] as number; i < to; i++) {
-    const worker = holders.list[i] as number;
-    if (usable[worker] !== true) continue;
-    if (best === MISSING || better(worker, best, row, state.load, state.lastRow)) best = worker;
-  }
-  return best;
-}
-
-function better(worker: number, than: number, row: number, load: Int32Array, lastRow: Int32Array): boolean {
-  const has = lastRow[worker] === row;
-  if (has !== (lastRow[than] === row)) return has;
-  return (load[worker] as number) < (load[than] as number);
+  return workerOf;
 }
 
 /** 0, 1, 2, … `Int32Array.from` goes through an iterator, which costs as much as the message for a large batch. */
@@ -191,39 +154,91 @@ function upTo(count: number): Int32Array {
   return numbers;
 }
 
-/** The entries assigned to `worker`, or null if there are none. */
-function select(entries: Entries, workerOf: Int32Array, worker: number): Entries | null {
-  const picked = new Int32Array(workerOf.length);
-  const rows = new Int32Array(entries.rowIndex.length);
-  const counts = new Int32Array(entries.rowIndex.length);
-  let numPicked = 0;
-  let numRows = 0;
+/**
+ * The entries of each worker, and at `numWorkers` those without one; null where there are none. One pass counts and one
+ * fills, however many workers there are.
+ */
+function selectAll(entries: Entries, workerOf: Int32Array, numWorkers: number): (Entries | null)[] {
+  const numEntries = new Int32Array(numWorkers + 1);
+  const numRows = new Int32Array(numWorkers + 1);
+  const lastRow = new Int32Array(numWorkers + 1).fill(-1);
   let at = 0;
   for (let row = 0; row < entries.entryCount.length; row++) {
-    const end = at + (entries.entryCount[row] as number);
-    const before = numPicked;
-    for (; at < end; at++) {
-      if (workerOf[at] === worker) picked[numPicked++] = at;
+    for (const end = at + (entries.entryCount[row] as number); at < end; at++) {
+      const set = workerOf[at] === MISSING ? numWorkers : (workerOf[at] as number);
+      numEntries[set] = (numEntries[set] as number) + 1;
+      if (lastRow[set] === row) continue;
+      lastRow[set] = row;
+      numRows[set] = (numRows[set] as number) + 1;
     }
-    if (numPicked === before) continue;
-    rows[numRows] = entries.rowIndex[row] as number;
-    counts[numRows++] = numPicked - before;
   }
-  if (numPicked === 0) return null;
-  return pick(entries, rows.subarray(0, numRows), counts.subarray(0, numRows), picked.subarray(0, numPicked));
+  const sets = Array.from(numEntries, (count, set) =>
+    count === 0 ? null : emptyEntries(numRows[set] as number, count),
+  );
+  fillSets(entries, workerOf, sets);
+  return sets;
 }
 
-function pick(entries: Entries, rowIndex: Int32Array, entryCount: Int32Array, picked: Int32Array): Entries {
-  const experts = new Int32Array(picked.length);
-  const weights = new Float32Array(picked.length);
-  const slots = new Int32Array(picked.length);
-  for (let i = 0; i < picked.length; i++) {
-    const entry = picked[i] as number;
-    experts[i] = entries.experts[entry] as number;
-    weights[i] = entries.weights[entry] as number;
-    slots[i] = entries.slots[entry] as number;
+function emptyEntries(rows: number, count: number): Entries {
+  return {
+    rowIndex: new Int32Array(rows),
+    entryCount: new Int32Array(rows),
+    experts: new Int32Array(count),
+    weights: new Float32Array(count),
+    slots: new Int32Array(count),
+  };
+}
+
+function fillSets(entries: Entries, workerOf: Int32Array, sets: readonly (Entries | null)[]): void {
+  const missing = sets.length - 1;
+  const filled = new Int32Array(sets.length);
+  const rows = new Int32Array(sets.length);
+  const lastRow = new Int32Array(sets.length).fill(-1);
+  let at = 0;
+  for (let row = 0; row < entries.entryCount.length; row++) {
+    for (const end = at + (entries.entryCount[row] as number); at < end; at++) {
+      const index = workerOf[at] === MISSING ? missing : (workerOf[at] as number);
+      const set = sets[index] as Entries;
+      if (lastRow[index] !== row) {
+        lastRow[index] = row;
+        set.rowIndex[rows[index] as number] = entries.rowIndex[row] as number;
+        rows[index] = (rows[index] as number) + 1;
+      }
+      const ownRow = (rows[index] as number) - 1;
+      set.entryCount[ownRow] = (set.entryCount[ownRow] as number) + 1;
+      const to = filled[index] as number;
+      filled[index] = to + 1;
+      set.experts[to] = entries.experts[at] as number;
+      set.weights[to] = entries.weights[at] as number;
+      set.slots[to] = entries.slots[at] as number;
+    }
   }
-  return { rowIndex, entryCount, experts, weights, slots };
+}
+
+/** Entries in sets of at most `most` different experts each. */
+export function splitByExperts(entries: Entries, most: number): Entries[] {
+  const rankOf = new Map<number, number>();
+  const setOf = new Int32Array(entries.experts.length);
+  for (const [entry, expert] of entries.experts.entries()) {
+    const rank = rankOf.get(expert) ?? rankOf.size;
+    rankOf.set(expert, rank);
+    setOf[entry] = Math.floor(rank / most);
+  }
+  return selectAll(entries, setOf, Math.ceil(rankOf.size / most)).flatMap((set) => set ?? []);
+}
+
+/** The entries of each sequence by itself, `ownerOf` a row of the step. */
+export function splitByOwner(entries: Entries, ownerOf: (row: number) => number): Entries[] {
+  const indexOf = new Map<number, number>();
+  const setOf = new Int32Array(entries.experts.length);
+  let at = 0;
+  for (let row = 0; row < entries.rowIndex.length; row++) {
+    const owner = ownerOf(entries.rowIndex[row] as number);
+    const index = indexOf.get(owner) ?? indexOf.size;
+    indexOf.set(owner, index);
+    for (const end = at + (entries.entryCount[row] as number); at < end; at++) setOf[at] = index;
+  }
+  return selectAll(entries, setOf, indexOf.size).flatMap((set) => set ?? []);
 }
 
 function split(entries: Entries, worker: number, input: PlanInput): Part[] {

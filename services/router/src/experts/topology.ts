@@ -1,7 +1,7 @@
 import type { ChannelCredentials, Metadata } from '@grpc/grpc-js';
 import { type Clock, errorMessage, type Logger } from '@guildhall/common';
 import type { ReplyHeader } from '@guildhall/native';
-import { control } from '@guildhall/proto';
+import { control, type experts } from '@guildhall/proto';
 import { assignmentOf, type ExpertShape, holdingsOf } from './holdings.ts';
 import type { RouterIdentity } from './lane-stream.ts';
 import { LinkSet } from './links.ts';
@@ -17,6 +17,8 @@ export interface TopologyOptions {
   parseReplyHeader: (frame: Uint8Array) => ReplyHeader;
   /** A reply that nobody waits for came from a worker. */
   onStray: (worker: string) => void;
+  /** A worker is gone, or is another process from now on. */
+  onGone?: (worker: string) => void;
 }
 
 /** Links to workers and the view made from them: what Redis and the workers say flows in here. */
@@ -32,12 +34,13 @@ export class ExpertTopology {
     const { identity, clock } = options;
     this.#o = options;
     this.#shape = { numLayers: identity.numLayers, numExperts: identity.numExperts };
-    this.links = new LinkSet({
+    const context = {
       ...options,
       onState: () => this.#onLinkState(),
-      onHeld: (link, held) => this.views.setHeld(link, holdingsOf(held.layers, this.#shape)),
-      onStray: (link) => options.onStray(link.id),
-    });
+      onHeld: (link: WorkerLink, held: experts.Held) => this.views.setHeld(link, holdingsOf(held.layers, this.#shape)),
+      onStray: (link: WorkerLink) => options.onStray(link.id),
+    };
+    this.links = new LinkSet(context, (link) => options.onGone?.(link.id));
     this.views = new ExpertViews({ shape: this.#shape, clock, workers: () => this.links.all() });
   }
 

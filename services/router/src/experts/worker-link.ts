@@ -3,6 +3,7 @@ import type { Clock, Logger } from '@guildhall/common';
 import type { Lane, ReplyHeader } from '@guildhall/native';
 import type { experts } from '@guildhall/proto';
 import { LaneStream, type ReplySink, type RouterIdentity } from './lane-stream.ts';
+import type { ExpertPeer } from './peer.ts';
 import type { MessageLimits } from './plan.ts';
 
 /** A worker as its member entry describes it. */
@@ -28,8 +29,9 @@ export interface LinkContext {
 }
 
 /** The two streams, decode and prefill, to one incarnation of one worker. */
-export class WorkerLink {
+export class WorkerLink implements ExpertPeer {
   readonly id: string;
+  readonly isFallback = false;
   readonly incarnation: bigint;
   readonly address: string;
   readonly #lanes: Readonly<Record<Lane, LaneStream>>;

@@ -3,6 +3,7 @@ import { channelCredentials, authMetadata, type Clock, systemClock } from '@guil
 import { eventually, silentLogger } from '@guildhall/common/testing';
 import { control, experts } from '@guildhall/proto';
 import { FakeExpert, type FakeExpertOptions, fakeExpertRow } from '../../../../test/fakes/fake-expert.ts';
+import { Calls } from '../experts/calls.ts';
 import {
   type DispatchContext,
   RemoteExperts,
@@ -11,6 +12,7 @@ import {
 } from '../experts/dispatch.ts';
 import { ExpertLoads } from '../experts/expert-loads.ts';
 import type { RouterIdentity } from '../experts/lane-stream.ts';
+import { DispatchPolicy, type DispatchPolicyOptions } from '../experts/policy/index.ts';
 import { ExpertTopology } from '../experts/topology.ts';
 import { type ReferenceBuffers, referenceReplyHeader } from './reference-buffers.ts';
 
@@ -23,6 +25,8 @@ export interface RigOptions {
   remote?: Partial<RemoteExpertsOptions>;
   identity?: Partial<RouterIdentity>;
   clock?: Clock;
+  policy?: Partial<DispatchPolicyOptions>;
+  replyLimitMs?: number;
 }
 
 /** A router's dispatch side against fake workers over real gRPC. */
@@ -33,6 +37,14 @@ export class DispatchRig {
   readonly loads = new ExpertLoads(RIG_SHAPE);
   readonly retries: string[] = [];
   readonly strays: string[] = [];
+  readonly hedges: string[] = [];
+  /** Workers that answered too late. */
+  readonly late: string[] = [];
+  readonly failovers: number[] = [];
+  /** Changes of breakers. */
+  readonly breakers: string[] = [];
+  readonly policy: DispatchPolicy;
+  readonly calls: Calls;
   readonly identity: RouterIdentity;
   #step = 0;
 
@@ -60,7 +72,19 @@ export class DispatchRig {
       logger: silentLogger(),
       parseReplyHeader: referenceReplyHeader,
       onStray: (worker) => void this.strays.push(worker),
+      onGone: (worker) => this.policy.forget(worker),
     });
+    const limitMs = options.replyLimitMs ?? 20_000;
+    const limits = { decode: limitMs, prefill: limitMs };
+    this.policy = new DispatchPolicy({
+      clock,
+      seed: 1,
+      limitMs: limits,
+      hedgeShare: 0.03,
+      onBreaker: (worker, state, outcome) => void this.breakers.push(`${worker} ${state} ${outcome}`),
+      ...options.policy,
+    });
+    this.calls = new Calls({ policy: this.policy, clock, logger: silentLogger(), replyLimitMs: limits });
     this.remote = new RemoteExperts({
       views: this.topology.views,
       clock,
@@ -72,12 +96,18 @@ export class DispatchRig {
         retry: (reason) => void this.retries.push(reason),
         rows: () => undefined,
         layer: () => undefined,
+        hedge: (outcome) => void this.hedges.push(outcome),
+        late: (worker) => void this.late.push(worker),
+        spread: () => undefined,
+        failover: (ms) => void this.failovers.push(ms),
       },
       incarnation: this.identity.incarnation,
       topK: RIG_SHAPE.topK,
       rowBytes: RIG_SHAPE.hidden * 4,
       combineMode: 'exact',
-      replyLimitMs: { decode: 20_000, prefill: 20_000 },
+      policy: this.policy,
+      calls: this.calls,
+      fallback: null,
       expertWaitMs: 20_000,
       ...options.remote,
     });
@@ -94,8 +124,16 @@ export class DispatchRig {
       await body(rig);
     } finally {
       rig.topology.close();
+      rig.calls.close();
       for (const worker of rig.workers) worker.die();
     }
+  }
+
+  /** A worker that died, under its id, as another process. */
+  async restart(id: string, options: FakeExpertOptions = {}): Promise<FakeExpert> {
+    const again = await FakeExpert.start({ ...options, id });
+    this.workers.push(again);
+    return again;
   }
 
   /** Lists the fake workers (or some of them) as the members of the cluster. */

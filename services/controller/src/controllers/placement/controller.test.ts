@@ -3,6 +3,7 @@ import { after, afterEach, before, beforeEach, test } from 'node:test';
 import {
   Cluster,
   createMetrics,
+  type EventKind,
   FakeClock,
   type LeaderFence,
   LeaderLock,
@@ -12,10 +13,23 @@ import {
 import { eventually, RedisServer, silentLogger } from '@guildhall/common/testing';
 import { decodePlacement, type PlacementRecord, redisPlacements } from '../../store/placement-store.ts';
 import { EXPERTS, LAYERS, routerEntry, workerEntry } from '../../testing/members.ts';
-import { WorkersController } from '../workers/controller.ts';
+import type { Emit } from '../../events.ts';
+import { planPlacement } from '../../placement/plan.ts';
+import type { PlanInput } from '../../placement/types.ts';
+import type { MeasuredLoads } from '../loads/controller.ts';
+import { type LiveWorkers, WorkersController } from '../workers/controller.ts';
+import type { Observed } from './observed.ts';
 import { type Outcome, PlacementController } from './controller.ts';
 
 const logger = silentLogger();
+const NOTHING_MEASURED: MeasuredLoads = {
+  tokens: new Float64Array(LAYERS * EXPERTS),
+  total: 0,
+  sets: [],
+  topK: 0,
+  tokensPerStep: 0,
+  rowsOf: new Map(),
+};
 let server: RedisServer;
 let cluster: Cluster;
 let lock: LeaderLock;
@@ -45,8 +59,15 @@ class Bench {
   leader: LeaderFence | null = lock.fence;
   readonly clock = new FakeClock();
   readonly controller: PlacementController;
+  readonly events: [EventKind, string][] = [];
+  stalled = new Set<string>();
+  /** Workers count as loading until they have acknowledged. */
+  slow = false;
+  measured: MeasuredLoads = NOTHING_MEASURED;
+  /** Called with each input of the planner. */
+  planned: PlanInput[] = [];
 
-  constructor(options: { minWorkers?: number; replicas?: number } = {}) {
+  constructor(options: { minWorkers?: number; replicas?: number; rebalanceMs?: number } = {}) {
     const metrics = createMetrics('controller');
     const isStale = (): boolean => this.stale;
     const members = {
@@ -55,17 +76,45 @@ class Bench {
         return isStale();
       },
     };
+    const emit: Emit = (kind, message) => void this.events.push([kind, message]);
+    const workers = new WorkersController({ members, clock: this.clock, logger, metrics, emit });
     this.controller = new PlacementController({
-      workers: new WorkersController({ members, clock: this.clock, logger, metrics }),
+      observe: async (placement) => {
+        const live = workers.reconcile(placement);
+        return live === null ? null : this.#observed(live, placement);
+      },
       placements: redisPlacements(cluster.placementStore, logger),
+      plan: (input) => {
+        this.planned.push(input);
+        return planPlacement(input);
+      },
+      policy: {
+        minReplicas: options.replicas ?? 1,
+        maxReplicas: options.replicas ?? 1,
+        weights: { threshold: 0.1, usPerExtraWorker: 0, usPerMovedMib: 0 },
+      },
       leader: () => this.leader,
       clock: this.clock,
       logger,
       metrics,
+      emit,
       minWorkers: options.minWorkers ?? 1,
-      replicas: options.replicas ?? 1,
       settleMs: 1000,
+      rebalanceMs: options.rebalanceMs ?? 0,
     });
+  }
+
+  #observed(live: LiveWorkers, placement: PlacementRecord | null): Observed {
+    const epoch = placement?.epoch ?? 0;
+    return {
+      live,
+      draining: new Set(live.workers.filter((worker) => worker.draining).map((worker) => worker.id)),
+      stalled: this.stalled,
+      // Workers of these tests acknowledge by hand, where that matters.
+      loading: this.slow ? live.workers.filter((worker) => worker.ackedEpoch < epoch).map((worker) => worker.id) : [],
+      speeds: new Map(),
+      measured: this.measured,
+    };
   }
 
   async reconcile(): Promise<Outcome['action']> {
@@ -175,7 +224,7 @@ test('a worker of another checkpoint or numerics class gets nothing, and is name
   const placement = await stored();
   assert.deepEqual(placement?.assignment.workers, ['e1', 'e2']);
   assert.deepEqual([placement?.fingerprint, placement?.numericsId], ['model-a', 'class-a']);
-  assert.deepEqual((await bench.controller.reconcile()).live?.foreign, ['a-foreign', 'b-foreign']);
+  assert.deepEqual((await bench.controller.reconcile()).observed?.live.foreign, ['a-foreign', 'b-foreign']);
 });
 
 test('the model of the routers is the one that is placed', async () => {
@@ -335,4 +384,139 @@ test('a number that is taken is passed over', async () => {
   assert.equal(await bench.settle(), 'refused');
   assert.equal(await bench.reconcile(), 'published');
   assert.equal((await stored())?.epoch, 2);
+});
+
+/** Loads under which expert 0 of each layer gets `hot` tokens and every other one a hundred. */
+function skewed(hot: number): MeasuredLoads {
+  const tokens = Float64Array.from({ length: LAYERS * EXPERTS }, (_, key) => (key % EXPERTS === 0 ? hot : 100));
+  return { ...NOTHING_MEASURED, tokens, total: tokens.reduce((sum, count) => sum + count, 0), topK: 2 };
+}
+
+/** Number of experts of layer 0 that the worker of expert 0 holds. */
+function besideHot(record: PlacementRecord | null): number {
+  const layer = record?.assignment.holders[0] ?? [];
+  return layer.filter((holders) => holders[0] === layer[0]?.[0]).length;
+}
+
+test('experts move for their load now and then, and only where it pays', async () => {
+  const bench = new Bench({ rebalanceMs: 60_000 });
+  bench.members = [workerEntry({ id: 'e1' }), workerEntry({ id: 'e2' })];
+  await bench.settle();
+  bench.measured = skewed(700);
+  assert.equal(await bench.settle(), 'unchanged', 'not yet');
+  await bench.clock.advance(60_000);
+  assert.equal(await bench.reconcile(), 'published');
+  const moved = await stored();
+  assert.equal(besideHot(moved), 1, 'the one that is used most has a worker for itself');
+  assert.ok((moved?.predicted?.imbalance ?? 9) < 1.01, JSON.stringify(moved?.predicted));
+  assert.match(bench.events.at(-1)?.[1] ?? '', /^epoch 2: load: a step takes \d+ instead of \d+ µs/);
+  // A little more or less of the same is no reason to move anything, and is spoken of once.
+  bench.measured = skewed(720);
+  for (let minute = 0; minute < 3; minute++) {
+    await bench.clock.advance(60_000);
+    assert.equal(await bench.reconcile(), 'unchanged');
+  }
+  assert.deepEqual(
+    bench.events.slice(-2).map(([kind]) => kind),
+    ['placement', 'placement_kept'],
+  );
+  assert.equal((await stored())?.epoch, 2);
+});
+
+test('without a rebalancing interval, or with next to no tokens, loads move nothing', async () => {
+  const never = new Bench();
+  never.members = [workerEntry({ id: 'e1' }), workerEntry({ id: 'e2' })];
+  await never.settle();
+  never.measured = skewed(700);
+  await never.clock.advance(3_600_000);
+  assert.equal(await never.reconcile(), 'unchanged');
+  const quiet = new Bench({ rebalanceMs: 1000 });
+  quiet.members = never.members;
+  quiet.measured = { ...skewed(700), total: 10 };
+  await quiet.settle();
+  assert.equal(await quiet.settle(), 'unchanged');
+});
+
+test('nothing is planned while nothing has changed', async () => {
+  const bench = new Bench({ rebalanceMs: 60_000 });
+  bench.members = [workerEntry({ id: 'e1' }), workerEntry({ id: 'e2' })];
+  await bench.settle();
+  const plans = bench.planned.length;
+  for (let i = 0; i < 5; i++) await bench.settle();
+  assert.equal(bench.planned.length, plans);
+});
+
+test('a controller that takes over does not undo what load has moved', async () => {
+  const old = new Bench({ rebalanceMs: 60_000 });
+  old.members = [workerEntry({ id: 'e1' }), workerEntry({ id: 'e2' })];
+  await old.settle();
+  old.measured = skewed(700);
+  await old.clock.advance(60_000);
+  assert.equal(await old.reconcile(), 'published');
+  // It has no reports yet: all experts look alike to it.
+  const next = new Bench({ rebalanceMs: 60_000 });
+  next.members = old.members;
+  assert.equal(await next.settle(), 'unchanged');
+  assert.equal(besideHot(await stored()), 1);
+});
+
+test('while an epoch is being loaded joins and loads wait, losses and drains do not', async () => {
+  const bench = new Bench({ rebalanceMs: 1000 });
+  bench.slow = true;
+  const members = (acked: number, ...ids: string[]): MemberEntry[] => ids.map((id) => workerEntry({ id, acked }));
+  bench.members = members(0, 'e1', 'e2', 'e3');
+  assert.equal(await bench.settle(), 'published');
+  bench.measured = skewed(700);
+  bench.members = [...members(0, 'e1'), ...members(1, 'e2', 'e3', 'e4')];
+  assert.equal(await bench.settle(), 'waiting');
+  assert.match(
+    (await bench.controller.reconcile()).reason,
+    /^e1, e4 must load epoch 1 first$|^e1 must load epoch 1 first$/,
+  );
+  bench.members = [...members(0, 'e1'), workerEntry({ id: 'e2', acked: 1, draining: true }), ...members(1, 'e3', 'e4')];
+  assert.equal(await bench.reconcile(), 'published', 'a drain');
+  bench.members = [...members(0, 'e1'), workerEntry({ id: 'e2', acked: 2, draining: true }), ...members(1, 'e4')];
+  assert.equal(await bench.reconcile(), 'published', 'a loss');
+  assert.deepEqual(Object.keys(loads(await stored())).sort(), ['e1', 'e4']);
+});
+
+test('what a stalled worker has not loaded goes to the others, and it keeps what it holds', async () => {
+  const bench = new Bench();
+  bench.members = [workerEntry({ id: 'e1' }), workerEntry({ id: 'e2' })];
+  await bench.settle();
+  const before_ = await stored();
+  const mine = before_?.assignment.holders[0]?.flatMap((holders, expert) => (holders[0] === 0 ? [expert] : [])) ?? [];
+  const held = mine.slice(0, 2);
+  bench.members[0] = workerEntry({ id: 'e1', holdings: [{ layer: 0, experts: held }] });
+  bench.stalled = new Set(['e1']);
+  assert.equal(await bench.reconcile(), 'published');
+  const now = await stored();
+  assert.deepEqual(loads(now), { e1: 2, e2: LAYERS * EXPERTS - 2 });
+  for (const expert of held) assert.equal(now?.assignment.workers[now.assignment.holders[0]?.[expert]?.[0] ?? 9], 'e1');
+  assert.match(bench.events.at(-1)?.[1] ?? '', /stuck in loading: e1/);
+});
+
+test('a worker that says it has less memory than it was given room for is relieved though it still loads', async () => {
+  const bench = new Bench();
+  bench.slow = true;
+  bench.members = [workerEntry({ id: 'e1' }), workerEntry({ id: 'e2' })];
+  await bench.settle();
+  bench.members[0] = workerEntry({ id: 'e1', slots: 5 });
+  assert.equal(await bench.reconcile(), 'published');
+  assert.equal(loads(await stored())['e1'], 5);
+  // More memory is no hurry.
+  bench.members[0] = workerEntry({ id: 'e1', slots: 50 });
+  assert.equal(await bench.settle(), 'waiting');
+});
+
+test('a shortage is told once, and again after it was over', async () => {
+  const bench = new Bench();
+  bench.members = [workerEntry({ id: 'e1', slots: 10 })];
+  for (let i = 0; i < 3; i++) assert.equal(await bench.settle(), 'short');
+  bench.members.push(workerEntry({ id: 'e2', slots: 14 }));
+  await bench.settle();
+  bench.members.pop();
+  assert.equal(await bench.reconcile(), 'short');
+  const told = bench.events.filter(([kind]) => kind === 'placement_short');
+  assert.equal(told.length, 2);
 });

@@ -1,29 +1,39 @@
-import { type Clock, errorMessage, type LeaderFence, type Logger, type Metrics, RENEW_MS } from '@guildhall/common';
 import {
-  assign,
-  type AssignInput,
-  type Assignment,
-  type AssignWorker,
-  isShortage,
-  type Shortage,
-} from '../../placement/assign.ts';
-import { diffAssignments, isRight } from '../../placement/diff.ts';
+  type Clock,
+  errorMessage,
+  type LeaderFence,
+  type Logger,
+  type Metrics,
+  type PublishResult,
+  RENEW_MS,
+} from '@guildhall/common';
+import type { Emit } from '../../events.ts';
+import { diffAssignments } from '../../placement/diff.ts';
+import type { Assignment, PlanCost, PlanInput, PlanResult } from '../../placement/types.ts';
 import type { PlacementRecord, Placements } from '../../store/placement-store.ts';
-import type { WorkerInfo } from '../../store/worker-store.ts';
-import type { LiveWorkers, WorkersController } from '../workers/controller.ts';
-import { sameModel } from '../workers/model-choice.ts';
+import type { LiveWorkers } from '../workers/controller.ts';
+import { describeCost, reasonOf } from './describe.ts';
+import type { Observed } from './observed.ts';
+import { planInput, type PlanPolicy } from './plan-input.ts';
+import { type Considered, considered, type Trigger, triggerOf } from './triggers.ts';
 
 export interface PlacementDeps {
-  workers: Pick<WorkersController, 'reconcile'>;
+  /** What there is now, given the placement in force; null while the list of members is stale. */
+  observe: (placement: PlacementRecord | null) => Promise<Observed | null>;
   placements: Placements;
+  /** The planner, a pure function. */
+  plan: (input: PlanInput) => PlanResult;
+  policy: PlanPolicy;
   /** The fence while this process leads, else null. */
   leader: () => LeaderFence | null;
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
+  emit: Emit;
   minWorkers: number;
-  replicas: number;
   settleMs: number;
+  /** Time between two looks whether moving experts would pay; 0 for never. */
+  rebalanceMs: number;
 }
 
 /** What one reconciliation came to. */
@@ -35,11 +45,16 @@ export interface Outcome {
   reason: string;
   /** When to look again although nothing happens, ms from now; null for the usual interval. */
   againMs: number | null;
-  live: LiveWorkers | null;
+  observed: Observed | null;
 }
 
 /** How long members need to come back after Redis has lost its data. */
 const REGISTER_MS = RENEW_MS + 1500;
+/** Tokens that must have been counted for loads to say anything. */
+const LEAST_TOKENS = 1000;
+const ONLY_WHAT_MUST = Number.POSITIVE_INFINITY;
+
+type Planned = Extract<PlanResult, { kind: 'planned' }>;
 
 /**
  * Keeps the placement right: level-triggered and idempotent, so that it may run at any time, any number of times,
@@ -51,30 +66,50 @@ export class PlacementController {
   #known: PlacementRecord | null = null;
   /** Numbers up to this one are taken. */
   #taken = 0;
+  #before: Considered | null = null;
+  #rebalancedMs: number;
+  /** Epoch whose better alternative was spoken of. */
+  #keptEpoch = 0;
+  #shortage = '';
 
   constructor(deps: PlacementDeps) {
     this.#deps = deps;
+    this.#rebalancedMs = deps.clock.monotonicMs();
+  }
+
+  /** The newest placement known. */
+  get placement(): PlacementRecord | null {
+    return this.#known;
+  }
+
+  /** Ids of the draining workers that the last plan took into account. */
+  get drainsPlanned(): ReadonlySet<string> {
+    return this.#before?.draining ?? new Set();
   }
 
   async reconcile(): Promise<Outcome> {
+    const { observe, leader: currentLeader } = this.#deps;
     const stored = await this.#readStored();
     if (stored === null) return this.#outcome('stale', 'Redis does not answer', null);
-    const live = this.#deps.workers.reconcile(this.#known);
-    if (live === null) return this.#outcome('stale', 'the list of members is stale', null);
-    const leader = this.#deps.leader();
-    if (leader === null) return this.#outcome('standby', 'another controller leads', live);
-    const wait = this.#reasonToWait(stored, live);
-    if (wait !== null) return { ...this.#outcome('waiting', wait.reason, live), againMs: wait.againMs };
-    const plan = this.#plan(live);
-    const why = this.#reasonToPublish(stored, live, plan);
-    if (why === null) return this.#outcome('unchanged', 'the placement is right', live);
-    const wanted = assign(plan);
-    if (isShortage(wanted)) return this.#outcome('short', describeShortage(wanted, live), live);
-    return await this.#publish(stored, live, wanted, why, leader);
+    const observed = await observe(this.#known);
+    if (observed === null) return this.#outcome('stale', 'the list of members is stale', null);
+    const leader = currentLeader();
+    if (leader === null) return this.#outcome('standby', 'another controller leads', observed);
+    const wait = this.#reasonToWait(stored, observed.live);
+    if (wait !== null) return { ...this.#outcome('waiting', wait.reason, observed), againMs: wait.againMs };
+    const now = considered(observed);
+    const trigger = triggerOf(this.#known, this.#before, now, observed) ?? this.#loadTrigger(observed);
+    if (trigger !== null && !trigger.urgent && observed.loading.length > 0) {
+      const reason = `${observed.loading.join(', ')} must load epoch ${this.#known?.epoch ?? 0} first`;
+      return this.#restored(stored, observed, leader, this.#outcome('waiting', reason, observed));
+    }
+    if (trigger === null)
+      return this.#restored(stored, observed, leader, this.#outcome('unchanged', 'the placement is right', observed));
+    return this.#replan(stored, observed, now, trigger, leader);
   }
 
-  #outcome(action: Outcome['action'], reason: string, live: LiveWorkers | null): Outcome {
-    return { action, epoch: this.#known?.epoch ?? 0, reason, againMs: null, live };
+  #outcome(action: Outcome['action'], reason: string, observed: Observed | null): Outcome {
+    return { action, epoch: this.#known?.epoch ?? 0, reason, againMs: null, observed };
   }
 
   /** The epoch in Redis (0 for none), with `known` brought up to it; null while Redis is away. */
@@ -116,90 +151,115 @@ export class PlacementController {
     return this.#known.assignment.workers.some((id) => !alive.has(id));
   }
 
-  /** Who gets experts: all but the draining workers, which keep only what the others have no room for. */
-  #plan(live: LiveWorkers): AssignInput {
-    const { numLayers, numExperts } = live.workers[0] ?? { numLayers: 0, numExperts: 0 };
-    const workers = live.workers.filter((worker) => !worker.draining).map(slotsOf);
-    let lacking = numLayers * numExperts - workers.reduce((sum, worker) => sum + worker.slots, 0);
-    for (const worker of live.workers.filter((candidate) => candidate.draining)) {
-      if (lacking <= 0) break;
-      const able = slotsOf(worker);
-      workers.push({ ...able, slots: Math.min(able.slots, lacking) });
-      lacking -= able.slots;
+  #loadTrigger({ measured }: Observed): Trigger | null {
+    const { rebalanceMs, clock } = this.#deps;
+    if (rebalanceMs === 0 || measured.total < LEAST_TOKENS) return null;
+    return clock.monotonicMs() - this.#rebalancedMs < rebalanceMs ? null : { kind: 'load', urgent: false };
+  }
+
+  async #replan(
+    stored: number,
+    observed: Observed,
+    now: Considered,
+    trigger: Trigger,
+    leader: LeaderFence,
+  ): Promise<Outcome> {
+    const result = this.#plan(observed, trigger);
+    this.#noteShortage(result);
+    if (result.kind === 'short') return this.#outcome('short', result.why, observed);
+    if (trigger.kind === 'load') this.#noteRebalance(result, observed.measured.total);
+    if (!result.changed && this.#known !== null && trigger.kind !== 'model') {
+      this.#before = now;
+      return this.#restored(stored, observed, leader, this.#outcome('unchanged', 'the placement is right', observed));
     }
-    return { numLayers, numExperts, workers, current: this.#currentHolders(live), replicas: this.#deps.replicas };
+    const reason = reasonOf(trigger, result, this.#known, observed);
+    const outcome = await this.#publish(stored, observed, result, reason, leader);
+    if (outcome.action === 'published') this.#before = now;
+    return outcome;
   }
 
-  /** Who has an expert: by the last placement, then by what workers say they hold. */
-  #currentHolders(live: LiveWorkers): (layer: number, expert: number) => string[] {
-    const known = this.#known?.assignment;
-    return (layer, expert) => {
-      const placed = (known?.holders[layer]?.[expert] ?? []).map((index) => known?.workers[index] ?? '');
-      const holding = live.workers.filter((worker) => worker.holdings.get(layer)?.has(expert) === true);
-      return [...placed, ...holding.map((worker) => worker.id)];
-    };
+  /** Experts move for the load's sake only where that was asked for; else what must move does, and joined workers get some. */
+  #plan(observed: Observed, trigger: Trigger): PlanResult {
+    const { plan, policy, clock, metrics } = this.#deps;
+    const { model } = observed.live;
+    const current = this.#known !== null && trigger.kind !== 'model' ? this.#known.assignment : null;
+    const free =
+      trigger.kind === 'load' || trigger.kind === 'first' || trigger.kind === 'model' || trigger.kind === 'joined';
+    const weights = free ? policy.weights : { ...policy.weights, threshold: ONLY_WHAT_MUST };
+    const startMs = clock.monotonicMs();
+    const result = plan(planInput(observed, model === null ? null : current, { ...policy, weights }));
+    metrics.observe('guildhall_plan_seconds', (clock.monotonicMs() - startMs) / 1000);
+    return result;
   }
 
-  #reasonToPublish(stored: number, live: LiveWorkers, plan: AssignInput): string | null {
+  #noteShortage(result: PlanResult): void {
+    const why = result.kind === 'short' ? result.why : '';
+    if (why !== '' && why !== this.#shortage && result.kind === 'short') {
+      const { neededBytes, memoryBytes } = result;
+      this.#deps.emit('placement_short', why, { neededBytes, memoryBytes });
+    }
+    this.#shortage = why;
+  }
+
+  #noteRebalance(result: Planned, tokens: number): void {
+    const { clock, metrics, emit } = this.#deps;
+    this.#rebalancedMs = clock.monotonicMs();
+    metrics.count('guildhall_rebalances_total', { outcome: result.changed ? 'moved' : 'kept' });
+    const epoch = this.#known?.epoch ?? 0;
+    if (result.changed || epoch === this.#keptEpoch) return;
+    this.#keptEpoch = epoch;
+    emit('placement_kept', result.why, { epoch, tokens: Math.round(tokens), ...describeCost(result.cost) });
+  }
+
+  /** Publishes what is in force again where Redis lost it, or where members know a number above it. */
+  async #restored(stored: number, observed: Observed, leader: LeaderFence, otherwise: Outcome): Promise<Outcome> {
     const known = this.#known;
-    if (known === null) return `first placement, ${plan.workers.length} workers`;
-    if (live.model !== null && !sameModel(known, live.model)) return 'another model is served';
-    if (!isRight(known.assignment, plan)) return describeChange(known.assignment, plan);
-    if (stored < known.epoch) return 'Redis lost the placement';
-    if (live.ackedEpoch > stored) return `members know epoch ${live.ackedEpoch}`;
-    return null;
+    const { ackedEpoch } = observed.live;
+    if (known === null || (stored >= known.epoch && ackedEpoch <= stored)) return otherwise;
+    const reason = stored < known.epoch ? 'Redis lost the placement' : `members know epoch ${ackedEpoch}`;
+    const { assignment, predicted } = known;
+    return this.#publish(stored, observed, { assignment, cost: predicted, before: predicted }, reason, leader);
   }
 
   async #publish(
     stored: number,
-    live: LiveWorkers,
-    wanted: Assignment,
+    observed: Observed,
+    wanted: { assignment: Assignment; cost: PlanCost | null; before: PlanCost | null },
     reason: string,
     leader: LeaderFence,
   ): Promise<Outcome> {
-    const { placements, clock, logger, metrics } = this.#deps;
-    const { model } = live;
-    if (model === null) return this.#outcome('waiting', 'no worker has joined', live);
-    const epoch = Math.max(stored, this.#known?.epoch ?? 0, live.ackedEpoch, this.#taken) + 1;
-    const record: PlacementRecord = { ...model, epoch, assignment: wanted };
-    const result = await placements.publish(stored, record, reason, clock.nowMs(), leader);
-    metrics.count('guildhall_placements_total', { outcome: result });
+    const { placements, clock, logger } = this.#deps;
+    const { model, ackedEpoch } = observed.live;
+    if (model === null) return this.#outcome('waiting', 'no worker has joined', observed);
+    const epoch = Math.max(stored, this.#known?.epoch ?? 0, ackedEpoch, this.#taken) + 1;
+    const record: PlacementRecord = { ...model, epoch, assignment: wanted.assignment, predicted: wanted.cost };
+    const result = await this.#tryPublish(() => placements.publish(stored, record, reason, clock.nowMs(), leader));
     if (result === 'number_taken') this.#taken = epoch;
     if (result !== 'published') {
       logger.warn({ event: 'placement_refused', epoch, result }, 'a placement was not published');
-      return { ...this.#outcome('refused', result, live), againMs: 0 };
+      return { ...this.#outcome('refused', result, observed), againMs: 0 };
     }
-    const diff = diffAssignments(this.#known?.assignment ?? null, wanted);
-    logger.info(
-      { event: 'placement_published', epoch, reason, workers: wanted.workers, ...diff },
-      'placement published',
-    );
-    this.#known = record;
+    this.#notePublished(record, wanted.before, reason);
+    return this.#outcome('published', reason, observed);
+  }
+
+  async #tryPublish(publish: () => Promise<PublishResult>): Promise<PublishResult> {
+    const result = await publish();
+    this.#deps.metrics.count('guildhall_placements_total', { outcome: result });
+    return result;
+  }
+
+  #notePublished(record: PlacementRecord, before: PlanCost | null, reason: string): void {
+    const { logger, metrics, emit } = this.#deps;
+    const { epoch, assignment, predicted } = record;
+    const diff = diffAssignments(this.#known?.assignment ?? null, assignment);
+    const { workers } = assignment;
+    logger.info({ event: 'placement_published', epoch, reason, workers, ...diff }, 'placement published');
+    const costs = { after: predicted && describeCost(predicted), before: before && describeCost(before) };
+    emit('placement', `epoch ${epoch}: ${reason}`, { epoch, reason, workers, ...diff, ...costs });
+    metrics.count('guildhall_expert_moves_total', {}, diff.loads);
     metrics.gauge('guildhall_epoch', epoch);
-    return this.#outcome('published', reason, live);
+    this.#known = record;
+    this.#rebalancedMs = this.#deps.clock.monotonicMs();
   }
-}
-
-function slotsOf(worker: WorkerInfo): AssignWorker {
-  const { id, loadable, expertBytes, capacityBytes } = worker;
-  const slots = expertBytes > 0 ? Math.floor(capacityBytes / expertBytes) : 0;
-  if (loadable === null) return { id, slots, can: null };
-  return { id, slots, can: (layer, expert) => loadable.get(layer)?.has(expert) === true };
-}
-
-function describeChange(before: Assignment, plan: AssignInput): string {
-  const old = new Set(before.workers);
-  const now = new Set(plan.workers.map((worker) => worker.id));
-  const joined = [...now].filter((id) => !old.has(id));
-  const left = [...old].filter((id) => !now.has(id));
-  if (joined.length + left.length === 0) return 'memory or copies have changed';
-  return `joined: ${joined.join(' ') || 'none'}; left: ${left.join(' ') || 'none'}`;
-}
-
-function describeShortage({ neededSlots, slots, nobody }: Shortage, live: LiveWorkers): string {
-  if (nobody !== null) {
-    const { layer, expert } = nobody;
-    return `no worker can take expert ${expert} of layer ${layer}: those that have its files (guildhall pull) lack the memory, or none has them`;
-  }
-  return `the experts need ${neededSlots} places and the ${live.workers.length} workers have ${slots}: add workers or memory`;
 }

@@ -1,4 +1,5 @@
 import type { Clock, Logger, MemberView, Metrics } from '@guildhall/common';
+import type { Emit } from '../../events.ts';
 import { type MemberInfos, readMembers, type RouterInfo, type WorkerInfo } from '../../store/worker-store.ts';
 import { chooseModel, type ModelIdentity, sameModel } from './model-choice.ts';
 
@@ -7,6 +8,7 @@ export interface WorkersDeps {
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
+  emit: Emit;
 }
 
 /** Who lives, as the placement controller uses it. */
@@ -28,6 +30,7 @@ export interface LiveWorkers {
 /** Watches the workers: who joined, who left, who does not belong. */
 export class WorkersController {
   readonly #deps: WorkersDeps;
+  #seen = false;
   #known = new Map<string, WorkerInfo>();
   #foreign = new Set<string>();
   #joinedMs = 0;
@@ -40,7 +43,7 @@ export class WorkersController {
   reconcile(served: ModelIdentity | null): LiveWorkers | null {
     if (this.#deps.members.stale) return null;
     const infos = readMembers(this.#deps.members.members());
-    this.#noteChanges(infos);
+    this.#noteChanges(infos, served !== null);
     const model = chooseModel(served, infos);
     const belongs = (member: ModelIdentity): boolean => model !== null && sameModel(member, model);
     const workers = infos.workers.filter(belongs);
@@ -62,16 +65,23 @@ export class WorkersController {
     };
   }
 
-  #noteChanges(infos: MemberInfos): void {
-    const { logger, clock } = this.#deps;
+  /** A controller that starts beside workers with a placement has nothing to tell of them. */
+  #noteChanges(infos: MemberInfos, running: boolean): void {
+    const { logger, clock, emit } = this.#deps;
+    const first = !this.#seen && running;
+    this.#seen = true;
     const now = new Map(infos.workers.map((worker) => [`${worker.id}/${worker.incarnation}`, worker]));
     for (const [key, worker] of now) {
       if (this.#known.has(key)) continue;
       this.#joinedMs = clock.monotonicMs();
-      logger.info({ event: 'worker_joined', worker: worker.id, address: worker.address }, 'a worker joined');
+      const { id, address, capacityBytes } = worker;
+      logger.info({ event: 'worker_joined', worker: id, address }, 'a worker joined');
+      if (!first) emit('worker_joined', `${id} joined at ${address}`, { worker: id, address, capacityBytes });
     }
     for (const [key, worker] of this.#known) {
-      if (!now.has(key)) logger.info({ event: 'worker_left', worker: worker.id }, 'a worker left');
+      if (now.has(key)) continue;
+      logger.info({ event: 'worker_left', worker: worker.id }, 'a worker left');
+      emit('worker_left', `${worker.id} left, or its lease ended`, { worker: worker.id });
     }
     this.#known = now;
   }
@@ -86,6 +96,8 @@ export class WorkersController {
         { event: 'worker_refused', worker: worker.id, fingerprint, numericsId, expected: model },
         `a worker of another ${what} gets no experts`,
       );
+      const message = `${worker.id} is of another ${what} and gets no experts`;
+      this.#deps.emit('worker_refused', message, { worker: worker.id, fingerprint, numericsId });
     }
     this.#foreign = now;
   }

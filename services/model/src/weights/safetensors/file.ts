@@ -1,8 +1,10 @@
 import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { fail, isGuildhallError } from '@guildhall/common';
 import { fileError } from '../../json-file.ts';
 import { MAX_HEADER_BYTES, parseHeader, type TensorEntry } from './header.ts';
+import { SAMPLE_BYTES, sampleOffsets } from './samples.ts';
 import { OUTLINE_SUFFIX, outlinedBytes, readOutline, type Outline } from './outline.ts';
 
 /** Maps `length` bytes of an open file read-only (the native addon's `mapFile`). */
@@ -78,6 +80,57 @@ export class SafetensorsFile {
       this.#expectSize(size);
       return readExactly(this.path, fd, begin, end - begin);
     });
+  }
+
+  /**
+   * Fills `target` with the bytes from `begin` on, read in the background and never mapped: where the file was deleted or
+   * cut short since it was opened this is an error, and no signal that ends the process.
+   * @throws checkpoint_not_found, checkpoint_invalid, checkpoint_partial.
+   */
+  async readInto(begin: number, target: Uint8Array): Promise<void> {
+    if (this.#outline !== null) {
+      target.set(fromOutline(this.path, this.#outline, begin, begin + target.length));
+      return;
+    }
+    try {
+      const handle = await open(this.path, 'r');
+      try {
+        this.#expectSize((await handle.stat()).size);
+        for (let done = 0; done < target.length;) {
+          const { bytesRead } = await handle.read(target, done, target.length - done, begin + done);
+          if (bytesRead === 0) {
+            throw fail('checkpoint_invalid', `${this.path}: ends at byte ${begin + done}, expected ${this.size}`);
+          }
+          done += bytesRead;
+        }
+      } finally {
+        await handle.close();
+      }
+    } catch (err) {
+      throw isGuildhallError(err) ? err : fileError(this.path, err);
+    }
+  }
+
+  /**
+   * Compares the file with what it was when it was opened: there, and as long.
+   * @throws checkpoint_not_found, checkpoint_invalid.
+   */
+  async check(): Promise<void> {
+    if (this.#outline === null) await this.readInto(this.size, new Uint8Array(0));
+  }
+
+  /** What makes the file known without its weights: its header and the samples of the fingerprint. */
+  outline(): Outline {
+    if (this.#outline !== null) return this.#outline;
+    const length = new DataView(Uint8Array.from(this.read(0, 8)).buffer).getBigUint64(0, true);
+    const pieces = sampleOffsets(this.size).map((begin) => {
+      return { begin, bytes: this.read(begin, Math.min(begin + SAMPLE_BYTES, this.size)) };
+    });
+    return {
+      file: this.name,
+      size: this.size,
+      pieces: [{ begin: 0, bytes: this.read(0, 8 + Number(length)) }, ...pieces],
+    };
   }
 
   #map(mapFile: MapFile): ArrayBuffer {

@@ -25,11 +25,8 @@ export interface Outline {
   pieces: Piece[];
 }
 
-/**
- * Writes an outline, atomically: 8 bytes of length, JSON with where the pieces stand and their checksum, the pieces.
- * @param path where to; its name is that of the file and `.outline`.
- */
-export function writeOutline(path: string, outline: Outline): void {
+/** An outline as it is stored: 8 bytes of length, JSON with where the pieces stand and their checksum, the pieces. */
+export function encodeOutline(outline: Outline): Buffer {
   const data = Buffer.concat(outline.pieces.map((piece) => piece.bytes));
   const json = Buffer.from(
     JSON.stringify({
@@ -42,7 +39,15 @@ export function writeOutline(path: string, outline: Outline): void {
   );
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(json.length));
-  writeFileSync(`${path}.tmp`, Buffer.concat([length, json, data]));
+  return Buffer.concat([length, json, data]);
+}
+
+/**
+ * Writes an outline, atomically.
+ * @param path where to; its name is that of the file and `.outline`.
+ */
+export function writeOutline(path: string, outline: Outline): void {
+  writeFileSync(`${path}.tmp`, encodeOutline(outline));
   renameSync(`${path}.tmp`, path);
 }
 

@@ -1,11 +1,11 @@
-import { errorMessage } from '@guildhall/common';
-import type { CombineMode, ReplyHeader, StepBuffers } from '@guildhall/native';
+import type { CombineMode, ReplyHeader } from '@guildhall/native';
 import { experts } from '@guildhall/proto';
 import type { Part } from './plan.ts';
 
 /** What a reply means for the entries that it answers. */
-export type Collected =
-  | { kind: 'done' }
+export type Judged =
+  /** As many rows came as were asked for; whether they fit is seen when they are taken. */
+  | { kind: 'ok' }
   /** Ask again, the queue was full. */
   | { kind: 'busy' }
   /** The worker lacks these experts; none of the part's rows came. */
@@ -22,25 +22,14 @@ export const STATUS_NAMES: Record<number, string> = {
   [experts.ReplyStatus.REPLY_STATUS_FAILED]: 'failed',
 };
 
-/**
- * Takes the reply to a part back into the step's buffers: rows go to the slots that the part was made from, in any
- * order of replies. A reply whose rows do not fit is the worker's fault and leaves the buffers as they were.
- */
-export function collect(
-  step: Pick<StepBuffers, 'unpackReply'>,
-  part: Part,
-  header: ReplyHeader,
-  frame: Uint8Array,
-  mode: CombineMode,
-): Collected {
+/** Reads the header of the reply to a part. */
+export function judge(part: Part, header: ReplyHeader, mode: CombineMode): Judged {
   switch (header.status) {
-    case experts.ReplyStatus.REPLY_STATUS_OK:
-      try {
-        step.unpackReply(frame, part.slots, part.entryCount, mode);
-        return { kind: 'done' };
-      } catch (err) {
-        return { kind: 'fault', reason: `a reply that does not fit: ${errorMessage(err)}` };
-      }
+    case experts.ReplyStatus.REPLY_STATUS_OK: {
+      const expected = mode === 'exact' ? part.slots.length : part.rowIndex.length;
+      if (header.numRows === expected) return { kind: 'ok' };
+      return { kind: 'fault', reason: `answers with ${header.numRows} rows, expected ${expected}` };
+    }
     case experts.ReplyStatus.REPLY_STATUS_NOT_HELD: {
       const asked = new Set(part.experts);
       const lacking = Array.from(header.notHeld).filter((expert) => asked.has(expert));

@@ -1,0 +1,83 @@
+import type { Cluster, ClusterOptions } from '@guildhall/test/harness';
+
+/** Something that is done to a cluster under streams. */
+export interface Change {
+  name: string;
+  about: string;
+  cluster: Partial<ClusterOptions>;
+  /** Makes the change and resolves when it is over: every expert is where it belongs. */
+  run(cluster: Cluster): Promise<void>;
+}
+
+const LIMIT_MS = 120_000;
+
+async function until(what: string, check: () => Promise<boolean>): Promise<void> {
+  const endMs = performance.now() + LIMIT_MS;
+  while (!(await check().catch(() => false))) {
+    if (performance.now() > endMs) throw new Error(`waited ${LIMIT_MS} ms for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** Resolves when `workers` live ones hold what the newest epoch gives them, the router plans with it, and `also` holds. */
+export async function settled(cluster: Cluster, workers: number, also: () => boolean = () => true): Promise<void> {
+  await until('the cluster to settle', async () => {
+    const live = cluster.experts.filter((expert) => expert.running);
+    const epoch = await cluster.metric(cluster.controller, 'guildhall_epoch');
+    const all = [...live, ...cluster.routers];
+    const acked = await Promise.all(all.map((process) => cluster.metric(process, 'guildhall_epoch')));
+    const streams = await Promise.all(
+      cluster.routers.map((router) => cluster.metric(router, 'guildhall_expert_streams', 'lane="decode"')),
+    );
+    return (
+      live.length === workers && acked.every((own) => own === epoch) && streams.every((n) => n === workers) && also()
+    );
+  });
+}
+
+async function restart(cluster: Cluster, number: number): Promise<void> {
+  const id = `expert-${number}`;
+  const old = cluster.experts.find((expert) => expert.running && expert.spec.args.includes(id));
+  await old?.stop(60_000);
+  const started = cluster.addExpert(id);
+  await started.listening();
+  await settled(cluster, 3);
+}
+
+export const CHANGES: readonly Change[] = [
+  {
+    name: 'add',
+    about: 'a fourth worker joins and gets its share',
+    cluster: {},
+    async run(cluster) {
+      await cluster.addExpert('expert-4').listening();
+      await settled(cluster, 4);
+    },
+  },
+  {
+    name: 'stop',
+    about: 'a worker is asked to stop, drains and leaves',
+    cluster: {},
+    async run(cluster) {
+      await cluster.experts[1]?.stop(60_000);
+      await settled(cluster, 2);
+    },
+  },
+  {
+    name: 'rolling-restart',
+    about: 'every worker is restarted, one after the other',
+    cluster: {},
+    async run(cluster) {
+      for (const number of [1, 2, 3]) await restart(cluster, number);
+    },
+  },
+  {
+    name: 'kill',
+    about: 'a worker is killed; every expert has a replica',
+    cluster: { controllerArgs: ['--replicas', '2'] },
+    async run(cluster) {
+      cluster.experts[1]?.kill('SIGKILL');
+      await settled(cluster, 2);
+    },
+  },
+];

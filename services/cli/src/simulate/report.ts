@@ -1,0 +1,74 @@
+import { formatBytes } from '../ui/bytes.ts';
+import { formatTable } from '../ui/table.ts';
+import type { Outcome } from './outcome.ts';
+import type { Recovery } from './recovery.ts';
+
+/** What one simulation gave. */
+export interface SweepRow extends Outcome {
+  recovery: Recovery | null;
+}
+
+const HEADINGS = [
+  'workers',
+  'routers',
+  'streams',
+  'tokens/s',
+  'ttft p50',
+  'p99 ms',
+  'token p50',
+  'p99 ms',
+  'MB/token',
+  'workers/token',
+  'busy: worker',
+  'most',
+  'event loop',
+  'compute',
+  'link',
+  'hedges',
+];
+
+/** One line for each number of workers. */
+export function asTable(rows: readonly SweepRow[]): string {
+  return formatTable(
+    HEADINGS,
+    rows.map((row) => [
+      row.workers,
+      row.routers,
+      row.streams,
+      Math.round(row.tokensPerSecond),
+      ms(row.ttftMs.p50),
+      ms(row.ttftMs.p99),
+      ms(row.interTokenMs.p50),
+      ms(row.interTokenMs.p99),
+      (row.routerBytesPerToken / 1e6).toFixed(2),
+      row.workersPerToken.toFixed(2),
+      percent(row.workerUse.mean),
+      percent(row.workerUse.most),
+      percent(row.routerLoopUse),
+      percent(row.routerComputeUse),
+      percent(row.routerLinkUse),
+      percent(row.hedgeShare, 2),
+    ]),
+  );
+}
+
+/** What a fault did, in words. */
+export function describeRecovery(workers: number, streamsDropped: number, recovery: Recovery): string {
+  const { before, lowestShare, longestGapMs, steadyAfterMs, redundantAfterMs, bytesLoaded } = recovery;
+  return [
+    `${workers} workers: ${streamsDropped} streams dropped, rate before ${Math.round(before.tokensPerSecond)} tokens/s,`,
+    `lowest quarter second ${percent(lowestShare)} of it, longest gap ${ms(longestGapMs)} ms (${ms(before.longestGapMs)} before),`,
+    steadyAfterMs === null ? 'not steady again,' : `steady again after ${(steadyAfterMs / 1000).toFixed(2)} s,`,
+    redundantAfterMs === null
+      ? 'copies not complete again'
+      : `all copies again after ${(redundantAfterMs / 1000).toFixed(1)} s (${formatBytes(bytesLoaded)} loaded)`,
+  ].join(' ');
+}
+
+function ms(value: number): string {
+  return Number.isFinite(value) ? value.toFixed(value < 10 ? 1 : 0) : '-';
+}
+
+function percent(share: number, digits = 0): string {
+  return `${(share * 100).toFixed(digits)} %`;
+}

@@ -1,0 +1,310 @@
+import type { Draft } from './draft.ts';
+import { LayerState } from './layer-state.ts';
+
+/** What a search may use and what it goes for. */
+export interface SearchOptions {
+  /** 1 for workers that may get copies. */
+  targets: Uint8Array;
+  /** Copies that each worker may get more than it has, besides what memory allows. */
+  left: Int32Array;
+  /** Copies that every expert keeps, and that one has at most. */
+  least: number;
+  most: number;
+  /** An expert is replicated while a copy has more rows than this. */
+  enough: number;
+  /** Microseconds that one more worker per token is worth. */
+  usPerWorker: number;
+  /** Microseconds that a copy must save that has to be loaded. */
+  loadUs: (worker: number, layer: number, expert: number) => number;
+  /** No worker becomes slower than this by a step of the search. */
+  limitUs: number;
+}
+
+/**
+ * One step of the search: an expert leaves a worker for another, and perhaps a second one comes back; -1 for no worker
+ * and for no second expert.
+ */
+interface Change {
+  expert: number;
+  from: number;
+  to: number;
+  back: number;
+  /** Estimated change of what the step is to lower, microseconds. */
+  us: number;
+}
+
+/** What a step is to lower: the smooth objective, or the time of the slowest worker. */
+type Aim = { kind: 'all'; slope: number } | { kind: 'slowest'; nowUs: number };
+
+const NONE = -1;
+/** Passes over all experts. */
+const MOST_SWEEPS = 6;
+/** Workers that an expert is tried on: those that most of its tokens visit anyway, and those with least to do. */
+const MOST_FRIENDS = 4;
+const MOST_IDLE = 4;
+/** Least gain of a step, as a part of the slowest worker's time. */
+const LEAST_GAIN = 1e-5;
+/** A layer is even when its slowest worker is within this of the mean. */
+const EVEN = 1.001;
+
+/**
+ * Local search in one layer. Sweeps over the experts make every move, swap, replication or removal that lowers a smooth
+ * objective; then the slowest worker is relieved for as long as that is possible.
+ */
+export class LayerSearch {
+  readonly state: LayerState;
+  readonly #o: SearchOptions;
+  readonly #leastGain: number;
+  #best: Change = { expert: NONE, from: NONE, to: NONE, back: NONE, us: 0 };
+
+  constructor(draft: Draft, layer: number, options: SearchOptions) {
+    this.state = new LayerState(draft, layer);
+    this.#o = options;
+    this.#leastGain = LEAST_GAIN * this.state.times.slowestUs();
+  }
+
+  /** @returns whether anything changed. */
+  run(): boolean {
+    let changed = false;
+    for (let sweep = 0; sweep < MOST_SWEEPS; sweep++) {
+      if (this.#sweep() === 0) break;
+      changed = true;
+    }
+    return this.#relieve() > 0 || changed;
+  }
+
+  /** The layer's part of the objective, bytes apart. */
+  objectiveUs(): number {
+    return this.state.times.slowestUs() + this.#o.usPerWorker * this.state.hits.total;
+  }
+
+  /** Tries every copy once, those of the hottest experts first. @returns the number of changes. */
+  #sweep(): number {
+    const { state } = this;
+    const experts = Array.from({ length: state.problem.numExperts }, (_, expert) => expert);
+    experts.sort((a, b) => state.rows(b) - state.rows(a) || a - b);
+    let changes = 0;
+    let idle = this.#idle();
+    for (const expert of experts) {
+      for (const from of [...state.holders(expert)]) {
+        this.#best.us = -this.#leastGain;
+        this.#best.expert = NONE;
+        this.#try(expert, from, idle, { kind: 'all', slope: state.slope() });
+        if (this.#best.expert === NONE || !this.#take({ ...this.#best })) continue;
+        changes += 1;
+        idle = this.#idle();
+      }
+    }
+    return changes;
+  }
+
+  /** Makes the slowest worker faster while there is a way. @returns the number of changes. */
+  #relieve(): number {
+    const { state } = this;
+    const most = 2 * state.problem.numExperts;
+    for (let changes = 0; changes < most; changes++) {
+      const slowest = this.#slowest();
+      if (slowest === NONE) return changes;
+      const idle = this.#idle();
+      this.#best.us = -this.#leastGain;
+      this.#best.expert = NONE;
+      for (const expert of state.on[slowest] ?? []) {
+        this.#try(expert, slowest, idle, { kind: 'slowest', nowUs: state.times.time(slowest) });
+      }
+      if (this.#best.expert === NONE) return changes;
+      this.#apply(this.#best);
+    }
+    return most;
+  }
+
+  /** The slowest worker; none where it is about as fast as the mean of those that take part. */
+  #slowest(): number {
+    const { targets } = this.#o;
+    const { times } = this.state;
+    let slowest = NONE;
+    let sum = 0;
+    let count = 0;
+    for (let worker = 0; worker < targets.length; worker++) {
+      const us = times.time(worker);
+      if (us === 0 && targets[worker] !== 1) continue;
+      sum += us;
+      count += 1;
+      if (slowest === NONE || us > times.time(slowest)) slowest = worker;
+    }
+    return slowest === NONE || times.time(slowest) * count <= sum * EVEN ? NONE : slowest;
+  }
+
+  /** Makes a change if it turns out as good as estimated, more or less. @returns whether it was made. */
+  #take(change: Change): boolean {
+    const { state } = this;
+    const before = state.norm() + this.#o.usPerWorker * state.hits.total;
+    const loadUs = this.#loadOf(change);
+    this.#apply(change);
+    const after = state.norm() + this.#o.usPerWorker * state.hits.total + loadUs;
+    const { from, to, expert } = change;
+    const slow = [from, to, ...state.holders(expert)].some(
+      (worker) => worker !== NONE && state.times.time(worker) > this.#o.limitUs,
+    );
+    if (after < before - this.#leastGain / 2 && !slow) return true;
+    this.#apply({ ...change, from: to, to: from });
+    return false;
+  }
+
+  #apply({ expert, from, to, back }: Change): void {
+    const { left } = this.#o;
+    this.state.change(expert, from, to);
+    if (back !== NONE) {
+      this.state.change(back, to, from);
+      return;
+    }
+    if (to !== NONE) left[to] = (left[to] as number) - 1;
+    if (from !== NONE) left[from] = (left[from] as number) + 1;
+  }
+
+  /** Tries everything that can be done with one copy, and keeps the best in `#best`. */
+  #try(expert: number, from: number, idle: readonly number[], aim: Aim): void {
+    const { state } = this;
+    const { least, most, enough, left } = this.#o;
+    const copies = state.holders(expert).length;
+    if (copies > least && this.#mayDrop(expert, from)) this.#consider(expert, from, NONE, aim);
+    const replicates = copies < most && state.rows(expert) > enough * copies;
+    for (const to of this.#candidates(expert, from, idle)) {
+      const room = state.draft.hasRoom(to) && (left[to] as number) > 0;
+      if (room && replicates && state.draft.fits(state.layer, expert, to)) this.#consider(expert, NONE, to, aim);
+      if (!this.#mayMove(expert, from, to)) continue;
+      if (room) this.#consider(expert, from, to, aim);
+      this.#considerSwaps(expert, from, to, aim);
+    }
+  }
+
+  /** A move, a new copy (`from` is none) or a removal (`to` is none). */
+  #consider(expert: number, from: number, to: number, aim: Aim): void {
+    const { state } = this;
+    const gone = from === NONE ? 0 : state.rows(expert) * state.share(expert, from);
+    const come = to === NONE ? 0 : state.rows(expert) * state.shareAfter(expert, from, to);
+    let us = this.#loadUs(expert, from, to) + this.#tokensUs(expert, from, to);
+    if (aim.kind === 'all') {
+      let powers = state.othersPower(expert, from, to);
+      if (from !== NONE) powers += state.powerChange(from, -gone, -1);
+      if (to !== NONE) powers += state.powerChange(to, come, 1);
+      us += aim.slope * powers;
+    } else {
+      let peakUs = state.othersPeakUs(expert, from, to);
+      if (from !== NONE) peakUs = Math.max(peakUs, state.timeAfter(from, -gone, -1));
+      if (to !== NONE) peakUs = Math.max(peakUs, state.timeAfter(to, come, 1));
+      if (peakUs >= aim.nowUs - this.#leastGain) return;
+      us += peakUs - aim.nowUs;
+    }
+    this.#keep(expert, from, to, NONE, us);
+  }
+
+  #considerSwaps(expert: number, from: number, to: number, aim: Aim): void {
+    const { state } = this;
+    const gone = state.rows(expert) * state.share(expert, from);
+    const come = state.rows(expert) * state.shareAfter(expert, from, to);
+    const ownUs = this.#loadUs(expert, from, to) + this.#tokensUs(expert, from, to);
+    for (const back of state.on[to] ?? []) {
+      const toRows = come - state.rows(back) * state.share(back, to);
+      const fromRows = state.rows(back) * state.shareAfter(back, to, from) - gone;
+      let us = ownUs;
+      if (aim.kind === 'all') {
+        us += aim.slope * (state.powerChange(from, fromRows, 0) + state.powerChange(to, toRows, 0));
+      } else {
+        const peakUs = Math.max(state.timeAfter(from, fromRows, 0), state.timeAfter(to, toRows, 0));
+        if (peakUs >= aim.nowUs - this.#leastGain) continue;
+        us += peakUs - aim.nowUs;
+      }
+      us += this.#tokensUs(back, to, from);
+      if (us >= this.#best.us) continue;
+      us += this.#loadUs(back, to, from);
+      if (us < this.#best.us && this.#mayMove(back, to, from)) this.#keep(expert, from, to, back, us);
+    }
+  }
+
+  #keep(expert: number, from: number, to: number, back: number, us: number): void {
+    if (us >= this.#best.us) return;
+    this.#best = { expert, from, to, back, us };
+  }
+
+  /** What a move changes in the workers per token, in microseconds. */
+  #tokensUs(expert: number, from: number, to: number): number {
+    const { usPerWorker } = this.#o;
+    return usPerWorker === 0 ? 0 : usPerWorker * this.state.tokensChange(expert, from, to);
+  }
+
+  /** What a move costs in bytes, in microseconds; a copy that was to be loaded and goes again gives them back. */
+  #loadUs(expert: number, from: number, to: number): number {
+    const { layer } = this.state;
+    const { loadUs } = this.#o;
+    return (to === NONE ? 0 : loadUs(to, layer, expert)) - (from === NONE ? 0 : loadUs(from, layer, expert));
+  }
+
+  #loadOf({ expert, from, to, back }: Change): number {
+    return this.#loadUs(expert, from, to) + (back === NONE ? 0 : this.#loadUs(back, to, from));
+  }
+
+  /** Workers that an expert might rather be on. */
+  #candidates(expert: number, from: number, idle: readonly number[]): number[] {
+    const found = idle.filter((worker) => worker !== from);
+    if (this.#o.usPerWorker === 0) return found;
+    const { targets } = this.#o;
+    const { hits } = this.state;
+    const own = hits.shared(expert, from);
+    const friends = best(
+      targets.length,
+      MOST_FRIENDS,
+      (worker) => targets[worker] === 1 && worker !== from && hits.shared(expert, worker) > own,
+      (worker) => -hits.shared(expert, worker),
+    );
+    return [...found, ...friends.filter((worker) => !found.includes(worker))];
+  }
+
+  /** Workers with least to do. */
+  #idle(): number[] {
+    const { targets } = this.#o;
+    const { times } = this.state;
+    return best(
+      targets.length,
+      MOST_IDLE,
+      (worker) => targets[worker] === 1,
+      (worker) => times.time(worker),
+    );
+  }
+
+  #mayMove(expert: number, from: number, to: number): boolean {
+    const { draft, layer } = this.state;
+    if (!draft.fits(layer, expert, to, from)) return false;
+    return !draft.sharesDomain(layer, expert, to, from) || draft.sharesDomain(layer, expert, from, from);
+  }
+
+  /** A copy may go that leaves enough of them in as many domains as they must be in. */
+  #mayDrop(expert: number, worker: number): boolean {
+    const { draft, layer } = this.state;
+    return draft.sharesDomain(layer, expert, worker, worker) || draft.domainsOf(layer, expert) > this.#o.least;
+  }
+}
+
+/** The `most` numbers below `count` that pass and have the least values, the least first, the first of equals first. */
+function best(
+  count: number,
+  most: number,
+  passes: (index: number) => boolean,
+  valueOf: (index: number) => number,
+): number[] {
+  const found: number[] = [];
+  const values: number[] = [];
+  for (let index = 0; index < count; index++) {
+    if (!passes(index)) continue;
+    const value = valueOf(index);
+    if (found.length === most && value >= (values[most - 1] as number)) continue;
+    let at = found.length;
+    while (at > 0 && (values[at - 1] as number) > value) at -= 1;
+    found.splice(at, 0, index);
+    values.splice(at, 0, value);
+    if (found.length > most) {
+      found.pop();
+      values.pop();
+    }
+  }
+  return found;
+}

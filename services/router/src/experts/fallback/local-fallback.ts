@@ -1,0 +1,132 @@
+import { errorMessage, type Logger } from '@guildhall/common';
+import type { ExpertLoad, ExpertShard, Lane, NativeBinding } from '@guildhall/native';
+import { experts } from '@guildhall/proto';
+import type { ReplySink } from '../lane-stream.ts';
+import type { ExpertObserver } from '../observer.ts';
+import type { ExpertPeer } from '../peer.ts';
+import type { MessageLimits } from '../plan.ts';
+
+export interface LocalFallbackOptions {
+  /** Id under which rows are counted: this router's. */
+  id: string;
+  /** Empty; experts come and go. */
+  shard: Pick<ExpertShard, 'loadAll' | 'unload' | 'forward'>;
+  /** Experts held at a time, 1 at least. */
+  capacity: number;
+  /** Reads an expert's weights from the checkpoint. */
+  read: (layer: number, expert: number) => Promise<Omit<ExpertLoad, 'expert'>>;
+  native: Pick<NativeBinding, 'parseReplyHeader' | 'packStatusReply'>;
+  observer: Pick<ExpertObserver, 'fallback'>;
+  logger: Logger;
+}
+
+/** An expert that is held; the map that they are in is ordered by their last use. */
+interface Held {
+  layer: number;
+  expert: number;
+}
+
+/** Nothing crosses a network. */
+const NO_LIMIT: MessageLimits = { requestBytes: Number.MAX_SAFE_INTEGER, replyBytes: Number.MAX_SAFE_INTEGER };
+
+/**
+ * A worker inside the router: it answers the same messages with the same bits, one after another, and loads the experts
+ * that each of them needs. Those used longest ago make room.
+ */
+export class LocalFallback implements ExpertPeer {
+  readonly id: string;
+  readonly isFallback = true;
+  readonly ready = true;
+  readonly #o: LocalFallbackOptions;
+  readonly #held = new Map<string, Held>();
+  readonly #pending = new Set<string>();
+  #line: Promise<void> = Promise.resolve();
+  #closed = false;
+
+  constructor(options: LocalFallbackOptions) {
+    this.#o = options;
+    this.id = options.id;
+  }
+
+  /** Different experts that one message may ask for. */
+  get capacity(): number {
+    return this.#o.capacity;
+  }
+
+  limits(): MessageLimits {
+    return NO_LIMIT;
+  }
+
+  send(lane: Lane, key: string, frame: Buffer, sink: ReplySink): boolean {
+    if (this.#closed) return false;
+    this.#pending.add(key);
+    this.#line = this.#line.then(async () => this.#serve(lane, key, frame, sink));
+    return true;
+  }
+
+  forget(_lane: Lane, key: string): void {
+    this.#pending.delete(key);
+  }
+
+  queryHeld(): void {}
+
+  reset(): void {}
+
+  /** Answers nothing any more; what is being computed ends unheard. */
+  close(): void {
+    this.#closed = true;
+    this.#pending.clear();
+  }
+
+  async #serve(lane: Lane, key: string, frame: Buffer, sink: ReplySink): Promise<void> {
+    if (!this.#pending.has(key)) return;
+    const { native, logger } = this.#o;
+    let reply: Buffer;
+    try {
+      reply = await this.#compute(lane, frame);
+    } catch (err) {
+      logger.error({ reason: errorMessage(err) }, 'this router cannot compute experts itself');
+      reply = native.packStatusReply(frame, experts.ReplyStatus.REPLY_STATUS_FAILED, errorMessage(err));
+    }
+    if (this.#pending.delete(key)) sink({ kind: 'reply', header: native.parseReplyHeader(reply), frame: reply });
+  }
+
+  async #compute(lane: Lane, frame: Buffer): Promise<Buffer> {
+    const { frame: sent } = experts.ClientFrame.decode(frame);
+    if (sent?.$case !== 'forward') return Buffer.alloc(0);
+    const { layer, experts: bytes } = sent.value;
+    const entries = bytes.length / 2;
+    const wanted = new Set(Array.from({ length: entries }, (_, i) => bytes.readUInt16LE(2 * i)));
+    const loaded = await this.#hold(layer, [...wanted]);
+    const reply = await this.#o.shard.forward(frame, 0, lane);
+    this.#o.observer.fallback(this.#held.size, loaded, entries);
+    return reply;
+  }
+
+  /** Loads what is not held of these; returns how many that were. Throws what reading and loading throws. */
+  async #hold(layer: number, wanted: readonly number[]): Promise<number> {
+    const { shard, read } = this.#o;
+    const lacking: number[] = [];
+    for (const expert of wanted) {
+      const key = `${layer}/${expert}`;
+      const held = this.#held.get(key);
+      this.#held.delete(key);
+      if (held === undefined) lacking.push(expert);
+      else this.#held.set(key, held);
+    }
+    if (lacking.length === 0) return 0;
+    this.#makeRoom(lacking.length);
+    const loads = lacking.map(async (expert) => ({ expert, ...(await read(layer, expert)) }));
+    await shard.loadAll(layer, await Promise.all(loads));
+    for (const expert of lacking) this.#held.set(`${layer}/${expert}`, { layer, expert });
+    return lacking.length;
+  }
+
+  #makeRoom(count: number): void {
+    for (const [key, { layer, expert }] of this.#held) {
+      if (this.#held.size + count <= this.#o.capacity) return;
+      this.#held.delete(key);
+      this.#o.shard.unload(layer, expert);
+    }
+  }
+}
