@@ -1,9 +1,12 @@
+import { best } from './best.ts';
 import type { Problem } from './problem.ts';
 
 /** Tokens' worth of belief that experts are chosen independently: few samples of an expert prove little. */
 const PRIOR_TOKENS = 8;
 /** Certainty is no estimate, and what is multiplied by zero cannot be divided again. */
 const MOST_CHANCE = 0.98;
+/** Experts whose workers another expert may want to be on. */
+const MOST_PARTNERS = 16;
 
 /**
  * Which experts of a layer tokens choose together, and what that means for a placement: how often an expert is the only
@@ -19,17 +22,32 @@ export class CoActivation {
   readonly #alone: Float64Array;
   /** Share of an expert that is on a worker, laid out like `#alone`. */
   readonly #shares: Float64Array;
+  readonly #partners: (number[] | undefined)[];
   readonly #numExperts: number;
 
   constructor(problem: Problem, layer: number) {
     const { numExperts, workers, rows, batchTokens } = problem;
     this.#numExperts = numExperts;
+    this.#partners = Array.from({ length: numExperts });
     this.#chances = rows
       .subarray(layer * numExperts, (layer + 1) * numExperts)
       .map((value) => Math.min(1, value / batchTokens));
     this.#pairs = pairChances(this.#chances, problem.samples[layer] ?? null, problem.input.topK);
     this.#alone = new Float64Array(workers.length * numExperts).fill(1);
     this.#shares = new Float64Array(workers.length * numExperts);
+  }
+
+  /** The experts that tokens with this one choose most often. */
+  partners(expert: number): readonly number[] {
+    const numExperts = this.#numExperts;
+    const pair = (other: number): number => this.#pairs[other * numExperts + expert] as number;
+    this.#partners[expert] ??= best(
+      numExperts,
+      MOST_PARTNERS,
+      (other) => other !== expert,
+      (other) => -pair(other),
+    );
+    return this.#partners[expert];
   }
 
   /** Share of the tokens that choose the expert and are on the worker for no other expert of theirs. */
