@@ -1,4 +1,3 @@
-import { best } from './best.ts';
 import type { Problem } from './problem.ts';
 
 /** Tokens' worth of belief that experts are chosen independently: few samples of an expert prove little. */
@@ -22,32 +21,26 @@ export class CoActivation {
   readonly #alone: Float64Array;
   /** Share of an expert that is on a worker, laid out like `#alone`. */
   readonly #shares: Float64Array;
-  readonly #partners: (number[] | undefined)[];
+  /** Partners of each expert, as many for all. */
+  readonly #partners: Uint16Array;
   readonly #numExperts: number;
 
   constructor(problem: Problem, layer: number) {
     const { numExperts, workers, rows, batchTokens } = problem;
     this.#numExperts = numExperts;
-    this.#partners = Array.from({ length: numExperts });
     this.#chances = rows
       .subarray(layer * numExperts, (layer + 1) * numExperts)
       .map((value) => Math.min(1, value / batchTokens));
     this.#pairs = pairChances(this.#chances, problem.samples[layer] ?? null, problem.input.topK);
+    this.#partners = mostLikely(this.#pairs, numExperts, Math.min(MOST_PARTNERS, numExperts - 1));
     this.#alone = new Float64Array(workers.length * numExperts).fill(1);
     this.#shares = new Float64Array(workers.length * numExperts);
   }
 
   /** The experts that tokens with this one choose most often. */
-  partners(expert: number): readonly number[] {
-    const numExperts = this.#numExperts;
-    const pair = (other: number): number => this.#pairs[other * numExperts + expert] as number;
-    this.#partners[expert] ??= best(
-      numExperts,
-      MOST_PARTNERS,
-      (other) => other !== expert,
-      (other) => -pair(other),
-    );
-    return this.#partners[expert];
+  partners(expert: number): Uint16Array {
+    const each = this.#partners.length / this.#numExperts;
+    return this.#partners.subarray(expert * each, (expert + 1) * each);
   }
 
   /** Share of the tokens that choose the expert and are on the worker for no other expert of theirs. */
@@ -101,4 +94,24 @@ function pairChances(chances: Float64Array, samples: Uint16Array | null, topK: n
     }
   }
   return pairs;
+}
+
+/** For each expert the others with the largest chances, the largest first. */
+function mostLikely(pairs: Float32Array, numExperts: number, count: number): Uint16Array {
+  const found = new Uint16Array(numExperts * count);
+  const chances = new Float32Array(numExperts * count).fill(-1);
+  for (let other = 0; other < numExperts; other++) {
+    for (let expert = 0; expert < numExperts; expert++) {
+      const chance = pairs[other * numExperts + expert] as number;
+      let at = (expert + 1) * count - 1;
+      if (other === expert || count === 0 || chance <= (chances[at] as number)) continue;
+      for (const begin = expert * count; at > begin && (chances[at - 1] as number) < chance; at--) {
+        chances[at] = chances[at - 1] as number;
+        found[at] = found[at - 1] as number;
+      }
+      chances[at] = chance;
+      found[at] = other;
+    }
+  }
+  return found;
 }

@@ -308,15 +308,16 @@ export class LayerSearch {
       if (known.size >= MOST_KNOWN) break;
       for (const worker of this.state.holders(partner)) known.add(worker);
     }
-    const workers = [...known].filter((worker) => targets[worker] === 1 && worker !== from);
     const own = company.alone(expert, from);
-    const friends = best(
-      workers.length,
-      MOST_FRIENDS,
-      (index) => company.alone(expert, workers[index] as number) < own,
-      (index) => company.alone(expert, workers[index] as number),
-    ).map((index) => workers[index] as number);
-    return [...found, ...friends.filter((worker) => !found.includes(worker))];
+    const friends: { worker: number; alone: number }[] = [];
+    for (const worker of known) {
+      if (targets[worker] !== 1 || worker === from) continue;
+      const alone = company.alone(expert, worker);
+      if (alone < own) friends.push({ worker, alone });
+    }
+    friends.sort((a, b) => a.alone - b.alone || a.worker - b.worker);
+    for (const { worker } of friends.slice(0, MOST_FRIENDS)) if (!found.includes(worker)) found.push(worker);
+    return found;
   }
 
   /** Workers with least to do. */
