@@ -4,6 +4,7 @@ import { engineSuite } from './engine/suite.ts';
 import { kernelsSuite } from './kernels/suite.ts';
 import { longcontextSuite } from './longcontext/suite.ts';
 import { movesSuite } from './moves/suite.ts';
+import { placementSuite } from './placement/suite.ts';
 import { prefixSuite } from './prefix/suite.ts';
 import { servingSuite } from './serving/suite.ts';
 import type { Suite } from './suite.ts';
@@ -17,5 +18,6 @@ export const SUITES: readonly Suite[] = [
   directorySuite,
   prefixSuite,
   longcontextSuite,
+  placementSuite,
   movesSuite,
 ];
