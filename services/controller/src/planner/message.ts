@@ -32,10 +32,10 @@ export function inputOf({ workers, ...rest }: PlanMessage): PlanInput {
   const holdings = new Map(workers.map(({ id, held }) => [id, held]));
   return {
     ...rest,
-    workers: workers.map(({ can, held: _, ...worker }) => ({
-      ...worker,
-      can: can === null ? null : (layer, expert) => can[layer * numExperts + expert] === 1,
-    })),
+    workers: workers.map((worker) => {
+      const { can } = worker;
+      return { ...worker, can: can === null ? null : (layer, expert) => can[layer * numExperts + expert] === 1 };
+    }),
     held: (worker, layer, expert) => holdings.get(worker)?.[layer * numExperts + expert] === 1,
   };
 }
