@@ -22,7 +22,7 @@ test('every command has help and a description', () => {
   const program = buildProgram();
   assert.deepEqual(
     program.commands.map((command) => command.name()),
-    ['up', 'serve', 'pull', 'chat', 'status', 'cluster', 'join', 'drain', 'chaos', 'simulate', 'doctor'],
+    ['up', 'serve', 'pull', 'chat', 'status', 'cluster', 'join', 'drain', 'events', 'chaos', 'simulate', 'doctor'],
   );
   for (const command of program.commands) {
     assert.ok(command.description().length > 0);
