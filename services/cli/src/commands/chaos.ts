@@ -37,7 +37,7 @@ export function chaosCommand(): Command {
     .option('--model <dir>', 'checkpoint in the Hugging Face layout', join(ROOT, 'models', 'tiny'))
     .option('--weights <format>', 'weight format', 'bf16')
     .option('--logs <dir>', 'keep the logs of all processes there')
-    .option('--save <file>', 'also write the report: FILE as JSON, and the pauses as a picture beside it')
+    .option('--save <file>', 'also write the report as FILE.json, FILE.md and, its pauses, FILE.png')
     .option('--json', 'print the report as one JSON object', false)
     .action(async (flags: ChaosFlags) => {
       const faults = chosen(flags.fault);
