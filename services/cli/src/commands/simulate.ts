@@ -37,6 +37,7 @@ export function simulateCommand(): Command {
     .option('--skew <exponent>', "of the experts' popularity (Zipf); 0 for even", '0.5')
     .option('--affinity <share>', "of a token's experts that come from its stream's topic", '0.3')
     .option('--copies <n>', 'copies of each expert at least', '2')
+    .option('--most-copies <n>', 'copies of a much used expert at most', '4')
     .option('--hedge-share <share>', 'second calls for each first one at most', '0.03')
     .option('--seconds <n>', 'simulated time that is measured', '4')
     .option('--lose-worker <time>', "a worker's machine vanishes after so many seconds, such as 5s")

@@ -23,6 +23,7 @@ export interface SimulateFlags {
   skew: string;
   affinity: string;
   copies: string;
+  mostCopies: string;
   hedgeShare: string;
   seconds: string;
   seed: string;
@@ -82,6 +83,7 @@ export function optionsFor(flags: SimulateFlags, workers: number): SimulationOpt
       topicExperts: Math.ceil(shape.numExperts / 8),
     },
     copies: whole('--copies', flags.copies, 1),
+    mostCopies: whole('--most-copies', flags.mostCopies, 1),
     leaseMs: LEASE_MS,
     faults: faultsOf(flags),
     sharedCores: null,

@@ -40,6 +40,7 @@ export function smallCluster(workers: number, given: Partial<SimulationOptions> 
     },
     gate: { skew: 0.7, affinity: 0.3, topics: 4, topicExperts: 6 },
     copies: 2,
+    mostCopies: 2,
     leaseMs: 500,
     faults: [],
     sharedCores: null,
