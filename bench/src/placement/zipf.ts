@@ -15,8 +15,6 @@ export interface ZipfShape {
   together: number;
   /** Topics have popularities r^-exponent too; which rank a topic has, this tells. */
   turn: number;
-  /** Tokens after one another that have the same topic. */
-  run: number;
 }
 
 /** Draws a trace. The same shape gives the same trace; `turn` alone shifts the load to other experts. */
@@ -89,15 +87,13 @@ function draw({ experts, sums }: Table, at: number): number {
   return experts[low] as number;
 }
 
-/** The topic of each token: runs of tokens have one each, popular topics more often. */
-function topicsOfTokens({ seed, tokens, topics, exponent, turn, run }: ZipfShape): Uint16Array {
+/** The topic of each token, popular topics more often: tokens of many streams, one after the other. */
+function topicsOfTokens({ seed, tokens, topics, exponent, turn }: ZipfShape): Uint16Array {
   const next = numbers(seed * 31 + turn);
   let sum = 0;
   const sums = Float64Array.from({ length: topics }, (_, rank) => (sum += (1 + rank) ** -exponent));
-  const order = shuffled(topics, numbers(seed * 17 + turn));
-  const table = { experts: order, sums };
-  const drawn = Array.from({ length: Math.ceil(tokens / run) }, () => draw(table, next()));
-  return Uint16Array.from({ length: tokens }, (_, token) => drawn[Math.floor(token / run)] as number);
+  const table = { experts: shuffled(topics, numbers(seed * 17 + turn)), sums };
+  return Uint16Array.from({ length: tokens }, () => draw(table, next()));
 }
 
 function shuffled(count: number, next: () => number): number[] {

@@ -4,6 +4,7 @@ import { chatCommand } from './commands/chat.ts';
 import { clusterCommand } from './commands/cluster.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { drainCommand } from './commands/drain.ts';
+import { eventsCommand } from './commands/events.ts';
 import { joinCommand } from './commands/join.ts';
 import { pullCommand } from './commands/pull.ts';
 import { serveCommand } from './commands/serve.ts';
@@ -21,6 +22,7 @@ const COMMANDS = [
   clusterCommand,
   joinCommand,
   drainCommand,
+  eventsCommand,
   chaosCommand,
   simulateCommand,
   doctorCommand,

@@ -17,9 +17,9 @@ export interface LayerExperts {
 export interface ShardOptions {
   native: NativeShard;
   weights: WeightReader;
-  sources: WeightSources;
+  sources: Pick<WeightSources, 'read' | 'keep'>;
   pace: LoadPace;
-  problems: LoadProblems;
+  problems: Pick<LoadProblems, 'set'>;
   model: ModelConfig;
   clock: Clock;
   logger: Logger;

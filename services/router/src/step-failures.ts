@@ -17,9 +17,13 @@ export function brokenOutcomes(seqs: readonly Sequence[], error: GuildhallError,
       return fails ? { kind: 'failed', seq, error } : { kind: 'again', seq, cause: error, blamed: false };
     });
   }
-  // A message to a worker carries rows of several sequences, so that being named is no proof.
+  // Workers were tried with the rows of this one alone.
+  const guilty = error.code === 'computation_failed' && named?.size === 1;
   const blames = (index: number): boolean => error.code !== 'cancelled' && (named === null || named.has(index));
-  return seqs.map((seq, index) => ({ kind: 'again', seq, cause: error, blamed: blames(index) }));
+  return seqs.map((seq, index): Outcome => {
+    if (guilty && blames(index)) return { kind: 'failed', seq, error };
+    return { kind: 'again', seq, cause: error, blamed: blames(index) };
+  });
 }
 
 /** The error that a sequence ends with whose own computation breaks. */

@@ -61,7 +61,7 @@ export async function measureFault(
     const next = nextToken(load, struckMs, clock);
     await fault.strike(lab);
     if (fault.lasting === true) await clock.sleep(lastsMs);
-    if (fault.felt?.(lab) === false) throw fail('internal', 'the fault had no effect');
+    if ((await fault.felt?.(lab)) === false) throw fail('internal', 'the fault had no effect');
     const healedMs = fault.heal === undefined ? struckMs : clock.monotonicMs();
     await fault.heal?.(lab);
     progress('recovery');

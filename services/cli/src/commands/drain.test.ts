@@ -40,6 +40,11 @@ before(async () => {
   const expert = control.Member.create({ kind: control.MemberKind.MEMBER_KIND_EXPERT, id: 'expert-1', ready: true });
   const value = (): Uint8Array => control.Member.encode(expert).finish();
   await cluster.lease({ kind: 'expert', id: 'expert-1', incarnation: 1n, value, onLost: () => undefined }).join();
+  const gateway = control.Member.create({ kind: control.MemberKind.MEMBER_KIND_GATEWAY, id: 'gateway-1' });
+  const entry = (): Uint8Array => control.Member.encode(gateway).finish();
+  await cluster
+    .lease({ kind: 'gateway', id: 'gateway-1', incarnation: 1n, value: entry, onLost: () => undefined })
+    .join();
   state.ensure();
   state.writeSecrets({ clusterToken: TOKEN, redisUrl: redis.url, cluster: 'test' });
 });
@@ -86,14 +91,17 @@ const [first, second] = [0, 1].map((i) => (): FakeRouter => routers[i] as FakeRo
   () => FakeRouter,
 ];
 
-test('an unknown router, or what is none, is refused with the list of routers', async () => {
+test('an unknown id, or a member that cannot be drained, is refused with the list of those that can', async () => {
   const unknown = await guildhall(['drain', 'router-9', ...here]);
   assert.equal(unknown.code, 1);
-  assert.match(unknown.stderr, /there is no router router-9; routers: router-1 \(ready\), router-2 \(ready\)/);
-  const expert = await guildhall(['drain', 'expert-1', ...here, '--json']);
-  const { error } = JSON.parse(expert.stderr) as { error: { code: string; message: string } };
+  assert.match(
+    unknown.stderr,
+    /there is no router-9; there are: expert-1 \(ready\), router-1 \(ready\), router-2 \(ready\)/,
+  );
+  const gateway = await guildhall(['drain', 'gateway-1', ...here, '--json']);
+  const { error } = JSON.parse(gateway.stderr) as { error: { code: string; message: string } };
   assert.equal(error.code, 'not_found');
-  assert.match(error.message, /expert-1 is not a router/);
+  assert.match(error.message, /gateway-1 is neither a router nor a worker/);
 });
 
 test('a drain shows its progress and says when the router is empty', async () => {

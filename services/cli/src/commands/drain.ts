@@ -7,41 +7,56 @@ import { drainRouter } from '../stack/router-client.ts';
 import { StateDir } from '../stack/state-dir.ts';
 import { positiveInteger } from '../ui/arguments.ts';
 import { Progress } from '../ui/progress.ts';
+import { drainWorker, type WorkerDrainFlags } from './drain-worker.ts';
 
-interface DrainFlags extends ClusterFlags {
-  json: boolean;
-  timeout: number | null;
+interface DrainFlags extends ClusterFlags, WorkerDrainFlags {
   force: boolean;
 }
 
-/** `guildhall drain ROUTER`: moves a router's streams to the others, without a break for their clients. */
+/**
+ * `guildhall drain ID`: moves a router's streams to the others, without a break for their clients; or a worker's experts to the
+ * other workers.
+ */
 export function drainCommand(): Command {
   const command = new Command('drain')
-    .description('move the streams of a router to other routers; it takes nothing new afterwards')
-    .argument('<router>', 'its id, such as router-1; `guildhall status` lists them');
+    .description('move the streams of a router to other routers, or the experts of a worker to other workers')
+    .argument('<id>', 'id of a router or worker, such as router-1 or expert-2; `guildhall status` lists them');
   return addClusterOptions(command)
     .option(
       '--timeout <seconds>',
-      "end what nobody took over by then (default: the router's own limit)",
+      "routers: end what nobody took over by then (default: the router's own limit); workers: give up waiting (default: 600)",
       positiveInteger,
     )
-    .option('--force', 'also where no other router could go on with its streams', false)
+    .option('--force', 'routers: also where no other router could go on with its streams', false)
+    .option('--undo', 'workers: give it experts again', false)
+    .option('--forget', 'workers: drop the request of a worker that is gone for good', false)
+    .option('--no-wait', 'workers: do not wait until nobody needs it')
     .option('--json', 'print one JSON object when it is done', false)
     .action(async (id: string, flags: DrainFlags) => {
       const access = clusterAccess(flags, new StateDir(flags.stateDir ?? null), process.env);
-      const member = await findRouter(id, access, flags.force);
-      await drain(member, access, flags);
+      const router = await workerOrRouter(id, access, flags);
+      if (router !== null) await drain(router, access, flags);
     });
 }
 
-async function findRouter(id: string, access: ClusterAccess, force: boolean): Promise<control.Member> {
+/** The router of this id; null for a worker, after its drain. */
+async function workerOrRouter(id: string, access: ClusterAccess, flags: DrainFlags): Promise<control.Member | null> {
   const view = new ClusterView(access);
   try {
     await view.start();
-    return drainable(id, view.snapshot(), force);
+    if (!isWorker(id, view.snapshot(), flags)) return drainable(id, view.snapshot(), flags.force);
+    await drainWorker(id, view, flags);
+    return null;
   } finally {
     await view.stop();
   }
+}
+
+/** True for a live worker; one that is gone can still be undone or forgotten. */
+function isWorker(id: string, { members, stale }: ClusterSnapshot, flags: DrainFlags): boolean {
+  if (stale) throw fail('redis_unavailable', 'Redis does not answer, so the members are not known');
+  if (flags.undo || flags.forget) return true;
+  return members.some((one) => one.kind === control.MemberKind.MEMBER_KIND_EXPERT && one.id === id);
 }
 
 function isRouter(member: control.Member): boolean {
@@ -62,10 +77,12 @@ export function drainable(id: string, { members, stale }: ClusterSnapshot, force
   const member = routers.find((one) => one.id === id);
   if (member === undefined) {
     const other = members.find((one) => one.id === id);
-    const what =
-      other === undefined ? `there is no router ${id}` : `${id} is not a router, and only routers are drained`;
-    const list = routers.map((one) => `${one.id} (${stateOf(one)})`).join(', ');
-    throw fail('not_found', `${what}; routers: ${list === '' ? 'none' : list}`);
+    const what = other === undefined ? `there is no ${id}` : `${id} is neither a router nor a worker`;
+    const list = members
+      .filter((one) => isRouter(one) || one.kind === control.MemberKind.MEMBER_KIND_EXPERT)
+      .map((one) => `${one.id} (${stateOf(one)})`)
+      .join(', ');
+    throw fail('not_found', `${what}; there are: ${list === '' ? 'none' : list}`);
   }
   // A stream stays within its checkpoint and numerics class.
   const successors = routers.filter(

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { errorMessage } from '@guildhall/common';
+import type { ControllerStatus } from '@guildhall/controller';
 import { control, type router } from '@guildhall/proto';
 import { addClusterOptions, type ClusterAccess, clusterAccess, type ClusterFlags } from '../stack/cluster-target.ts';
 import { ClusterView, loadedShare, type ClusterSnapshot } from '../stack/cluster-view.ts';
@@ -7,6 +8,7 @@ import { getRouterInfo } from '../stack/router-client.ts';
 import { StateDir } from '../stack/state-dir.ts';
 import { formatBytes } from '../ui/bytes.ts';
 import { formatTable } from '../ui/table.ts';
+import { controllerLines, workerTables } from './status-placement.ts';
 
 interface StatusFlags extends ClusterFlags {
   json: boolean;
@@ -14,6 +16,14 @@ interface StatusFlags extends ClusterFlags {
 
 /** What a router says of itself, or why it said nothing, by its id. */
 type RouterInfos = ReadonlyMap<string, router.RouterInfo | string>;
+
+interface StatusFacts {
+  snapshot: ClusterSnapshot;
+  infos: RouterInfos;
+  /** What the leading controller says; null without one. */
+  said: ControllerStatus | null;
+  url: string | null;
+}
 
 /** `guildhall status`: members, placement and coverage of a cluster, and what its routers have cached. */
 export function statusCommand(): Command {
@@ -27,11 +37,10 @@ export function statusCommand(): Command {
       try {
         await view.start();
         const snapshot = view.snapshot();
-        const infos = await routerInfos(view.routers(), access);
+        const [infos, said] = await Promise.all([routerInfos(view.routers(), access), view.controllerStatus()]);
         const url = flags.redis ? null : (state.readRun()?.url ?? null);
-        process.stdout.write(
-          flags.json ? `${JSON.stringify(asJson(snapshot, infos, url))}\n` : asText(snapshot, infos, url),
-        );
+        const facts = { snapshot, infos, said, url };
+        process.stdout.write(flags.json ? `${JSON.stringify(asJson(facts))}\n` : asText(facts));
       } finally {
         await view.stop();
       }
@@ -53,13 +62,14 @@ function kindName(kind: control.MemberKind): string {
   return control.memberKindToJSON(kind).replace('MEMBER_KIND_', '').toLowerCase();
 }
 
-function asJson(snapshot: ClusterSnapshot, infos: RouterInfos, url: string | null): unknown {
+function asJson({ snapshot, infos, said, url }: StatusFacts): unknown {
   const { held, wanted } = loadedShare(snapshot);
   return {
     url,
     stale: snapshot.stale,
     epoch: Number(snapshot.placement?.epoch ?? 0n),
     experts: { held, wanted },
+    controller: said,
     members: snapshot.members.map((member) => ({
       id: member.id,
       kind: kindName(member.kind),
@@ -120,7 +130,7 @@ function cacheRows(infos: RouterInfos): (string | number)[][] {
   });
 }
 
-function asText(snapshot: ClusterSnapshot, infos: RouterInfos, url: string | null): string {
+function asText({ snapshot, infos, said, url }: StatusFacts): string {
   const rows = [...snapshot.members]
     .sort((a, b) => a.kind - b.kind || a.id.localeCompare(b.id))
     .map((member) => [
@@ -145,8 +155,10 @@ function asText(snapshot: ClusterSnapshot, infos: RouterInfos, url: string | nul
   const lines = [
     ...(url === null ? [] : [`API: ${url}/v1`]),
     `placement: ${coverage}${snapshot.stale ? ' (Redis is away: last known state)' : ''}`,
+    ...(said === null ? [] : controllerLines(said)),
     '',
     formatTable(['id', 'kind', 'address', 'state', 'epoch', 'experts', 'running+waiting'], rows),
+    ...(said === null ? [] : workerTables(said)),
   ];
   const cache = cacheRows(infos);
   if (cache.length > 0) {

@@ -1,4 +1,5 @@
-import { Cluster, createLogger, systemClock } from '@guildhall/common';
+import { Cluster, createLogger, type DrainStore, type EventLog, systemClock } from '@guildhall/common';
+import type { ControllerStatus } from '@guildhall/controller';
 import { control } from '@guildhall/proto';
 import type { RunSecrets } from './state-dir.ts';
 
@@ -31,6 +32,25 @@ export class ClusterView {
     const current = this.#cluster.placements.current();
     const placement = current === null ? null : control.Placement.decode(current.bytes);
     return { members, placement, stale: this.#cluster.members.stale };
+  }
+
+  get eventLog(): EventLog {
+    return this.#cluster.eventLog;
+  }
+
+  get drains(): DrainStore {
+    return this.#cluster.drains;
+  }
+
+  /** What the leading controller says; null when none has said anything lately, or Redis is away. */
+  async controllerStatus(): Promise<ControllerStatus | null> {
+    const { redis, keys } = this.#cluster;
+    try {
+      const text = await redis.get(keys.status('controller'));
+      return text === null ? null : (JSON.parse(text) as ControllerStatus);
+    } catch {
+      return null;
+    }
   }
 
   /** The routers among the members. */

@@ -1,5 +1,6 @@
 import type { Draft } from './draft.ts';
 import { LayerState } from './layer-state.ts';
+import { workersPerToken } from './workers-per-token.ts';
 
 /** What a search may use and what it goes for. */
 export interface SearchOptions {
@@ -37,11 +38,13 @@ interface Change {
 type Aim = { kind: 'all'; slope: number } | { kind: 'slowest'; nowUs: number };
 
 const NONE = -1;
-/** Passes over all experts. */
-const MOST_SWEEPS = 6;
+const NOTHING: Change = { expert: NONE, from: NONE, to: NONE, back: NONE, us: 0 };
+/** Passes over all experts, and the least part of the objective that one must gain for another to follow. */
+const MOST_SWEEPS = 3;
+const LEAST_SWEEP_GAIN = 0.002;
 /** Workers that an expert is tried on: those that most of its tokens visit anyway, and those with least to do. */
-const MOST_FRIENDS = 4;
-const MOST_IDLE = 4;
+const MOST_FRIENDS = 3;
+const MOST_IDLE = 2;
 /** Least gain of a step, as a part of the slowest worker's time. */
 const LEAST_GAIN = 1e-5;
 /** A layer is even when its slowest worker is within this of the mean. */
@@ -55,7 +58,7 @@ export class LayerSearch {
   readonly state: LayerState;
   readonly #o: SearchOptions;
   readonly #leastGain: number;
-  #best: Change = { expert: NONE, from: NONE, to: NONE, back: NONE, us: 0 };
+  #best: Change = NOTHING;
 
   constructor(draft: Draft, layer: number, options: SearchOptions) {
     this.state = new LayerState(draft, layer);
@@ -66,16 +69,23 @@ export class LayerSearch {
   /** @returns whether anything changed. */
   run(): boolean {
     let changed = false;
+    let before = this.objectiveUs();
     for (let sweep = 0; sweep < MOST_SWEEPS; sweep++) {
       if (this.#sweep() === 0) break;
       changed = true;
+      const after = this.objectiveUs();
+      if (after > before * (1 - LEAST_SWEEP_GAIN)) break;
+      before = after;
     }
-    return this.#relieve() > 0 || changed;
+    return this.#relieve() || changed;
   }
 
   /** The layer's part of the objective, bytes apart. */
   objectiveUs(): number {
-    return this.state.times.slowestUs() + this.#o.usPerWorker * this.state.hits.total;
+    const { problem, layer, draft, times } = this.state;
+    const { usPerWorker } = this.#o;
+    const tokensUs = usPerWorker === 0 ? 0 : usPerWorker * workersPerToken(problem, layer, draft.holders[layer] ?? []);
+    return times.slowestUs() + tokensUs;
   }
 
   /** Tries every copy once, those of the hottest experts first. @returns the number of changes. */
@@ -86,11 +96,11 @@ export class LayerSearch {
     let changes = 0;
     let idle = this.#idle();
     for (const expert of experts) {
-      for (const from of [...state.holders(expert)]) {
-        this.#best.us = -this.#leastGain;
-        this.#best.expert = NONE;
+      // The holders change while their copies are tried.
+      for (const from of state.holders(expert).slice()) {
+        this.#best = { ...NOTHING, us: -this.#leastGain };
         this.#try(expert, from, idle, { kind: 'all', slope: state.slope() });
-        if (this.#best.expert === NONE || !this.#take({ ...this.#best })) continue;
+        if (this.#best.expert === NONE || !this.#take(this.#best)) continue;
         changes += 1;
         idle = this.#idle();
       }
@@ -98,23 +108,42 @@ export class LayerSearch {
     return changes;
   }
 
-  /** Makes the slowest worker faster while there is a way. @returns the number of changes. */
-  #relieve(): number {
+  /**
+   * Makes the slowest worker faster while there is a way. Since another one may be as slow, a step alone may be a loss:
+   * what stays is the best of what came by. @returns whether anything changed.
+   */
+  #relieve(): boolean {
     const { state } = this;
-    const most = 2 * state.problem.numExperts;
-    for (let changes = 0; changes < most; changes++) {
-      const slowest = this.#slowest();
-      if (slowest === NONE) return changes;
-      const idle = this.#idle();
-      this.#best.us = -this.#leastGain;
-      this.#best.expert = NONE;
-      for (const expert of state.on[slowest] ?? []) {
-        this.#try(expert, slowest, idle, { kind: 'slowest', nowUs: state.times.time(slowest) });
-      }
-      if (this.#best.expert === NONE) return changes;
-      this.#apply(this.#best);
+    const made: Change[] = [];
+    let bestUs = state.times.slowestUs();
+    let kept = 0;
+    let besideUs = 0;
+    while (made.length < 2 * state.problem.numExperts) {
+      const change = this.#relief();
+      if (change === null) break;
+      besideUs += this.#besideUs(change);
+      this.#apply(change);
+      made.push(change);
+      const us = state.times.slowestUs() + besideUs;
+      if (us >= bestUs) continue;
+      bestUs = us;
+      kept = made.length;
     }
-    return most;
+    for (const change of made.splice(kept).reverse()) this.#apply(reversed(change));
+    return kept > 0;
+  }
+
+  /** The best change that makes the slowest worker faster. */
+  #relief(): Change | null {
+    const { state } = this;
+    const slowest = this.#slowest();
+    if (slowest === NONE) return null;
+    const idle = this.#idle();
+    this.#best = { ...NOTHING, us: -this.#leastGain };
+    for (const expert of state.on[slowest] ?? []) {
+      this.#try(expert, slowest, idle, { kind: 'slowest', nowUs: state.times.time(slowest) });
+    }
+    return this.#best.expert === NONE ? null : this.#best;
   }
 
   /** The slowest worker; none where it is about as fast as the mean of those that take part. */
@@ -134,23 +163,29 @@ export class LayerSearch {
     return slowest === NONE || times.time(slowest) * count <= sum * EVEN ? NONE : slowest;
   }
 
-  /** Makes a change if it turns out as good as estimated, more or less. @returns whether it was made. */
+  /** Makes a change if it is as good as estimated, more or less: the estimate takes the norm for linear. */
   #take(change: Change): boolean {
     const { state } = this;
-    const before = state.norm() + this.#o.usPerWorker * state.hits.total;
-    const loadUs = this.#loadOf(change);
-    this.#apply(change);
-    const after = state.norm() + this.#o.usPerWorker * state.hits.total + loadUs;
     const { from, to, expert } = change;
-    const slow = [from, to, ...state.holders(expert)].some(
-      (worker) => worker !== NONE && state.times.time(worker) > this.#o.limitUs,
-    );
-    if (after < before - this.#leastGain / 2 && !slow) return true;
-    this.#apply({ ...change, from: to, to: from });
-    return false;
+    const normUs = state.norm();
+    const besideUs = this.#besideUs(change);
+    this.#move(change);
+    const touched = [from, to, ...state.holders(expert)].filter((worker) => worker !== NONE);
+    const slow = touched.some((worker) => state.times.time(worker) > this.#o.limitUs);
+    if (slow || normUs - state.norm() - besideUs < this.#leastGain / 2) {
+      this.#move(reversed(change));
+      return false;
+    }
+    this.#settle(change);
+    return true;
   }
 
-  #apply({ expert, from, to, back }: Change): void {
+  #apply(change: Change): void {
+    this.#move(change);
+    this.#settle(change);
+  }
+
+  #move({ expert, from, to, back }: Change): void {
     const { left } = this.#o;
     this.state.change(expert, from, to);
     if (back !== NONE) {
@@ -159,6 +194,11 @@ export class LayerSearch {
     }
     if (to !== NONE) left[to] = (left[to] as number) - 1;
     if (from !== NONE) left[from] = (left[from] as number) + 1;
+  }
+
+  #settle({ expert, from, to, back }: Change): void {
+    this.state.settle(expert, from);
+    if (back !== NONE) this.state.settle(back, to);
   }
 
   /** Tries everything that can be done with one copy, and keeps the best in `#best`. */
@@ -200,9 +240,11 @@ export class LayerSearch {
 
   #considerSwaps(expert: number, from: number, to: number, aim: Aim): void {
     const { state } = this;
+    const { usPerWorker } = this.#o;
     const gone = state.rows(expert) * state.share(expert, from);
     const come = state.rows(expert) * state.shareAfter(expert, from, to);
-    const ownUs = this.#loadUs(expert, from, to) + this.#tokensUs(expert, from, to);
+    const ownUs = this.#loadUs(expert, from, to);
+    const ownTokens = state.tokensChange(expert, from, to);
     for (const back of state.on[to] ?? []) {
       const toRows = come - state.rows(back) * state.share(back, to);
       const fromRows = state.rows(back) * state.shareAfter(back, to, from) - gone;
@@ -214,7 +256,9 @@ export class LayerSearch {
         if (peakUs >= aim.nowUs - this.#leastGain) continue;
         us += peakUs - aim.nowUs;
       }
-      us += this.#tokensUs(back, to, from);
+      // Two moves apart are a little better than the swap, and cheaper to tell.
+      if (us + usPerWorker * (ownTokens + state.tokensChange(back, to, from)) >= this.#best.us) continue;
+      if (usPerWorker !== 0) us += usPerWorker * state.tokensChangeOfSwap(expert, from, to, back);
       if (us >= this.#best.us) continue;
       us += this.#loadUs(back, to, from);
       if (us < this.#best.us && this.#mayMove(back, to, from)) this.#keep(expert, from, to, back, us);
@@ -239,8 +283,12 @@ export class LayerSearch {
     return (to === NONE ? 0 : loadUs(to, layer, expert)) - (from === NONE ? 0 : loadUs(from, layer, expert));
   }
 
-  #loadOf({ expert, from, to, back }: Change): number {
-    return this.#loadUs(expert, from, to) + (back === NONE ? 0 : this.#loadUs(back, to, from));
+  /** What a change costs besides time, in microseconds. */
+  #besideUs({ expert, from, to, back }: Change): number {
+    const { usPerWorker } = this.#o;
+    if (back === NONE) return this.#loadUs(expert, from, to) + this.#tokensUs(expert, from, to);
+    const tokens = usPerWorker === 0 ? 0 : usPerWorker * this.state.tokensChangeOfSwap(expert, from, to, back);
+    return this.#loadUs(expert, from, to) + this.#loadUs(back, to, from) + tokens;
   }
 
   /** Workers that an expert might rather be on. */
@@ -248,13 +296,13 @@ export class LayerSearch {
     const found = idle.filter((worker) => worker !== from);
     if (this.#o.usPerWorker === 0) return found;
     const { targets } = this.#o;
-    const { hits } = this.state;
-    const own = hits.shared(expert, from);
+    const { company } = this.state;
+    const own = company.alone(expert, from);
     const friends = best(
       targets.length,
       MOST_FRIENDS,
-      (worker) => targets[worker] === 1 && worker !== from && hits.shared(expert, worker) > own,
-      (worker) => -hits.shared(expert, worker),
+      (worker) => targets[worker] === 1 && worker !== from && company.alone(expert, worker) < own,
+      (worker) => company.alone(expert, worker),
     );
     return [...found, ...friends.filter((worker) => !found.includes(worker))];
   }
@@ -282,6 +330,10 @@ export class LayerSearch {
     const { draft, layer } = this.state;
     return draft.sharesDomain(layer, expert, worker, worker) || draft.domainsOf(layer, expert) > this.#o.least;
   }
+}
+
+function reversed(change: Change): Change {
+  return { ...change, from: change.to, to: change.from };
 }
 
 /** The `most` numbers below `count` that pass and have the least values, the least first, the first of equals first. */

@@ -1,7 +1,7 @@
+import { CoActivation } from './co-activation.ts';
 import type { Draft } from './draft.ts';
 import { LayerTimes } from './layer-times.ts';
 import type { Problem } from './problem.ts';
-import { type TokenHits, tokenHits } from './token-hits.ts';
 
 /** Power of the norm that stands for the slowest worker: smooth, so that every worker's time counts a little. */
 const POWER = 16;
@@ -12,9 +12,11 @@ export class LayerState {
   readonly problem: Problem;
   readonly layer: number;
   readonly times: LayerTimes;
-  readonly hits: TokenHits;
+  readonly company: CoActivation;
   /** Experts of each worker. */
   readonly on: number[][];
+  /** Rows per microsecond of each expert's holders together. */
+  readonly #speeds: Float64Array;
   /** Microseconds that times are divided by before they are raised to the power. */
   readonly #unitUs: number;
   /** Power of each worker's time, and their sum. */
@@ -26,15 +28,17 @@ export class LayerState {
     this.problem = draft.problem;
     this.layer = layer;
     this.times = new LayerTimes(draft.problem);
-    this.hits = tokenHits(draft.problem, layer);
+    this.company = new CoActivation(draft.problem, layer);
     this.on = draft.problem.workers.map(() => []);
     this.#powers = new Float64Array(draft.problem.workers.length);
+    this.#speeds = new Float64Array(draft.problem.numExperts);
     for (let expert = 0; expert < draft.problem.numExperts; expert++) {
       const holders = this.holders(expert);
+      this.#speeds[expert] = this.#speedOf(holders);
       this.times.spread(this.rows(expert), holders, 1);
       for (const worker of holders) {
         this.on[worker]?.push(expert);
-        this.hits.set(expert, worker, this.share(expert, worker));
+        this.company.set(expert, worker, this.share(expert, worker));
       }
     }
     this.#unitUs = this.times.slowestUs() || 1;
@@ -51,8 +55,15 @@ export class LayerState {
 
   /** Part of an expert's rows that a holder computes. */
   share(expert: number, worker: number): number {
+    return (this.problem.speed[worker] as number) / (this.#speeds[expert] as number);
+  }
+
+  /** Part of an expert's rows that a worker gets when `from` (or -1) stops holding it and it begins. */
+  shareAfter(expert: number, from: number, to: number): number {
     const { speed } = this.problem;
-    return (speed[worker] as number) / this.#speedOf(expert, -1);
+    const gone = from === -1 ? 0 : (speed[from] as number);
+    const come = speed[to] as number;
+    return come / ((this.#speeds[expert] as number) - gone + come);
   }
 
   /** A norm of the workers' times, in microseconds: a little above the slowest one. */
@@ -76,84 +87,93 @@ export class LayerState {
     return power(this.timeAfter(worker, rows, copies) / this.#unitUs) - (this.#powers[worker] as number);
   }
 
-  /** Part of an expert's rows that a worker gets when `from` (or -1) stops holding it and it begins. */
-  shareAfter(expert: number, from: number, to: number): number {
+  /** Other holders' change of share, for one row per microsecond of theirs, when an expert leaves `from` for `to`. */
+  #othersChange(expert: number, from: number, to: number): number {
     const { speed } = this.problem;
-    return (speed[to] as number) / (this.#speedOf(expert, from) + (speed[to] as number));
-  }
-
-  /** Rows per microsecond of an expert's holders without one of them. */
-  #speedOf(expert: number, without: number): number {
-    const { speed } = this.problem;
-    let total = 0;
-    for (const holder of this.holders(expert)) if (holder !== without) total += speed[holder] as number;
-    return total;
-  }
-
-  /**
-   * Calls `visit` with the change of its share for each other holder whose share changes when an expert leaves `from`
-   * (or -1) for `to` (or -1).
-   */
-  #others(expert: number, from: number, to: number, visit: (holder: number, change: number) => void): void {
-    const { speed } = this.problem;
-    const before = this.#speedOf(expert, -1);
-    const after = this.#speedOf(expert, from) + (to === -1 ? 0 : (speed[to] as number));
-    if (Math.abs(after - before) <= 1e-12 * before || after === 0) return;
-    for (const holder of this.holders(expert)) {
-      if (holder !== from) visit(holder, (speed[holder] as number) * (1 / after - 1 / before));
-    }
+    const before = this.#speeds[expert] as number;
+    const gone = from === -1 ? 0 : (speed[from] as number);
+    const after = before - gone + (to === -1 ? 0 : (speed[to] as number));
+    // Equal workers in turn leave nothing for the others to do, nor is there anything to split without holders.
+    return Math.abs(after - before) <= 1e-12 * before || after <= 0 ? 0 : 1 / after - 1 / before;
   }
 
   /** Change of the sum of powers over the other holders of an expert that moves. */
   othersPower(expert: number, from: number, to: number): number {
+    const change = this.#othersChange(expert, from, to) * this.rows(expert);
+    if (change === 0) return 0;
     let sum = 0;
-    this.#others(expert, from, to, (holder, change) => {
-      sum += this.powerChange(holder, this.rows(expert) * change, 0);
-    });
+    for (const holder of this.holders(expert)) {
+      if (holder !== from) sum += this.powerChange(holder, change * (this.problem.speed[holder] as number), 0);
+    }
     return sum;
   }
 
   /** Microseconds of the slowest of the other holders that get slower when an expert moves. */
   othersPeakUs(expert: number, from: number, to: number): number {
+    const change = this.#othersChange(expert, from, to) * this.rows(expert);
+    if (change <= 0) return 0;
     let peakUs = 0;
-    this.#others(expert, from, to, (holder, change) => {
-      if (change > 0) peakUs = Math.max(peakUs, this.timeAfter(holder, this.rows(expert) * change, 0));
-    });
+    for (const holder of this.holders(expert)) {
+      if (holder === from) continue;
+      peakUs = Math.max(peakUs, this.timeAfter(holder, change * (this.problem.speed[holder] as number), 0));
+    }
     return peakUs;
   }
 
   /** Change of the workers per token when an expert leaves `from` (or -1) for `to` (or -1). */
   tokensChange(expert: number, from: number, to: number): number {
-    const { hits } = this;
-    const alone = (worker: number): number => hits.chance(expert) - hits.shared(expert, worker);
-    let change = 0;
-    if (to !== -1) change += this.shareAfter(expert, from, to) * alone(to);
-    if (from !== -1) change -= this.share(expert, from) * alone(from);
-    this.#others(expert, from, to, (holder, share) => {
-      change += share * alone(holder);
-    });
-    return change;
+    const { company } = this;
+    let sum = 0;
+    if (to !== -1) sum += this.shareAfter(expert, from, to) * company.alone(expert, to);
+    if (from !== -1) sum -= this.share(expert, from) * company.alone(expert, from);
+    const change = this.#othersChange(expert, from, to);
+    if (change === 0) return sum;
+    for (const holder of this.holders(expert)) {
+      if (holder !== from) sum += change * (this.problem.speed[holder] as number) * company.alone(expert, holder);
+    }
+    return sum;
   }
 
-  /** Takes an expert from one worker and gives it to another; -1 for none. */
+  /** The same for two experts that change places; others than the two workers count as staying as they are. */
+  tokensChangeOfSwap(expert: number, from: number, to: number, back: number): number {
+    const { company } = this;
+    return (
+      this.shareAfter(expert, from, to) * company.aloneWithout(expert, to, back) -
+      this.share(expert, from) * company.alone(expert, from) +
+      this.shareAfter(back, to, from) * company.aloneWithout(back, from, expert) -
+      this.share(back, to) * company.alone(back, to)
+    );
+  }
+
+  /** Takes an expert from one worker and gives it to another; -1 for none. `settle` brings the company after it. */
   change(expert: number, from: number, to: number): void {
     const holders = this.holders(expert);
-    const before = holders.map((worker) => [worker, this.share(expert, worker)] as const);
     this.times.spread(this.rows(expert), holders, -1);
     if (from !== -1) {
       this.draft.remove(this.layer, expert, from);
       const experts = this.on[from] as number[];
       experts.splice(experts.indexOf(expert), 1);
-      this.hits.set(expert, from, 0);
     }
     if (to !== -1) {
       this.draft.add(this.layer, expert, to);
       this.on[to]?.push(expert);
     }
+    this.#speeds[expert] = this.#speedOf(holders);
     this.times.spread(this.rows(expert), holders, 1);
-    for (const worker of holders) this.hits.set(expert, worker, this.share(expert, worker));
-    for (const [worker] of before) this.#refresh(worker);
-    if (to !== -1) this.#refresh(to);
+    if (from !== -1) this.#refresh(from);
+    for (const worker of holders) this.#refresh(worker);
+  }
+
+  /** Brings the company up to date after an expert has left a worker (or -1) and others hold it. */
+  settle(expert: number, left: number): void {
+    if (left !== -1) this.company.set(expert, left, 0);
+    for (const worker of this.holders(expert)) this.company.set(expert, worker, this.share(expert, worker));
+  }
+
+  #speedOf(holders: readonly number[]): number {
+    let total = 0;
+    for (const holder of holders) total += this.problem.speed[holder] as number;
+    return total;
   }
 
   #refresh(worker: number): void {

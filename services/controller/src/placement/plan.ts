@@ -77,6 +77,7 @@ function fillEmpty(problem: Problem, usable: Usable, draft: Draft, needed: Assig
 /** Moves experts where that is worth it. */
 function improved(problem: Problem, usable: Usable, from: Assignment, free: boolean): Planned {
   const { weights } = problem.input;
+  if (!free && weights.threshold === Infinity) return { assignment: from, why: 'nothing must move' };
   const priced = free ? prepare({ ...problem.input, weights: { ...weights, usPerMovedMib: 0 } }) : problem;
   const draft = keep(priced, {
     ...usable,
@@ -88,8 +89,8 @@ function improved(problem: Problem, usable: Usable, from: Assignment, free: bool
   const then = costIn(problem, wanted);
   const gainUs = worth(problem, before) - worth(problem, then);
   const part = before.stepUs > 0 ? gainUs / before.stepUs : 0;
-  if (gainUs <= 0 || (!free && then.stepUs > before.stepUs))
-    return { assignment: from, why: 'no move would make it better' };
+  const slower = !free && then.stepUs > before.stepUs;
+  if (gainUs <= 0 || slower) return { assignment: from, why: 'no move would make it better' };
   if (!free && part < weights.threshold) {
     return {
       assignment: from,
@@ -103,10 +104,7 @@ function improved(problem: Problem, usable: Usable, from: Assignment, free: bool
       why: `moving experts would gain ${gainUs.toFixed(0)} µs of a step, not worth ${mib.toFixed(0)} MiB`,
     };
   }
-  return {
-    assignment: wanted,
-    why: `a step takes ${then.stepUs.toFixed(0)} instead of ${before.stepUs.toFixed(0)} µs, ${then.workersPerToken.toFixed(2)} instead of ${before.workersPerToken.toFixed(2)} workers per token, for ${mib.toFixed(0)} MiB`,
-  };
+  return { assignment: wanted, why: '' };
 }
 
 /** The objective apart from bytes, in microseconds of a step. */
@@ -121,8 +119,7 @@ function percent(share: number): string {
 function resultOf(problem: Problem, assignment: Assignment, why: string): PlanResult {
   const { current } = problem.input;
   const before = current === null ? null : costIn(problem, current);
-  const cause = causeOf(problem, assignment);
-  if (current !== null && before !== null && cause === null) {
+  if (current !== null && before !== null && sameHolders(current, assignment) && noneLeft(current, assignment)) {
     return {
       kind: 'planned',
       assignment: current,
@@ -132,26 +129,37 @@ function resultOf(problem: Problem, assignment: Assignment, why: string): PlanRe
       why: `the placement is right: ${why}`,
     };
   }
+  const cost = costIn(problem, assignment);
   return {
     kind: 'planned',
     assignment,
-    cost: costIn(problem, assignment),
+    cost,
     before,
     changed: true,
-    why: cause === '' ? why : (cause ?? why),
+    why: membersChanged(current, assignment) ?? describeGain(before, cost),
   };
 }
 
-/** Who came and went, or that something changed; null where nothing did. */
-function causeOf(problem: Problem, wanted: Assignment): string | null {
-  const { current } = problem.input;
+function describeGain(before: PlanCost | null, cost: PlanCost): string {
+  if (before === null) return 'first placement';
+  return (
+    `a step takes ${cost.stepUs.toFixed(0)} instead of ${before.stepUs.toFixed(0)} µs by prediction, ` +
+    `${cost.workersPerToken.toFixed(2)} instead of ${before.workersPerToken.toFixed(2)} workers per token, ` +
+    `for ${(cost.bytesMoved / MIB).toFixed(0)} MiB`
+  );
+}
+
+/** Who came and went; null where nobody did. */
+function membersChanged(current: Assignment | null, wanted: Assignment): string | null {
   if (current === null) return `first placement, ${wanted.workers.length} workers`;
   const left = current.workers.filter((id) => !wanted.workers.includes(id));
   const joined = wanted.workers.filter((id) => !current.workers.includes(id));
-  const same = sameHolders(current, wanted);
-  if (left.length > 0 || (joined.length > 0 && !same))
-    return `joined: ${joined.join(' ') || 'none'}; left: ${left.join(' ') || 'none'}`;
-  return same ? null : '';
+  if (left.length + joined.length === 0) return null;
+  return `joined: ${joined.join(' ') || 'none'}; left: ${left.join(' ') || 'none'}`;
+}
+
+function noneLeft(current: Assignment, wanted: Assignment): boolean {
+  return current.workers.every((id) => wanted.workers.includes(id));
 }
 
 function sameAssignment(a: Assignment, b: Assignment): boolean {

@@ -23,7 +23,12 @@ export interface Problem {
   readonly batchTokens: number;
   /** Rows of each expert in a step, [layer*numExperts+expert]. */
   readonly rows: Float64Array;
+  /** Sampled sets of each layer, [n][topK] flat, no more than tell something; null where there are none. */
+  readonly samples: readonly (Uint16Array | null)[];
 }
+
+/** Sampled tokens of a layer that count; more would cost time and tell little. */
+const MOST_TOKENS = 2048;
 
 /** Brings a plan's input into the planner's form. */
 export function prepare(input: PlanInput): Problem {
@@ -45,6 +50,7 @@ export function prepare(input: PlanInput): Problem {
     speed: usPerRow.map((us) => 1 / us),
     batchTokens: Math.max(1, input.batchTokens),
     rows: rowsOf(input),
+    samples: Array.from({ length: input.numLayers }, (_, layer) => thinned(input.samples?.[layer] ?? null, input.topK)),
   };
 }
 
@@ -85,4 +91,15 @@ function rowsOf({ numLayers, numExperts, loads, batchTokens, topK }: PlanInput):
 export function hasFiles(problem: Problem, worker: number, layer: number, expert: number): boolean {
   const can = problem.workers[worker]?.can ?? null;
   return can === null || can(layer, expert);
+}
+
+/** Every token, or every second, third, … */
+function thinned(samples: Uint16Array | null, topK: number): Uint16Array | null {
+  const count = samples === null ? 0 : Math.floor(samples.length / topK);
+  if (samples === null || count === 0) return null;
+  const every = Math.ceil(count / MOST_TOKENS);
+  if (every === 1) return samples.subarray(0, count * topK);
+  const kept = new Uint16Array(Math.ceil(count / every) * topK);
+  for (let to = 0; to < kept.length; to += topK) kept.set(samples.subarray(to * every, to * every + topK), to);
+  return kept;
 }

@@ -34,7 +34,7 @@ export interface PlanInput {
   workers: readonly PlanWorker[];
   /** Tokens of each (layer, expert) over the measured time, [layer*numExperts+expert]; all zero counts as even. */
   loads: Float64Array;
-  /** Sampled top-k sets of each layer, u16[n][topK] flat; null or empty where unknown: then experts are independent. */
+  /** Sampled top-k sets of each layer, u16[n][topK] flat, distinct numbers below numExperts; null or empty where unknown: then experts are independent. */
   samples: readonly (Uint16Array | null)[] | null;
   /** Tokens of the step that costs are predicted for. */
   batchTokens: number;
@@ -53,7 +53,10 @@ export interface PlanInput {
 
 /** What the objective weighs. */
 export interface PlanWeights {
-  /** Share of the predicted step time that a plan must save for experts to move, 0.1 for a tenth. */
+  /**
+   * Share of the predicted step time that a plan must gain for experts to move, 0.1 for a tenth. With Infinity only what
+   * must move does, and nothing else is looked for, which takes a fraction of the time.
+   */
   threshold: number;
   /** Microseconds that one more worker per token and layer is worth. */
   usPerExtraWorker: number;

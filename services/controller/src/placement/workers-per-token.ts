@@ -1,32 +1,34 @@
 import type { Problem } from './problem.ts';
 
-/** Sampled sets of a layer, [n][topK] flat; null where there are none. */
-export function samplesOf({ input }: Problem, layer: number): Uint16Array | null {
-  const samples = input.samples?.[layer] ?? null;
-  return samples === null || samples.length < input.topK ? null : samples;
-}
-
 /**
  * Distinct workers that a token's experts of a layer are on, as expected when a token takes a holder of each expert by
  * the same shares as its rows: over the samples where there are some, else with experts that are chosen independently.
  */
 export function workersPerToken(problem: Problem, layer: number, holders: readonly (readonly number[])[]): number {
-  const samples = samplesOf(problem, layer);
+  const samples = problem.samples[layer] ?? null;
   return samples === null ? independent(problem, layer, holders) : sampled(problem, samples, holders);
 }
 
 function sampled(problem: Problem, samples: Uint16Array, holders: readonly (readonly number[])[]): number {
   const { topK } = problem.input;
-  const { speed } = problem;
+  const factors = holders.map((workers) => missFactors(workers, problem.speed));
   // Chance that a worker gets nothing of the token; 1 between tokens.
   const misses = new Float64Array(problem.workers.length).fill(1);
   const count = Math.floor(samples.length / topK);
   let total = 0;
   for (let token = 0; token < count; token++) {
-    const set = samples.subarray(token * topK, (token + 1) * topK);
-    for (const expert of set) missBy(misses, holders[expert] ?? [], speed);
-    for (const expert of set) {
-      for (const worker of holders[expert] ?? []) {
+    const begin = token * topK;
+    for (let i = begin; i < begin + topK; i++) {
+      const expert = samples[i] as number;
+      const workers = holders[expert] as readonly number[];
+      const factor = factors[expert] as readonly number[];
+      for (let copy = 0; copy < workers.length; copy++) {
+        const worker = workers[copy] as number;
+        misses[worker] = (misses[worker] as number) * (factor[copy] as number);
+      }
+    }
+    for (let i = begin; i < begin + topK; i++) {
+      for (const worker of holders[samples[i] as number] as readonly number[]) {
         total += 1 - (misses[worker] as number);
         misses[worker] = 1;
       }
@@ -35,12 +37,11 @@ function sampled(problem: Problem, samples: Uint16Array, holders: readonly (read
   return total / count;
 }
 
-function missBy(misses: Float64Array, holders: readonly number[], speed: Float64Array): void {
+/** Chance for each holder of an expert that a token which chose the expert does not go there. */
+function missFactors(workers: readonly number[], speed: Float64Array): number[] {
   let all = 0;
-  for (const worker of holders) all += speed[worker] as number;
-  for (const worker of holders) {
-    misses[worker] = (misses[worker] as number) * (1 - (speed[worker] as number) / all);
-  }
+  for (const worker of workers) all += speed[worker] as number;
+  return workers.map((worker) => 1 - (speed[worker] as number) / all);
 }
 
 function independent(problem: Problem, layer: number, holders: readonly (readonly number[])[]): number {

@@ -72,13 +72,11 @@ export class OwnFiles {
       return await this.#limited(() => ExpertBytes.read(checkpoint, layer, expert));
     } catch (err) {
       await this.check();
-      if (this.has(layer, expert)) {
-        // The files look well and could not be read all the same.
-        for (const { tensor } of expertRanges(checkpoint, layer, expert)) {
-          this.#note(checkpoint.info(tensor).file, err, MISTRUST_MS);
-        }
-        this.#relist();
+      // Where the files look well they could not be read all the same.
+      for (const { tensor } of this.has(layer, expert) ? expertRanges(checkpoint, layer, expert) : []) {
+        this.#note(checkpoint.info(tensor).file, err, MISTRUST_MS);
       }
+      this.#relist();
       throw err;
     }
   }
@@ -86,9 +84,15 @@ export class OwnFiles {
   /** Looks whether the files are still what they were when they were opened. */
   async check(): Promise<void> {
     this.#checking ??= this.#limited(() => this.#check())
-      .catch(() => undefined)
+      .catch((err: unknown) => this.#loseAll(err))
       .finally(() => (this.#checking = null));
     await this.#checking;
+  }
+
+  /** The disk hangs: nothing of what is here can be read. */
+  #loseAll(err: unknown): void {
+    for (const file of this.#o.checkpoint.files) if (!file.outlined) this.#note(file.name, err, MISTRUST_MS);
+    this.#relist();
   }
 
   async #check(): Promise<void> {
@@ -97,7 +101,7 @@ export class OwnFiles {
       try {
         await file.check();
         const fault = this.#faults.get(file.name);
-        if (fault !== undefined && fault.untilMs < this.#o.clock.monotonicMs()) this.#faults.delete(file.name);
+        if (fault !== undefined && fault.untilMs <= this.#o.clock.monotonicMs()) this.#faults.delete(file.name);
       } catch (err) {
         this.#note(file.name, err, 0);
       }

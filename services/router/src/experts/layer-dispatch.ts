@@ -77,6 +77,7 @@ export class LayerDispatch {
     if (ctx.signal?.aborted === true) return this.#fail(fail('cancelled', 'the step was cancelled'));
     ctx.signal?.addEventListener('abort', this.#onAbort, { once: true });
     step.beginCombine();
+    this.#o.calls.sweep();
     const entries = entriesOf(step.topkIds, step.topkWeights, numTokens, topK);
     const missing = this.#jobs.send({ entries, history: CLEAN }, view, (link) => policy.rank(link.id));
     let rows = 0;

@@ -185,6 +185,7 @@ export class LayerJobs {
     const { observer, policy } = this.#o;
     this.#finish(job);
     if (job.ways.some(({ kind }) => kind === 'hedge')) observer.hedge(way.kind === 'hedge' ? 'won' : 'lost');
+    for (const other of job.ways) if (other !== way) for (const call of other.calls) this.#o.calls.lose(call);
     for (const [i, call] of way.calls.entries()) {
       const reason = this.#unpack(call.part, way.replies[i]?.frame ?? Buffer.alloc(0));
       if (reason === null) {

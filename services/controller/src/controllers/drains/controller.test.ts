@@ -3,6 +3,7 @@ import { after, before, beforeEach, test } from 'node:test';
 import { Cluster, type DrainRequest, systemClock } from '@guildhall/common';
 import { eventually, RedisServer, silentLogger } from '@guildhall/common/testing';
 import { liveOf, placementOf } from '../../testing/live.ts';
+import type { PlacementRecord } from '../../store/placement-store.ts';
 import type { TestWorker } from '../../testing/members.ts';
 import { type Drain, DrainsController } from './controller.ts';
 
@@ -42,7 +43,7 @@ class Bench {
 
   async look(
     workers: TestWorker[],
-    placement = SPLIT,
+    placement: PlacementRecord | null = SPLIT,
     options: { planned?: string[]; routers?: { id: string; acked: number }[] } = {},
   ): Promise<{ draining: string[]; drains: Drain[] }> {
     const live = liveOf(workers, options.routers ?? [{ id: 'r1', acked: 1 }]);
@@ -118,6 +119,16 @@ test('a worker that was told to end drains without a request', async () => {
   assert.equal(await noted('e2'), null);
   // Back under its id, it is not draining any more.
   assert.deepEqual(await bench.look([e1, { id: 'e2', incarnation: 2n }], MOVED), { draining: [], drains: [] });
+});
+
+test('nothing is over while no placement is known: routers may still use what they know', async () => {
+  const bench = new Bench();
+  await ask('e2');
+  await bench.look([e1], null);
+  assert.deepEqual(await noted('e2'), { state: 'moving', keeps: 0, why: 'no placement is known' });
+  await bench.look([e1, e2], SPLIT, { planned: ['e2'] });
+  await bench.look([e1, e2], null);
+  assert.equal((await noted('e2'))?.state, 'kept');
 });
 
 test('a worker that is gone needs nobody to wait for it', async () => {

@@ -143,6 +143,9 @@ export class DrainsController {
 
 /** How far the drain of a worker is; `before` stays while no placement has taken it into account. */
 function judge(worker: string, { live, placement, planned }: DrainFacts, before: Progress): Progress {
+  // Redis may have lost it: routers go on with what they know, so nothing is over.
+  if (placement === null)
+    return before.state === 'asked' ? { ...before, state: 'moving', why: 'no placement is known' } : before;
   const info = live.workers.find((one) => one.id === worker);
   const keeps = info === undefined ? 0 : (sharesOf([info], placement).get(worker)?.given ?? 0);
   if (keeps > 0 && !planned.has(worker)) {
@@ -152,7 +155,7 @@ function judge(worker: string, { live, placement, planned }: DrainFacts, before:
       : { state: 'moving', keeps, why: 'a placement without it is to be made' };
   }
   if (keeps > 0) return { state: 'kept', keeps, why: `the other workers have no room for ${keeps} experts` };
-  const epoch = placement?.epoch ?? 0;
+  const { epoch } = placement;
   const behind = live.routers.filter((router) => router.ackedEpoch < epoch).map((router) => router.id);
   if (info === undefined || behind.length === 0) return { state: 'done', keeps: 0, why: '' };
   const slow = live.workers.filter((one) => one.id !== worker && one.ackedEpoch < epoch && !one.draining);
