@@ -2,7 +2,7 @@ import type { Assignment } from '@guildhall/controller/placement';
 import { type BarChart, renderBarChart } from '../charts/bar-chart.ts';
 import { type ChartSeries, renderLineChart } from '../charts/line-chart.ts';
 import { makeRow } from '../report.ts';
-import type { BenchContext, Suite } from '../suite.ts';
+import type { BenchContext, BenchOptions, Suite } from '../suite.ts';
 import { type GateTrace, part, tokensOf } from './gate-trace.ts';
 import { recordedTrace } from './recorded.ts';
 import { type Cluster, type Outcome, ours, plainEplb, replay, roundRobin } from './subjects.ts';
@@ -48,12 +48,17 @@ function groupOf(traffic: string, { numWorkers }: Cluster): string {
 
 function jobsOf({ options }: BenchContext): Job[] {
   const tiny = once(() => recordedTraffic(options.root));
-  const numLayers = options.size === 'bench' ? 60 : 6;
+  const numLayers = layersOf(options);
   const zipf = once(() => zipfTraffic(numLayers));
   return [
     ...[2, 4, 8].map((numWorkers) => ({ traffic: tiny, cluster: tinyCluster(numWorkers) })),
     ...[4, 8, 16, 32, 64, 128, 256, 512].map((numWorkers) => ({ traffic: zipf, cluster: largeCluster(numWorkers) })),
   ];
+}
+
+/** Layers of the large shape; they differ in their random numbers only, so that fewer tell nearly the same. */
+function layersOf({ size }: BenchOptions): number {
+  return size === 'bench' ? 60 : 20;
 }
 
 function once<T>(make: () => T): () => T {
@@ -239,7 +244,7 @@ function compare(context: BenchContext, group: string, traffic: Traffic, cluster
 async function addCharts(context: BenchContext, points: readonly Point[]): Promise<void> {
   const large = points.filter(({ traffic }) => traffic !== 'tiny');
   if (large.length > 1) {
-    const layers = context.options.size === 'bench' ? 60 : 6;
+    const layers = layersOf(context.options);
     const x = { title: 'workers', scale: 'log2', ticks: large.map(({ cluster }) => cluster.numWorkers) } as const;
     const curve = (name: string, of: (contest: Contest) => number): ChartSeries => ({
       name,
