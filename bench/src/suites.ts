@@ -5,6 +5,7 @@ import { kernelsSuite } from './kernels/suite.ts';
 import { loadingSuite } from './loading/suite.ts';
 import { longcontextSuite } from './longcontext/suite.ts';
 import { movesSuite } from './moves/suite.ts';
+import { placementSuite } from './placement/suite.ts';
 import { prefixSuite } from './prefix/suite.ts';
 import { servingSuite } from './serving/suite.ts';
 import type { Suite } from './suite.ts';
@@ -18,6 +19,7 @@ export const SUITES: readonly Suite[] = [
   directorySuite,
   prefixSuite,
   longcontextSuite,
+  placementSuite,
   loadingSuite,
   movesSuite,
 ];
