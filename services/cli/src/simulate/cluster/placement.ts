@@ -28,7 +28,7 @@ const WEIGHTS = { threshold: 0.1, usPerExtraWorker: 5, usPerMovedMib: 0.01 };
 
 /** Tokens that are seen before the first placement, and sets of them that are kept, in each layer. */
 const SEEN = 2048;
-const KEPT = 256;
+const KEPT = 128;
 
 /** Looks at some tokens of each layer. */
 export function observeGate(gate: SyntheticGate, shape: ModelShape, seed: number): GateStatistics {
