@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { costOf } from './cost.ts';
 import { diffAssignments } from './diff.ts';
 import { planPlacement } from './plan.ts';
-import { anyInput, inputOf, lottery, worker } from './testing/inputs.ts';
+import { anyInput, inputOf, lottery, WEIGHTS, worker } from './testing/inputs.ts';
 import type { Assignment, PlanInput, PlanResult, PlanWorker } from './types.ts';
 
 type Planned = Extract<PlanResult, { kind: 'planned' }>;
@@ -288,4 +288,34 @@ test('replicas of an expert share a numerics class, and one class serves all unl
   const mixed = plan(inputOf(workers, { minReplicas: 2, allowMixedNumerics: true }));
   assert.equal(mixed.assignment.workers.length, 5);
   assert.equal(mixed.cost.leastCopies, 2);
+});
+
+test('experts that tokens choose together are put together where workers per token are worth it', () => {
+  // Tokens choose two experts of one half or two of the other one, which is no matter of numbers.
+  const groups = [
+    [0, 3, 5, 6, 9, 10, 12, 15],
+    [1, 2, 4, 7, 8, 11, 13, 14],
+  ] as const;
+  const pairs = groups.flatMap((group) => group.flatMap((a, i) => group.slice(i + 1).flatMap((b) => [a, b])));
+  const input = inputOf(equal(64, 'a', 'b'), {
+    numLayers: 1,
+    samples: [Uint16Array.from(pairs)],
+    maxReplicas: 1,
+  });
+  const { cost } = plan({ ...input, weights: { ...WEIGHTS, usPerExtraWorker: 50 } });
+  assert.equal(cost.workersPerToken, 1);
+  assert.equal(cost.imbalance, 1);
+  const apart = plan({ ...input, weights: { ...WEIGHTS, usPerExtraWorker: 0 } });
+  assert.ok(apart.cost.workersPerToken > 1.2);
+});
+
+test('a plan for the shape of the 397B model on hundreds of workers fits, covers and spreads', () => {
+  const shape = { numLayers: 6, numExperts: 512, topK: 10, maxReplicas: 16 };
+  const input = inputOf(equal(12, ...Array.from({ length: 512 }, (_, i) => `w${i}`)), {
+    ...shape,
+    loads: zipf(6, 512),
+  });
+  const result = plan(input);
+  checkSound(input, result);
+  assert.ok(result.cost.imbalance < 1.3, `imbalance ${result.cost.imbalance}`);
 });
