@@ -1,7 +1,7 @@
 /** Entry '@guildhall/bench/calibrate': measures clusters on this machine, for the simulator to be held against. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster, type Sample, sumOf } from '@guildhall/test/harness';
-import { cpuMsOf } from './cpu.ts';
+import { cpuMsOf, machineCpuMs } from './cpu.ts';
 
 export interface MeasureOptions {
   workers: number;
@@ -32,6 +32,8 @@ export interface Measurement {
   /** What workers say that they computed for. */
   workerComputeMs: number;
   clientCpuMs: number;
+  /** Cores that other processes of the machine used meanwhile, on average. */
+  otherCores: number;
 }
 
 const PROMPT_TOKENS = 16;
@@ -97,6 +99,7 @@ interface Look {
   clientCpuMs: number;
   routerCpuMs: number;
   workerCpuMs: number;
+  machineCpuMs: number;
   router: Sample[];
   workers: Sample[];
 }
@@ -109,6 +112,7 @@ async function look(cluster: Cluster): Promise<Look> {
     clientCpuMs: (user + system) / 1000,
     routerCpuMs: cpuMsOf(router.pid),
     workerCpuMs: cluster.experts.reduce((sum, expert) => sum + cpuMsOf(expert.pid), 0),
+    machineCpuMs: machineCpuMs(),
   };
   const workers = await Promise.all(cluster.experts.map(async (expert) => cluster.samples(expert)));
   return { ...cpu, router: await cluster.samples(router), workers: workers.flat() };
@@ -125,6 +129,10 @@ function summary(workers: number, from: Look, to: Look, calls: readonly { answer
   const gapAt = (share: number): number => gaps[Math.floor(share * gaps.length)] ?? NaN;
   const seconds = (to.at - from.at) / 1000;
   const steps = of('router', 'guildhall_step_seconds_count', decode);
+  const routerCpuMs = to.routerCpuMs - from.routerCpuMs;
+  const workerCpuMs = to.workerCpuMs - from.workerCpuMs;
+  const clientCpuMs = to.clientCpuMs - from.clientCpuMs;
+  const ours = routerCpuMs + workerCpuMs + clientCpuMs;
   const layers = of('router', 'guildhall_dispatch_seconds_count', decode);
   return {
     workers,
@@ -138,9 +146,10 @@ function summary(workers: number, from: Look, to: Look, calls: readonly { answer
     layerMs: (1000 * of('router', 'guildhall_dispatch_seconds_sum', decode)) / layers,
     messages: of('router', 'guildhall_dispatch_messages_total'),
     rows: of('router', 'guildhall_expert_rows_total'),
-    routerCpuMs: to.routerCpuMs - from.routerCpuMs,
-    workerCpuMs: to.workerCpuMs - from.workerCpuMs,
+    routerCpuMs,
+    workerCpuMs,
     workerComputeMs: 1000 * of('workers', 'guildhall_expert_compute_seconds_sum', decode),
-    clientCpuMs: to.clientCpuMs - from.clientCpuMs,
+    clientCpuMs,
+    otherCores: Math.max(0, (to.machineCpuMs - from.machineCpuMs - ours) / (to.at - from.at)),
   };
 }

@@ -43,6 +43,7 @@ function measured(streams: number, microBatches: number, perLayer: number): Meas
     workerCpuMs: (messages * TRUE.usPerMessage + rows * TRUE.usPerRow) / 1000,
     workerComputeMs: 0,
     clientCpuMs: (tokens * TRUE.usPerToken) / 1000,
+    otherCores: 0,
   };
 }
 

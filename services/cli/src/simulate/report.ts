@@ -77,7 +77,7 @@ function percent(share: number, digits = 0): string {
 /** Measured and predicted rates beside each other. */
 export function calibrationTable(comparisons: readonly Comparison[]): string {
   return formatTable(
-    ['workers', 'streams', 'measured tokens/s', 'predicted', 'error', 'token p50 ms', 'predicted', ''],
+    ['workers', 'streams', 'measured tokens/s', 'predicted', 'error', 'token p50 ms', 'predicted', 'other load', ''],
     comparisons.map(({ measured, predicted, error, fitted }) => [
       measured.workers,
       measured.streams,
@@ -86,6 +86,7 @@ export function calibrationTable(comparisons: readonly Comparison[]): string {
       `${error > 0 ? '+' : ''}${(error * 100).toFixed(1)} %`,
       measured.interTokenMs.p50.toFixed(2),
       predicted.interTokenMs.p50.toFixed(2),
+      `${measured.otherCores.toFixed(2)} cores`,
       fitted ? 'fitted' : '',
     ]),
   );
