@@ -131,6 +131,14 @@ export const SUITES: Suite[] = [
     concurrency: 1,
   },
   {
+    name: 'machines',
+    about: 'a cluster of machines in network namespaces: joining, certificates, tokens, restarts',
+    budgetSeconds: 120,
+    kind: 'node',
+    run: ['test/machines/*.test.ts'],
+    concurrency: 1,
+  },
+  {
     name: 'sanitize',
     about: 'native operators under AddressSanitizer and UndefinedBehaviorSanitizer',
     budgetSeconds: 360,
@@ -167,6 +175,18 @@ export const SUITES: Suite[] = [
 export const SETS: Record<string, string[]> = {
   default: ['types', 'architecture', 'kernels', 'unit', 'vectors', 'integration', 'e2e'],
   check: ['format', 'types', 'lint', 'generated', 'images', 'architecture'],
-  ci: ['format', 'lint', 'generated', 'images', 'sanitize', 'routers', 'faults', 'chaos', 'readme', 'smoke'],
+  ci: [
+    'format',
+    'lint',
+    'generated',
+    'images',
+    'sanitize',
+    'routers',
+    'faults',
+    'chaos',
+    'machines',
+    'readme',
+    'smoke',
+  ],
   long: ['long'],
 };

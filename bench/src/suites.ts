@@ -2,6 +2,7 @@ import { directorySuite } from './directory/suite.ts';
 import { dispatchSuite } from './dispatch/suite.ts';
 import { engineSuite } from './engine/suite.ts';
 import { kernelsSuite } from './kernels/suite.ts';
+import { loadingSuite } from './loading/suite.ts';
 import { longcontextSuite } from './longcontext/suite.ts';
 import { movesSuite } from './moves/suite.ts';
 import { placementSuite } from './placement/suite.ts';
@@ -19,5 +20,6 @@ export const SUITES: readonly Suite[] = [
   prefixSuite,
   longcontextSuite,
   placementSuite,
+  loadingSuite,
   movesSuite,
 ];

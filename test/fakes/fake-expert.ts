@@ -1,5 +1,6 @@
 import type { Http2Server } from 'node:http2';
 import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Server, ServerCredentials, ServerDuplexStream } from '@grpc/grpc-js';
 import {
   bindGrpcServer,
@@ -27,6 +28,8 @@ export type FakeAction =
   | { kind: 'stray' }
   /** Served when the promise resolves. */
   | { kind: 'wait'; until: Promise<void> }
+  /** Served after so many milliseconds. */
+  | { kind: 'delay'; ms: number }
   /** Never answered. */
   | { kind: 'hang' }
   /** The stream breaks. */
@@ -63,6 +66,8 @@ export interface FakeExpertOptions {
   clusterToken?: string | null;
   /** Row of one expert; `fakeExpertRow` by default. */
   compute?: (layer: number, expert: number, row: Float32Array) => Float32Array;
+  /** What to do with a Forward by its rows, [rows][hidden]; null as `failNext` and `always` say. */
+  decide?: (rows: Float32Array) => FakeAction | null;
 }
 
 /** What the fake computes: a function of the row, the expert and the layer, exact in f32 for small integers. */
@@ -105,6 +110,7 @@ export class FakeExpert {
       held: Array.from({ length: rest.numExperts ?? 8 }, (_, expert) => expert),
       clusterToken: null,
       compute: fakeExpertRow,
+      decide: () => null,
       ...rest,
     };
     const { numLayers, held, clusterToken } = this.#options;
@@ -232,8 +238,9 @@ export class FakeExpert {
       rowEntries,
       bytes,
     });
-    const action = this.failNext.shift() ?? this.always;
+    const action = this.#options.decide(floats(forward.rows)) ?? this.failNext.shift() ?? this.always;
     if (action?.kind === 'wait') await action.until;
+    else if (action?.kind === 'delay') await sleep(action.ms);
     else if (action !== null && !this.#misbehave(call, forward, wanted, action)) return;
     const lacking = [...new Set(wanted)].filter((expert) => !this.holds(layer, expert));
     if (lacking.length > 0)
@@ -287,6 +294,7 @@ export class FakeExpert {
         this.die();
         return false;
       case 'wait':
+      case 'delay':
         return true;
     }
   }

@@ -26,6 +26,8 @@ export interface FakeScript {
   decodeCachedTokens?: number;
   /** Thrown after the last token instead of finishing. */
   failure?: GuildhallError;
+  /** The server dies, with every call on it, when the token at this position is due. */
+  deadlyAt?: number;
 }
 
 export interface FakeRouterOptions {
@@ -95,6 +97,7 @@ export class FakeRouter {
   #dieAt: number | null = null;
   #endAt: number | null = null;
   #endAlways = false;
+  #dead = false;
   #moveAt: number | null = null;
   #movingAll = false;
   readonly #startedMoving = Promise.withResolvers<void>();
@@ -169,6 +172,11 @@ export class FakeRouter {
     this.#dieAt = index;
   }
 
+  /** Killed, by a call or from outside. */
+  get dead(): boolean {
+    return this.#dead;
+  }
+
   /** The next call that gets there ends without Finished after the token at this position. */
   endAfterToken(index: number | null): void {
     this.#endAt = index;
@@ -201,6 +209,7 @@ export class FakeRouter {
 
   /** Dies as a killed process does. */
   kill(): void {
+    this.#dead = true;
     this.#front?.kill();
     this.release();
   }
@@ -295,6 +304,7 @@ export class FakeRouter {
     }
     const end = Math.min(script.tokens.length, request.stop?.maxTokens ?? 0);
     for (let index = request.generatedIds.length; index < end && !record.cancelled; index += 1) {
+      if (script.deadlyAt !== undefined && index >= script.deadlyAt) return this.kill();
       if (this.#holdAt === index)
         await Promise.race([this.#held.promise, record.whenCancelled, this.#startedMoving.promise]);
       if (this.#moves(index)) return this.#moveAway(call, record);

@@ -113,6 +113,7 @@ export {
   type PublishAnswer,
   type Refusal,
 } from './redis/page-directory.ts';
+export { type Quarantined, QuarantineStore } from './redis/quarantine.ts';
 export { runScript, type ScriptName, SCRIPTS } from './redis/scripts.ts';
 export { authMetadata, sameSecret, tokenInterceptor } from './grpc/auth.ts';
 export {

@@ -213,6 +213,19 @@ export const METRICS = {
     labels: ['outcome'],
     services: ['gateway'],
   },
+  guildhall_stream_pause_seconds: {
+    type: 'histogram',
+    help: 'Time from when a stream lost its router, was moved away or failed there until its next token came from another one.',
+    labels: [],
+    services: ['gateway'],
+    buckets: LATENCY,
+  },
+  guildhall_requests_quarantined_total: {
+    type: 'counter',
+    help: 'Requests that broke processes, by outcome: added (refused from then on), refused.',
+    labels: ['outcome'],
+    services: ['gateway'],
+  },
   guildhall_routing_decisions_total: {
     type: 'counter',
     help: 'Choices of a router by reason: kv, load, round-robin, only (one candidate), away or slow (no answer of the directory: by load).',

@@ -140,7 +140,7 @@ class Worker {
   }
 
   readiness(): Readiness {
-    const details = { epoch: this.watch.acked, held: this.shard.heldCount };
+    const details = { epoch: this.watch.acked, held: this.shard.heldCount, wanted: this.watch.wanted };
     if (this.#lease?.held !== true) return { ready: false, reason: 'not registered in Redis yet', details };
     if (this.watch.acked === 0) return { ready: false, reason: 'no placement epoch is held yet', details };
     return { ready: true, reason: null, details };

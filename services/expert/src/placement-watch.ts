@@ -95,6 +95,11 @@ export class PlacementWatch {
     await this.#running;
   }
 
+  /** Experts that the newest placement gives this worker. */
+  get wanted(): number {
+    return this.#assignment === null ? 0 : countOf(this.#assignment);
+  }
+
   #take(placement: StoredPlacement): void {
     const { id, fingerprint, numericsId, logger } = this.#options;
     let assignment: Assignment;

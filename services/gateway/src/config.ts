@@ -95,8 +95,15 @@ export const gatewaySchema = z.object({
   maxFruitlessResumes: z
     .int()
     .min(1)
-    .default(3)
-    .describe('Routers in a row that a request may lose without a new token before it fails.'),
+    .default(2)
+    .describe(
+      'Routers that may die under a request without a new token from them, with no other suspicious request beside it, before it is taken for the cause and fails.',
+    ),
+  quarantineMs: z
+    .int()
+    .min(0)
+    .default(600_000)
+    .describe('How long a request that broke processes is refused by every gateway; 0 for never.'),
   keepAliveMs: z.int().min(100).default(10_000).describe('A comment is sent on a stream that was silent for so long.'),
   drainMs: z.int().min(0).max(9000).default(8000).describe('How long running requests may go on after SIGTERM.'),
 });

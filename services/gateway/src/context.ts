@@ -3,6 +3,7 @@ import type { Assets } from './assets.ts';
 import type { ApiKeys } from './auth.ts';
 import type { GatewayConfig } from './config.ts';
 import type { InFlight } from './in-flight.ts';
+import type { PoisonGuard } from './quarantine/guard.ts';
 import type { ParserName } from './parsers/registry.ts';
 import type { Routing } from './routing/prompt-route.ts';
 import type { RouterPool } from './routing/router-pool.ts';
@@ -16,6 +17,8 @@ export interface GatewayContext {
   parser: ParserName;
   pool: RouterPool;
   routing: Routing;
+  /** Knows which requests break processes. */
+  guard: PoisonGuard;
   models: ServedModels;
   keys: ApiKeys;
   inFlight: InFlight;

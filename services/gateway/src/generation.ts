@@ -2,7 +2,8 @@ import { type Clock, fail, type Logger, type Metrics, toGuildhallError } from '@
 import { router } from '@guildhall/proto';
 import { ChoiceAssembler, type AssemblerOptions, type ChoiceCounts, type ChoiceDelta } from './choice-assembler.ts';
 import { systemFingerprint, usageOf } from './answers/usage.ts';
-import { ResumableStream, type ResumeOptions } from './routing/resume.ts';
+import type { Dossier, PoisonGuard } from './quarantine/guard.ts';
+import { ResumableStream } from './routing/resume.ts';
 import type { PromptRoute, Routing } from './routing/prompt-route.ts';
 import type { RoutingTrace } from './routing/routing-trace.ts';
 
@@ -29,7 +30,8 @@ export interface GenerationContext {
   logger: Logger;
   metrics: Metrics;
   resumeTimeoutMs: number;
-  maxFruitlessResumes: number;
+  /** Knows which requests break processes. */
+  guard: PoisonGuard;
   /** Name that routers serve the model by; null where they are asked by their own first name. */
   routerModel: string | null;
   /** Name under which metrics are kept. */
@@ -38,6 +40,12 @@ export interface GenerationContext {
   arrivedAtMs: number;
   deadlineAtMs: number | null;
   signal: AbortSignal;
+}
+
+/** What the choices of one prompt share. */
+interface PromptParts {
+  route: PromptRoute;
+  dossier: Dossier;
 }
 
 const FINISH_NAMES = {
@@ -62,16 +70,20 @@ export class Generation {
     return this.#fingerprint;
   }
 
-  /** Runs all choices to their end and returns their counts in order. The first failure cancels the others and is thrown. */
+  /**
+   * Runs all choices to their end and returns their counts in order. The first failure cancels the others and is thrown;
+   * `request_quarantined` comes before anything is begun.
+   */
   async run(plans: readonly ChoicePlan[], sink: ChoiceSink): Promise<ChoiceCounts[]> {
     const abort = new AbortController();
     const signal = AbortSignal.any([this.#context.signal, abort.signal]);
     let failure: unknown = null;
-    const routes = this.#routes(plans);
+    const prompts = this.#prompts(plans);
+    for (const { dossier } of new Set(prompts)) dossier.check();
     const results = await Promise.all(
       plans.map(async (plan, i) => {
         try {
-          return await this.#runChoice(plan, routes[i] as PromptRoute, sink, signal);
+          return await this.#runChoice(plan, prompts[i] as PromptParts, sink, signal);
         } catch (err) {
           failure ??= err;
           abort.abort(err);
@@ -93,21 +105,25 @@ export class Generation {
     metrics.count('guildhall_http_tokens_total', { model_name: modelName, kind: 'completion' }, completion);
   }
 
-  /** A route for each choice; those of one prompt share theirs. */
-  #routes(plans: readonly ChoicePlan[]): PromptRoute[] {
-    const { routing, trace } = this.#context;
-    const routes = new Map<readonly number[], PromptRoute>();
-    return plans.map(({ request: { promptIds: ids, cacheSalt: salt, promptLogprobs } }) => {
-      const route = routes.get(ids) ?? routing.route({ ids, salt, reusable: !promptLogprobs }, trace);
-      routes.set(ids, route);
-      return route;
+  /** Route and dossier for each choice; those of one prompt share theirs. */
+  #prompts(plans: readonly ChoicePlan[]): PromptParts[] {
+    const { routing, trace, guard, routerModel } = this.#context;
+    const prompts = new Map<readonly number[], PromptParts>();
+    return plans.map(({ request }) => {
+      const { promptIds: ids, cacheSalt: salt, promptLogprobs } = request;
+      const parts = prompts.get(ids) ?? {
+        route: routing.route({ ids, salt, reusable: !promptLogprobs }, trace),
+        dossier: guard.open(routerModel ?? '', request),
+      };
+      prompts.set(ids, parts);
+      return parts;
     });
   }
 
-  async #runChoice(plan: ChoicePlan, route: PromptRoute, sink: ChoiceSink, signal: AbortSignal): Promise<ChoiceCounts> {
+  async #runChoice(plan: ChoicePlan, parts: PromptParts, sink: ChoiceSink, signal: AbortSignal): Promise<ChoiceCounts> {
     const assembler = new ChoiceAssembler(plan.assembler);
     const timer = new TokenTimer(this.#context);
-    for await (const event of this.#stream(plan, route, signal).events()) {
+    for await (const event of this.#stream(plan, parts, signal).events()) {
       if (event.kind === 'started') {
         this.#fingerprint ??= systemFingerprint(event.fingerprint, event.started.numericsId);
         assembler.onStarted(event.started);
@@ -129,24 +145,21 @@ export class Generation {
     return assembler.counts;
   }
 
-  #stream(plan: ChoicePlan, route: PromptRoute, signal: AbortSignal): ResumableStream {
-    const { routing, clock, logger, metrics, routerModel, resumeTimeoutMs, maxFruitlessResumes, deadlineAtMs } =
-      this.#context;
-    const onResume: ResumeOptions['onResume'] = (outcome) =>
-      metrics.count('guildhall_stream_resumes_total', { outcome });
-    const options = {
+  #stream(plan: ChoicePlan, { route, dossier }: PromptParts, signal: AbortSignal): ResumableStream {
+    const { routing, clock, logger, metrics, routerModel, resumeTimeoutMs, deadlineAtMs } = this.#context;
+    return new ResumableStream(plan.request, {
       pool: routing.pool,
       route,
+      dossier,
       clock,
       logger,
       routerModel,
       resumeTimeoutMs,
-      maxFruitless: maxFruitlessResumes,
       deadlineAtMs,
       signal,
-      onResume,
-    };
-    return new ResumableStream(plan.request, options);
+      onResume: (outcome) => metrics.count('guildhall_stream_resumes_total', { outcome }),
+      onPause: (ms) => metrics.observe('guildhall_stream_pause_seconds', ms / 1000),
+    });
   }
 }
 

@@ -52,7 +52,9 @@ export function sendError(
   context.metrics.count('guildhall_errors_total', { code: error.code });
   logFailure(context, request, error, status);
   if (status === 401) void reply.header('www-authenticate', 'Bearer');
-  if (status === 429 || status === 503) void reply.header('retry-after', String(RETRY_AFTER_S));
+  const { retryAfterS } = error.details;
+  if (typeof retryAfterS === 'number') void reply.header('retry-after', String(retryAfterS));
+  else if (status === 429 || status === 503) void reply.header('retry-after', String(RETRY_AFTER_S));
   // A client that is still sending would not read the answer; what it sends is thrown away.
   if (error.code === 'body_too_large') request.raw.resume();
   return reply.code(status).type('application/json').send(body);

@@ -162,16 +162,3 @@ test('a stream is not resumed in another numerics class', async () => {
   assert.equal(other.calls.length, 0);
   assert.equal(late.calls.length, 1);
 });
-
-test('a request that takes routers down again and again is given up', async () => {
-  const held = members();
-  let deaths = 0;
-  for (const router of held) router.endAlways();
-  const text = await (await gateway.fetch('/v1/chat/completions', { ...ask, stream: true })).text();
-  for (const router of held) deaths += router.calls.length;
-  assert.equal(deaths, gateway.context.config.maxFruitlessResumes);
-  assert.match(text, /"code":"router_lost"/);
-  assert.ok(!text.includes('[DONE]'));
-  for (const router of held) router.endAlways(false);
-  assertSame(await streamed());
-});

@@ -19,17 +19,16 @@ export interface PlannedRequest {
 
 /** The generation of a planned request, not yet running. */
 export function startGeneration(context: GatewayContext, scope: RequestScope, planned: PlannedRequest): Generation {
-  const { routing, clock, logger, metrics, config } = context;
+  const { routing, guard, clock, logger, metrics, config } = context;
   const { modelName, routerModel, trace } = planned;
-  const { resumeTimeoutMs, maxFruitlessResumes } = config;
   return new Generation({
     routing,
     trace,
     clock,
     logger,
     metrics,
-    resumeTimeoutMs,
-    maxFruitlessResumes,
+    resumeTimeoutMs: config.resumeTimeoutMs,
+    guard,
     modelName,
     routerModel,
     ...scope,

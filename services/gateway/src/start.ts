@@ -31,6 +31,7 @@ import { type GatewayConfig, gatewaySchema } from './config.ts';
 import type { GatewayContext } from './context.ts';
 import { InFlight } from './in-flight.ts';
 import type { ParserName } from './parsers/registry.ts';
+import { type GuardDeps, PoisonGuard } from './quarantine/guard.ts';
 import { readiness } from './routes/health.ts';
 import type { GatewayApp } from './routes/types.ts';
 import { type PrefixDirectory, PrefixLookup } from './routing/prefix-lookup.ts';
@@ -66,6 +67,8 @@ export interface GatewayParts {
   members: MemberSource;
   /** Null where cached prefixes are not shared. */
   directory: PrefixDirectory | null;
+  /** Where it tells others of requests that break processes. */
+  guard: GuardDeps;
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
@@ -83,6 +86,15 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
     parser: parserOf(config, assets),
     pool,
     routing: new Routing({ pool, lookup, mode: config.routing, clock, metrics }),
+    guard: new PoisonGuard({
+      ...parts.guard,
+      clock,
+      logger,
+      metrics,
+      quarantineMs: config.quarantineMs,
+      maxDeathsAlone: config.maxFruitlessResumes,
+      onFree: () => pool.nudge(),
+    }),
     models: new ServedModels(config.servedModelName, pool, assets.name),
     keys: ApiKeys.load(config),
     inFlight: new InFlight(config.maxInFlight, clock),
@@ -145,6 +157,7 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   });
   const assets = loadAssets(config.model);
   const metrics = createMetrics('gateway');
+  const id = processId('gateway', config.id);
   const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
   service.onShutdown(() => cluster.close());
   cluster.directory.meter(metrics);
@@ -153,11 +166,14 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
     assets,
     members: cluster.members,
     directory: cluster.directory,
+    guard: { source: id, shared: cluster.quarantine, log: cluster.eventLog },
     clock,
     logger,
     metrics,
   });
   service.onShutdown(() => context.pool.close());
+  await context.guard.quarantine.start();
+  service.onShutdown(() => context.guard.quarantine.stop());
   const app = await buildApp(context);
   const address = await listen(app, config.listen);
   service.onShutdown(() => closeApp(app, context));
@@ -167,7 +183,7 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
     metrics.gauge('guildhall_routers', context.pool.usable.length);
   });
   service.onShutdown(() => gauges.cancel());
-  await joinCluster(service, config, context, cluster, address, admin.address);
+  await joinCluster(service, config, context, cluster, id, address, admin.address);
   return { address, admin: admin.address };
 }
 
@@ -176,10 +192,10 @@ async function joinCluster(
   config: GatewayConfig,
   context: GatewayContext,
   cluster: Cluster,
+  id: string,
   address: string,
   admin: string,
 ): Promise<void> {
-  const id = processId('gateway', config.id);
   const incarnation = newIncarnation();
   const value = (): Uint8Array => ownMember(config, context, id, incarnation, address, admin);
   const { metrics } = context;

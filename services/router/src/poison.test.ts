@@ -88,24 +88,29 @@ test('one that breaks in the midst of its answer fails there, and keeps what it 
 });
 
 test('who is named by a failure is blamed, and nobody else', async () => {
-  await withEngine({}, async ({ engine, runner }) => {
-    // Named by its place in the step: the rows of the first sequence were in the message that failed.
-    const broken = fail('computation_failed', 'layer 2 failed in two workers', { details: { sequences: [0] } });
-    const sinks = submitAll(engine, [{ requestId: 'poison', numPrompt: 50 }, ...INNOCENTS]);
-    runner.breaks = poisonAt(0, broken);
-    await Promise.all(sinks.map((sink) => sink.done));
-    assert.equal(sinks[0]?.error, broken);
-    assert.deepEqual(
-      sinks.slice(1).map(({ error }) => error),
-      INNOCENTS.map(() => null),
-    );
-    assert.equal(runner.broken.length, 2);
-    const [first = [], second] = runner.broken;
-    assert.ok(first.length > 1);
-    assert.deepEqual(second, [first[0]]);
-    const together = runner.specs.slice(1).some((spec) => spec.rowCount.length > 1);
-    assert.ok(together, 'those who were not named go on together');
-  });
+  for (const [sequences, steps] of [
+    // Workers were tried with the rows of this one alone.
+    [[0], 1],
+    [[0, 1], 2],
+  ] as const) {
+    await withEngine({}, async ({ engine, runner }) => {
+      const broken = fail('computation_failed', 'layer 2 failed in two workers', { details: { sequences } });
+      const sinks = submitAll(engine, [{ requestId: 'poison', numPrompt: 50 }, ...INNOCENTS]);
+      runner.breaks = poisonAt(0, broken);
+      await Promise.all(sinks.map((sink) => sink.done));
+      assert.equal(sinks[0]?.error, broken);
+      assert.deepEqual(
+        sinks.slice(1).map(({ error }) => error),
+        INNOCENTS.map(() => null),
+      );
+      const [first = [], second] = runner.broken;
+      assert.ok(first.length > 1);
+      assert.equal(runner.broken.length, steps);
+      if (steps === 2) assert.deepEqual(second, [first[0]]);
+      const next = runner.specs.slice(steps).map((spec) => spec.rowCount.length);
+      assert.ok(Math.max(...next) > 1, 'those who were not named go on together');
+    });
+  }
 });
 
 test('a step that breaks once costs nobody an answer, and nobody stays apart afterwards', async () => {

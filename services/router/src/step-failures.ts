@@ -1,4 +1,7 @@
 import { fail, type GuildhallError } from '@guildhall/common';
+import { nameExperts } from './experts/job.ts';
+import { type ExpertView, missingExperts } from './experts/placement-view.ts';
+import type { WorkerLink } from './experts/worker-link.ts';
 import type { Outcome } from './runner.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -17,9 +20,13 @@ export function brokenOutcomes(seqs: readonly Sequence[], error: GuildhallError,
       return fails ? { kind: 'failed', seq, error } : { kind: 'again', seq, cause: error, blamed: false };
     });
   }
-  // A message to a worker carries rows of several sequences, so that being named is no proof.
+  // Workers were tried with the rows of this one alone.
+  const guilty = error.code === 'computation_failed' && named?.size === 1;
   const blames = (index: number): boolean => error.code !== 'cancelled' && (named === null || named.has(index));
-  return seqs.map((seq, index) => ({ kind: 'again', seq, cause: error, blamed: blames(index) }));
+  return seqs.map((seq, index): Outcome => {
+    if (guilty && blames(index)) return { kind: 'failed', seq, error };
+    return { kind: 'again', seq, cause: error, blamed: blames(index) };
+  });
 }
 
 /** The error that a sequence ends with whose own computation breaks. */
@@ -36,4 +43,22 @@ function isLate(seq: Sequence, nowMs: number): boolean {
 function namedSequences(error: GuildhallError): ReadonlySet<number> | null {
   const { sequences } = error.details;
   return Array.isArray(sequences) && sequences.length > 0 ? new Set(sequences as number[]) : null;
+}
+
+/** The error of a request that did not end before its deadline. */
+export function lateError(seq: Sequence, waitedMs: number): GuildhallError {
+  const done = `${seq.numGenerated} tokens after ${Math.round(waitedMs)} ms`;
+  return fail('deadline_exceeded', `the request did not finish before its deadline (${done})`);
+}
+
+/** The error of a request that waited for experts in vain, with what is missing. */
+export function uncoveredError(view: ExpertView<WorkerLink>, ms: number): GuildhallError {
+  const missing = missingExperts(view);
+  const waited = `no live worker for ${Math.round(ms)} ms`;
+  if (missing === null) return fail('expert_unavailable', `some experts had ${waited}`);
+  const { layer, experts, others } = missing;
+  const rest = others === 0 ? '' : `, and ${others} of other layers`;
+  return fail('expert_unavailable', `${nameExperts(layer, experts)}${rest} have had ${waited}`, {
+    details: { layer, experts },
+  });
 }

@@ -17,7 +17,7 @@ export interface Fault {
   /** True for one that lasts as long as the run says and then ends; others stay, or are over at once. */
   lasting?: boolean;
   /** Whether it had an effect, asked before its end where that could fail unseen. */
-  felt?: (lab: Lab) => boolean;
+  felt?: (lab: Lab) => boolean | Promise<boolean>;
   /** Ends it. */
   heal?: (lab: Lab) => Promise<void>;
   /** Workers that do not come back: redundancy is reached without them. */

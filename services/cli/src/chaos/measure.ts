@@ -39,6 +39,7 @@ export interface MeasureOptions {
 /** Tokens that each stream gets before the fault. */
 const WARM_TOKENS = 12;
 const WARM_LIMIT_MS = 60_000;
+const FELT_LIMIT_MS = 30_000;
 const RECOVERY_LIMIT_MS = 90_000;
 /** Tokens that each lane gets after the recovery. */
 const AFTER_TOKENS = 24;
@@ -61,7 +62,7 @@ export async function measureFault(
     const next = nextToken(load, struckMs, clock);
     await fault.strike(lab);
     if (fault.lasting === true) await clock.sleep(lastsMs);
-    if (fault.felt?.(lab) === false) throw fail('internal', 'the fault had no effect');
+    await untilFelt(lab, fault);
     const healedMs = fault.heal === undefined ? struckMs : clock.monotonicMs();
     await fault.heal?.(lab);
     progress('recovery');
@@ -79,6 +80,15 @@ export async function measureFault(
     });
   } finally {
     await load.stop();
+  }
+}
+
+/** A fault that meets nothing, because others are asked just then, lasts until it does. */
+async function untilFelt(lab: Lab, fault: Fault): Promise<void> {
+  const deadline = lab.clock.monotonicMs() + FELT_LIMIT_MS;
+  while ((await fault.felt?.(lab)) === false) {
+    if (lab.clock.monotonicMs() > deadline) throw fail('internal', 'the fault had no effect');
+    await lab.clock.sleep(100);
   }
 }
 

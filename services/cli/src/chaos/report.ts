@@ -72,11 +72,15 @@ export function markdownOf(rows: readonly ChaosRow[]): string {
   return `${lines.map((line) => `| ${line.join(' | ')} |`).join('\n')}\n`;
 }
 
-/** Writes a report as JSON, and its pauses as a picture with the same name. */
-export async function saveReport(report: ChaosReport, file: string): Promise<void> {
-  mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, `${JSON.stringify(report, null, 1)}\n`);
-  writeFileSync(file.replace(/\.json$/, '') + '.png', await pausesPng(report));
+/** Writes a report as JSON, as a markdown table and, with its pauses, as a picture, under one name. */
+export async function saveReport(report: ChaosReport, name: string): Promise<void> {
+  const path = name.replace(/\.json$/, '');
+  const { machine, load, commit } = report;
+  const title = `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, Linux ${machine.kernel}, ${machine.node}; ${load.streams} streams, seed ${load.seed}; commit ${commit}`;
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(`${path}.json`, `${JSON.stringify(report, null, 1)}\n`);
+  writeFileSync(`${path}.md`, `${title}\n\n${markdownOf(report.rows)}`);
+  writeFileSync(`${path}.png`, await pausesPng(report));
 }
 
 /** The longest pause of each fault beside the usual one. Zeros of a logarithmic axis are drawn as one millisecond. */

@@ -46,7 +46,7 @@ export async function runHead(
     await Promise.race([stack.start(), stop.requested]);
     if (!stop.isRequested()) {
       report(dir, server, stack, options.json);
-      const ready = untilReady(stack, progress, clock, stop.isRequested);
+      const ready = untilReady(stack, progress, clock, () => stop.isRequested());
       await stop.requested;
       await ready;
     }
@@ -146,7 +146,7 @@ function report(dir: ClusterDir, server: JoinServer, stack: Stack, json: boolean
 async function untilReady(stack: Stack, progress: Progress, clock: Clock, stopped: () => boolean): Promise<void> {
   let said = '';
   while (!stopped()) {
-    const answer = await fetch(`${stack.url}/ready`)
+    const answer = await fetch(`${stack.url}/ready`, { signal: AbortSignal.timeout(5000) })
       .then(async (response) => (response.ok ? 'ready' : (await response.text()).slice(0, 300)))
       .catch((err: unknown) => errorMessage(err));
     if (answer !== said) progress.done(answer === 'ready' ? 'ready: every expert is held' : `not ready yet: ${answer}`);

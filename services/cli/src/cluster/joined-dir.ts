@@ -96,8 +96,12 @@ export class JoinedDir {
   /** Takes a new certificate into force. The files of the one before it go. */
   writeMembership(admission: Admission, key: string, nowMs: number): Membership {
     const { certificate, expiresAtMs, cluster, id } = admission;
-    const password = admission.redisPassword ?? readJson<Membership>(this.file('membership.json'))?.redisPassword;
+    const before = readJson<Membership>(this.file('membership.json'));
+    const password = admission.redisPassword ?? before?.redisPassword;
     if (password === undefined) throw fail('config_invalid', `the Redis password of ${id} is lost; join anew`);
+    // What peers gave of another model would keep the worker from ever fitting into the cluster.
+    if (before !== null && before.cluster.modelFingerprint !== cluster.modelFingerprint)
+      rmSync(this.modelDir, { recursive: true, force: true });
     const stem = `${id}-${nowMs}`;
     writeFile(this.file(`${stem}.key`), key, 0o600);
     writeFile(this.file(`${stem}.pem`), certificate, 0o644);

@@ -27,15 +27,20 @@ export function workerArgs(dir: JoinedDir, config: JoinedConfig, membership: Mem
   const { id, advertise, port, memoryMib, threads, failureDomain, model } = config;
   const { weights, kvDtype, bf16Kernels, combine } = membership.cluster;
   const source = model === null ? ['--model-from-peers', '--model', dir.modelDir] : ['--model', model];
-  return [
-    ...['--id', id, '--listen', formatHostPort(bindAddress(advertise), port)],
-    ...['--advertise', formatHostPort(advertise, port), ...source],
-    ...['--weights', weights, '--kv-dtype', kvDtype, '--bf16-kernels', bf16Kernels, '--combine', combine],
-    ...['--weights-cache', dir.file('weights'), '--drain-ms', String(DRAIN_MS)],
+  const place = [
+    '--listen',
+    formatHostPort(bindAddress(advertise), port),
+    '--advertise',
+    formatHostPort(advertise, port),
+  ];
+  const formats = ['--weights', weights, '--kv-dtype', kvDtype, '--bf16-kernels', bf16Kernels, '--combine', combine];
+  const own = ['--weights-cache', dir.file('weights'), '--drain-ms', String(DRAIN_MS)];
+  const limits = [
     ...(memoryMib === null ? [] : ['--weight-memory-mib', String(memoryMib)]),
     ...(threads === null ? [] : ['--threads', String(threads)]),
     ...(failureDomain === '' ? [] : ['--failure-domain', failureDomain]),
   ];
+  return ['--id', id, ...place, ...source, ...formats, ...own, ...limits];
 }
 
 /** Environment of that worker: secrets show in no process list. */

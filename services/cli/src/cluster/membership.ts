@@ -1,6 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { isIP } from 'node:net';
-import { type Clock, fail, isGuildhallError, VERSION } from '@guildhall/common';
+import { type Clock, fail, type FileLock, isGuildhallError, VERSION } from '@guildhall/common';
 import { canListen } from '../stack/ports.ts';
 import { certificateHash, makeRequest } from './authority.ts';
 import { join, parseHeadUrl, renew, type TrustedHead, trustHead } from './join-client.ts';
@@ -27,26 +27,60 @@ export interface JoinWish {
 
 type Env = Record<string, string | undefined>;
 
+/** A member on this machine, with the right to run it. */
+export interface Entered {
+  dir: JoinedDir;
+  /** Held until the worker has ended. */
+  lock: FileLock;
+  isNew: boolean;
+  /** Why the head gave no new certificate; null when it did. */
+  headAway: string | null;
+}
+
 /**
- * The folder of the member that a wish means: one that is here already, or a new one for which the token is spent.
- * Throws `config_invalid` when the wish fits none or several, and what trustHead and join throw.
+ * The member that a wish means: one that is here already, whose certificate is renewed if the head answers, or a new
+ * one for which the token is used. A member that the head has forgotten joins again where there is a token. Throws
+ * `config_invalid` when the wish fits none or several, `id_in_use` while the member runs, and what the head answers.
  */
-export async function findOrJoin(wish: JoinWish, env: Env, clock: Clock): Promise<{ dir: JoinedDir; isNew: boolean }> {
+export async function enterCluster(wish: JoinWish, env: Env, clock: Clock): Promise<Entered> {
   const known = findJoined(wish, env);
   if (known !== null) {
-    known.writeConfig(changed(known.config(), wish));
-    return { dir: known, isNew: false };
+    const lock = known.lock(clock);
+    try {
+      return await resume(known, lock, wish, env, clock);
+    } catch (err) {
+      lock.release();
+      throw err;
+    }
   }
-  if (wish.url === null || wish.token === null) {
-    const what =
-      wish.id === null
-        ? 'nothing on this machine has joined a cluster yet'
-        : `${wish.id} has not joined from this machine`;
-    throw fail('config_invalid', `${what}; give the line that guildhall cluster token create prints on the head`, {
-      field: wish.url === null ? 'url' : 'token',
-    });
+  const { url, token } = wish;
+  if (url !== null && token !== null) {
+    const dir = await joinNew(wish, url, token, env, clock);
+    return { dir, lock: dir.lock(clock), isNew: true, headAway: null };
   }
-  return { dir: await joinNew(wish, wish.url, wish.token, env, clock), isNew: true };
+  const what =
+    wish.id === null
+      ? 'nothing on this machine has joined a cluster yet'
+      : `${wish.id} has not joined from this machine`;
+  throw fail('config_invalid', `${what}; give the line that guildhall cluster token create prints on the head`, {
+    field: url === null ? 'url' : 'token',
+  });
+}
+
+async function resume(dir: JoinedDir, lock: FileLock, wish: JoinWish, env: Env, clock: Clock): Promise<Entered> {
+  const config = changed(dir.config(), wish);
+  dir.writeConfig(config);
+  try {
+    await renewMembership(dir, clock);
+    return { dir, lock, isNew: false, headAway: null };
+  } catch (err) {
+    if (!isGuildhallError(err)) throw err;
+    const counts = dir.membership().expiresAtMs > clock.nowMs();
+    if (err.code === 'peer_unavailable' && counts) return { dir, lock, isNew: false, headAway: err.message };
+    if (err.code !== 'forbidden' || wish.url === null || wish.token === null) throw err;
+    await joinNew({ ...wish, id: config.id }, wish.url, wish.token, env, clock);
+    return { dir, lock, isNew: true, headAway: null };
+  }
 }
 
 function findJoined(wish: JoinWish, env: Env): JoinedDir | null {
@@ -94,6 +128,10 @@ async function joinNew(wish: JoinWish, url: string, tokenText: string, env: Env,
   const message = { version: VERSION, token: { id, secret }, id: wish.id, addresses: [advertise], csr: pem };
   const admitted = await join(head, message, clock);
   const dir = JoinedDir.of(admitted.id, env);
+  if (wish.id === null && dir.exists) {
+    const what = `${dir.path} is of another cluster, where this machine is ${admitted.id} too`;
+    throw fail('id_in_use', `${what}; join with an --id of your choice`, { field: 'id' });
+  }
   const { memoryMib, threads, model } = wish;
   const failureDomain = wish.failureDomain ?? '';
   const limits = { memoryMib, threads, failureDomain, model };
@@ -126,21 +164,6 @@ export async function renewMembership(dir: JoinedDir, clock: Clock): Promise<Mem
     { version: VERSION, addresses: [config.advertise], csr: next.pem },
   );
   return dir.writeMembership(admitted, next.key, clock.nowMs());
-}
-
-/**
- * Renews at a start: what the head says may have changed. A head that is away leaves what was, as long as the
- * certificate counts.
- */
-export async function refreshMembership(dir: JoinedDir, clock: Clock): Promise<'renewed' | 'head away'> {
-  try {
-    await renewMembership(dir, clock);
-    return 'renewed';
-  } catch (err) {
-    const away = isGuildhallError(err) && err.code === 'peer_unavailable';
-    if (away && dir.membership().expiresAtMs > clock.nowMs()) return 'head away';
-    throw err;
-  }
 }
 
 /** True when two thirds of a certificate's time are over. */

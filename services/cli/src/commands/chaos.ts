@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Command } from 'commander';
 import { fail, systemClock } from '@guildhall/common';
@@ -8,6 +9,7 @@ import { isClean, lineOf, reportOf, saveReport, tableOf } from '../chaos/report.
 import { inSandbox, runInSandbox } from '../net/sandbox.ts';
 import { ROOT } from '../stack/state-dir.ts';
 import { positiveInteger } from '../ui/arguments.ts';
+import { printFailure } from '../ui/failure.ts';
 import { Progress } from '../ui/progress.ts';
 import { formatTable } from '../ui/table.ts';
 
@@ -37,12 +39,12 @@ export function chaosCommand(): Command {
     .option('--model <dir>', 'checkpoint in the Hugging Face layout', join(ROOT, 'models', 'tiny'))
     .option('--weights <format>', 'weight format', 'bf16')
     .option('--logs <dir>', 'keep the logs of all processes there')
-    .option('--save <file>', 'also write the report: FILE as JSON, and the pauses as a picture beside it')
+    .option('--save <file>', 'also write the report as FILE.json, FILE.md and, its pauses, FILE.png')
     .option('--json', 'print the report as one JSON object', false)
     .action(async (flags: ChaosFlags) => {
       const faults = chosen(flags.fault);
       if (flags.list) process.stdout.write(flags.json ? `${JSON.stringify(listOf(faults))}\n` : asText(faults));
-      else if (inSandbox()) await chaos(faults, flags);
+      else if (inSandbox()) await endWith(chaos(faults, flags), flags.json);
       else process.exitCode = await runInSandbox(process.argv.slice(1));
     });
 }
@@ -66,8 +68,21 @@ function asText(faults: readonly Fault[]): string {
   )}\n`;
 }
 
-async function chaos(faults: readonly Fault[], flags: ChaosFlags): Promise<void> {
+/** Ends the process with its work: whatever is still open belongs to the lab, which ends with it. */
+async function endWith(work: Promise<number>, json: boolean): Promise<never> {
+  try {
+    process.exit(await work);
+  } catch (error) {
+    printFailure(error, json);
+    process.exit(1);
+  }
+}
+
+/** Runs faults and prints what came of them. @returns the exit status. */
+async function chaos(faults: readonly Fault[], flags: ChaosFlags): Promise<number> {
   const progress = new Progress({ quiet: flags.json });
+  if (!existsSync(join(flags.model, 'config.json')))
+    throw fail('checkpoint_not_found', `--model: there is no checkpoint in ${resolve(flags.model)}`);
   const { streams, seed, seconds, weights, logs, save } = flags;
   const options = {
     model: resolve(flags.model),
@@ -90,10 +105,6 @@ async function chaos(faults: readonly Fault[], flags: ChaosFlags): Promise<void>
   if (save) await saveReport(report, resolve(save));
   process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : `${tableOf(rows)}\n`);
   const bad = rows.filter((row) => !isClean(row));
-  if (bad.length > 0) {
-    process.stderr.write(`not as it must be: ${bad.map(({ fault }) => fault).join(', ')}\n`);
-    process.exitCode = 1;
-  }
-  // Whatever is still open belongs to the lab, which ends with this process.
-  process.exit();
+  if (bad.length > 0) process.stderr.write(`not as it must be: ${bad.map(({ fault }) => fault).join(', ')}\n`);
+  return bad.length > 0 ? 1 : 0;
 }

@@ -1,16 +1,10 @@
 import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
-import { type Clock, errorMessage, fail, systemClock } from '@guildhall/common';
+import { type Clock, fail, systemClock } from '@guildhall/common';
 import type { JoinedDir } from '../cluster/joined-dir.ts';
 import { JoinedWorker } from '../cluster/joined-worker.ts';
-import {
-  advertiseAddress,
-  findOrJoin,
-  isRenewalDue,
-  type JoinWish,
-  refreshMembership,
-  renewMembership,
-} from '../cluster/membership.ts';
+import { advertiseAddress, enterCluster, type JoinWish } from '../cluster/membership.ts';
+import { Renewals } from '../cluster/renewals.ts';
 import { type Installed, installUnit, requireRoot, systemEnv, workerUnit } from '../cluster/systemd.ts';
 import { stopRequest } from '../stack/stop-request.ts';
 import { positiveInteger } from '../ui/arguments.ts';
@@ -31,7 +25,6 @@ interface JoinFlags {
   json: boolean;
 }
 
-const RENEWAL_CHECK_MS = 3_600_000;
 const READY_EVERY_MS = 500;
 
 /** `guildhall join`: this machine as a worker of a cluster, and on until Ctrl-C. */
@@ -39,7 +32,11 @@ export function joinCommand(): Command {
   return new Command('join')
     .description('make this machine a worker of a cluster; the experts come from machines that have them')
     .argument('[url]', 'https://HOST:PORT of the head; not needed where it has joined before')
-    .option('--token <token>', 'what guildhall cluster token create printed on the head')
+    .addOption(
+      new Option('--token <token>', 'what guildhall cluster token create printed on the head').env(
+        'GUILDHALL_JOIN_TOKEN',
+      ),
+    )
     .option('--id <name>', 'name of the worker (default: the next free one, such as expert-3)')
     .option('--memory <size>', 'memory for experts, such as 8GiB (default: 60 % of what there is)')
     .option('--threads <n>', 'threads that compute (default: one per core)', positiveInteger)
@@ -54,11 +51,16 @@ export function joinCommand(): Command {
       if (flags.install) requireRoot(flags.installRoot);
       const env = flags.install ? systemEnv(process.env, flags.installRoot) : process.env;
       const progress = new Progress({ quiet: flags.json });
-      const { dir, isNew } = await findOrJoin(wishOf(url ?? null, flags), env, systemClock);
-      if (isNew)
-        progress.done(`${dir.config().id} joined ${dir.membership().cluster.name}; its key stays in ${dir.path}`);
-      if (flags.install) printInstalled(dir, installUnit(workerUnit(dir.config().id), flags.installRoot), flags.json);
-      else await runWorker(dir, { isNew, json: flags.json }, progress, systemClock);
+      const { dir, lock, isNew, headAway } = await enterCluster(wishOf(url ?? null, flags), env, systemClock);
+      try {
+        const { cluster } = dir.membership();
+        if (isNew) progress.done(`${dir.config().id} joined ${cluster.name}; its key stays in ${dir.path}`);
+        if (headAway !== null) progress.done(`going on with what the head said last: ${headAway}`);
+        if (!flags.install) return await runWorker(dir, flags.json, progress, systemClock);
+      } finally {
+        lock.release();
+      }
+      printInstalled(dir, installUnit(workerUnit(dir.config().id), flags.installRoot), flags.json);
     });
 }
 
@@ -88,49 +90,30 @@ function printInstalled(dir: JoinedDir, installed: Installed, json: boolean): vo
   process.stdout.write(json ? `${JSON.stringify({ ...describe(dir), ...installed })}\n` : `${lines.join('\n')}\n`);
 }
 
-async function runWorker(
-  dir: JoinedDir,
-  options: { isNew: boolean; json: boolean },
-  progress: Progress,
-  clock: Clock,
-): Promise<void> {
-  const lock = dir.lock(clock);
+async function runWorker(dir: JoinedDir, json: boolean, progress: Progress, clock: Clock): Promise<void> {
   const stop = stopRequest(clock);
+  const event = (message: string): void => progress.done(message);
   const worker = new JoinedWorker(dir, clock, {
-    event: (message) => progress.done(message),
+    event,
     progress: ({ what, done, total }) => progress.update(`${what}, ${done} of ${total}`, done / total),
   });
+  // A worker reads its certificate when it starts, so a new one means a restart, for which it drains.
+  const renewals = new Renewals(dir, clock, { event, onRenewed: () => worker.restart() });
   try {
-    if (!options.isNew && (await refreshMembership(dir, clock)) === 'head away')
-      progress.done('the head does not answer; going on with what it said last');
     worker.start();
-    const renewals = clock.setInterval(RENEWAL_CHECK_MS, () => void renewIfDue(dir, worker, progress, clock));
-    if (options.json) process.stdout.write(`${JSON.stringify(describe(dir))}\n`);
-    const ready = untilReady(dir, worker, progress, clock, stop.isRequested);
+    if (json) process.stdout.write(`${JSON.stringify(describe(dir))}\n`);
+    const ready = untilReady(dir, worker, progress, clock, () => stop.isRequested());
     await stop.requested;
-    renewals.cancel();
     await ready;
   } finally {
     progress.done('draining and leaving');
     await worker.stop();
+    await renewals.stop();
     stop.dispose();
-    lock.release();
   }
 }
 
-/** The worker reads its certificate when it starts, so a new one means a restart: it drains first. */
-async function renewIfDue(dir: JoinedDir, worker: JoinedWorker, progress: Progress, clock: Clock): Promise<void> {
-  if (!isRenewalDue(dir.membership(), clock.nowMs())) return;
-  try {
-    const { expiresAtMs } = await renewMembership(dir, clock);
-    progress.done(`the certificate is new, until ${new Date(expiresAtMs).toISOString()}; starting the worker with it`);
-    await worker.restart();
-  } catch (err) {
-    progress.done(`the certificate was not renewed: ${errorMessage(err)}`);
-  }
-}
-
-/** Shows what the worker waits for until it serves. */
+/** Shows what the worker waits for, and how far it is, until it serves. */
 async function untilReady(
   dir: JoinedDir,
   worker: JoinedWorker,
@@ -141,12 +124,14 @@ async function untilReady(
   while (!stopped()) {
     const admin = await Promise.race([worker.admin(), clock.sleep(READY_EVERY_MS).then(() => null)]);
     const state = admin === null ? null : await readState(admin);
-    if (state?.ready === true && state.held > 0) {
+    if (state === null) progress.update('asking the other machines for the model');
+    else if (state.wanted === 0) progress.update(`waiting: ${state.reason ?? 'no experts are placed here yet'}`);
+    else progress.update(`experts here: ${state.held} of ${state.wanted}`, state.held / state.wanted);
+    if (state?.ready === true && state.wanted > 0 && state.held >= state.wanted) {
       const { id, cluster, address } = describe(dir);
       progress.done(`${id} serves ${state.held} experts of ${cluster} at ${address}; Ctrl-C drains it and leaves`);
       return;
     }
-    if (state !== null) progress.update(`waiting: ${state.reason ?? 'no experts are placed here yet'}`);
     await clock.sleep(READY_EVERY_MS);
   }
 }
@@ -155,11 +140,12 @@ interface WorkerState {
   ready: boolean;
   reason: string | null;
   held: number;
+  wanted: number;
 }
 
 async function readState(admin: string): Promise<WorkerState | null> {
   try {
-    return (await (await fetch(`http://${admin}/ready`)).json()) as WorkerState;
+    return (await (await fetch(`http://${admin}/ready`, { signal: AbortSignal.timeout(5000) })).json()) as WorkerState;
   } catch {
     // It ends or starts just now.
     return null;

@@ -17,6 +17,7 @@ const FLAGS: SimulateFlags = {
   skew: '0.5',
   affinity: '0.3',
   copies: '2',
+  mostCopies: '4',
   hedgeShare: '0.03',
   seconds: '4',
   seed: '1',

@@ -23,6 +23,7 @@ export interface SimulateFlags {
   skew: string;
   affinity: string;
   copies: string;
+  mostCopies: string;
   hedgeShare: string;
   seconds: string;
   seed: string;
@@ -82,9 +83,11 @@ export function optionsFor(flags: SimulateFlags, workers: number): SimulationOpt
       topicExperts: Math.ceil(shape.numExperts / 8),
     },
     copies: whole('--copies', flags.copies, 1),
+    mostCopies: whole('--most-copies', flags.mostCopies, 1),
     leaseMs: LEASE_MS,
     faults: faultsOf(flags),
     sharedCores: null,
+    clientMsPerToken: 0,
     warmupMs: WARM_UP_MS,
     durationMs: 1000 * number('--seconds', flags.seconds, 0.1, 1e5),
     binMs: BIN_MS,

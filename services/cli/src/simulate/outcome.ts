@@ -36,15 +36,18 @@ export interface Outcome {
   /** The busier direction of the routers' cards, mean. */
   routerLinkUse: number;
   workerLinkUse: number;
+  /** Messages to workers, second ones included, and the share of second ones for stragglers. */
   calls: number;
   hedgeShare: number;
   hedgesWon: number;
-  retries: number;
-  /** (row, expert) results that were used, and those that came a second time. */
-  rows: number;
-  duplicateRows: number;
-  /** Rows that steps dispatched: equal to `rows` but for layers still under way. */
+  /** Calls made again, by reason. */
+  retries: Record<string, number>;
+  /** Longest time from a call that failed to the last row of its layer; 0 when none did. */
+  longestFailoverMs: number;
+  /** (row, expert) pairs that were dispatched, those whose result came, and results that were taken twice. */
   wantedRows: number;
+  rows: number;
+  rowsTwice: number;
   requestsFinished: number;
   streamsDropped: number;
   events: number;
@@ -93,13 +96,14 @@ export function outcomeOf(simulation: Simulation, from: Usage): Outcome {
     routerComputeUse: mean(shares(to.computeBusyMs, from.computeBusyMs)),
     routerLinkUse: mean(shares(to.routerWireMs, from.routerWireMs)),
     workerLinkUse: mean(shares(to.workerWireMs, from.workerWireMs)),
-    calls: counts.firstCalls + counts.hedges,
-    hedgeShare: counts.hedges / Math.max(1, counts.firstCalls),
+    calls: counts.calls,
+    hedgeShare: counts.hedges / Math.max(1, counts.calls - counts.hedges),
     hedgesWon: counts.hedgesWon,
-    retries: counts.retries,
-    rows: counts.rows,
-    duplicateRows: counts.duplicates,
-    wantedRows: counts.tokenLayers * options.shape.topK,
+    retries: Object.fromEntries(counts.retries),
+    longestFailoverMs: Math.max(0, ...counts.failoverMs),
+    wantedRows: counts.wanted,
+    rows: counts.filled,
+    rowsTwice: counts.twice,
     requestsFinished: recorder.finished,
     streamsDropped: recorder.failed,
     events: clock.numEvents,
@@ -108,15 +112,22 @@ export function outcomeOf(simulation: Simulation, from: Usage): Outcome {
 
 function sumCounts(list: readonly DispatchCounts[]): DispatchCounts {
   const sum = (of: (counts: DispatchCounts) => number): number => list.reduce((total, one) => total + of(one), 0);
+  const retries = new Map<string, number>();
+  for (const one of list) {
+    for (const [reason, count] of one.retries) retries.set(reason, (retries.get(reason) ?? 0) + count);
+  }
   return {
-    rows: sum((one) => one.rows),
-    duplicates: sum((one) => one.duplicates),
-    firstCalls: sum((one) => one.firstCalls),
+    wanted: sum((one) => one.wanted),
+    filled: sum((one) => one.filled),
+    twice: sum((one) => one.twice),
+    calls: sum((one) => one.calls),
     hedges: sum((one) => one.hedges),
+    hedgesDenied: sum((one) => one.hedgesDenied),
     hedgesWon: sum((one) => one.hedgesWon),
-    retries: sum((one) => one.retries),
+    unwanted: sum((one) => one.unwanted),
+    retries,
     workersTouched: sum((one) => one.workersTouched),
     tokenLayers: sum((one) => one.tokenLayers),
-    failures: sum((one) => one.failures),
+    failoverMs: list.flatMap((one) => one.failoverMs),
   };
 }

@@ -49,6 +49,7 @@ describe('a simulated cluster', () => {
     );
     const steps = simulation.routers[0]?.runner.decodeSteps ?? 0;
     assert.ok(steps > 0);
+    assert.equal(outcome.rowsTwice, 0);
     assert.equal(outcome.streamsDropped, 0);
   });
 
@@ -76,7 +77,8 @@ describe('a simulated cluster', () => {
       const workers = Array.from({ length: 4 }, () => JITTERY);
       const settings = { ...ROUTER_DEFAULTS, hedgeShare };
       const { simulation, outcome } = await run(smallCluster(4, { workers, settings, durationMs: 4000 }));
-      const { firstCalls, hedges } = simulation.routers[0]?.dispatcher.counts ?? { firstCalls: 0, hedges: 0 };
+      const { calls, hedges } = simulation.routers[0]?.dispatcher.counts ?? { calls: 0, hedges: 0 };
+      const firstCalls = calls - hedges;
       assert.ok(firstCalls > 1000);
       assert.ok(hedges <= hedgeShare * firstCalls + 8, `${hedges} second calls of ${firstCalls}`);
       assert.equal(hedges > 0, hedgeShare > 0);
@@ -86,7 +88,7 @@ describe('a simulated cluster', () => {
 
   it('sends a row to fewer workers where each holds more', async () => {
     const few = await run(smallCluster(8, { copies: 1 }));
-    const many = await run(smallCluster(8, { copies: 4 }));
+    const many = await run(smallCluster(8, { copies: 4, mostCopies: 4 }));
     assert.ok(many.outcome.workersPerToken < few.outcome.workersPerToken);
   });
 });
@@ -102,7 +104,10 @@ describe('the loss of a worker', () => {
       const recovery = recoveryOf(simulation);
       if (kind === 'slow') return;
       assert.ok(recovery !== null && recovery.steadyAfterMs !== null, 'the rate never came back');
-      assert.ok(outcome.retries > 0);
+      assert.ok(
+        Object.values(outcome.retries).some((count) => count > 0),
+        'no call failed',
+      );
       assert.ok(recovery.redundantAfterMs !== null && recovery.redundantAfterMs >= 500);
       assert.ok(recovery.bytesLoaded > 0);
     });

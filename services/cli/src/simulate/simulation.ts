@@ -1,11 +1,10 @@
 import { fail } from '@guildhall/common';
-import { ExpertViews } from '@guildhall/router/scheduling';
 import { SimController } from './cluster/controller.ts';
-import { roundRobin } from './cluster/placement.ts';
+import { observeGate, plan, type PlannerOptions } from './cluster/placement.ts';
 import { Recorder, StreamSink, type StreamSinkOptions } from './cluster/recorder.ts';
 import { type RouterSettings, SimRouter } from './cluster/router.ts';
 import { SimWorker } from './cluster/worker.ts';
-import { SimHost } from './kernel/host.ts';
+import { SimHost, type SimThread } from './kernel/host.ts';
 import { Random } from './kernel/random.ts';
 import { SimClock } from './kernel/sim-clock.ts';
 import { SyntheticGate, type GateOptions } from './model/gate.ts';
@@ -46,11 +45,15 @@ export interface SimulationOptions {
   settings: RouterSettings;
   workload: Workload;
   gate: Pick<GateOptions, 'skew' | 'affinity' | 'topics' | 'topicExperts'>;
+  /** Copies of each expert at least, and of one at most. */
   copies: number;
+  mostCopies: number;
   leaseMs: number;
   faults: readonly Fault[];
   /** All processes on one machine with so many cores; null: each on a machine of its own. */
   sharedCores: number | null;
+  /** Of a client on that machine, for each token that it reads. */
+  clientMsPerToken: number;
   /** Least time before anything is measured. */
   warmupMs: number;
   durationMs: number;
@@ -72,6 +75,7 @@ export class Simulation {
   readonly options: SimulationOptions;
   readonly #gate: SyntheticGate;
   readonly #lengths: Random;
+  readonly #client: SimThread;
   /** First streams that have had a token. */
   #begun = 0;
   /** When measuring began. */
@@ -79,28 +83,24 @@ export class Simulation {
 
   constructor(options: SimulationOptions) {
     this.options = options;
-    const { shape, seed, copies, leaseMs } = options;
+    const { shape, seed, leaseMs } = options;
     const { clock } = this;
     this.#lengths = new Random(seed, 'lengths');
     this.#gate = new SyntheticGate({ ...options.gate, ...shape, seed });
     this.recorder = new Recorder(options.binMs);
     const shared = options.sharedCores === null ? null : new SimHost(clock, options.sharedCores);
+    this.#client = (shared ?? new SimHost(clock, 1)).thread();
     this.workers = this.#makeWorkers(shared);
-    const views = new ExpertViews<SimWorker>({ shape, clock, workers: () => this.workers });
+    this.routers = Array.from({ length: options.routers }, (_, index) => this.#makeRouter(index, shared));
+    const planner = this.#planner();
     this.controller = new SimController({
       clock,
       shape,
       workers: this.workers,
-      views,
+      dispatchers: this.routers.map(({ dispatcher }) => dispatcher),
       leaseMs,
-      plan: (workers) =>
-        roundRobin(
-          workers.map(({ id }) => id),
-          shape,
-          copies,
-        ),
+      plan: (workers, current) => plan(planner, workers, current),
     });
-    this.routers = Array.from({ length: options.routers }, (_, index) => this.#makeRouter(index, views, shared));
   }
 
   /**
@@ -140,6 +140,18 @@ export class Simulation {
     }
   }
 
+  #planner(): PlannerOptions {
+    const { shape, seed, copies, mostCopies, routers, workload, settings } = this.options;
+    const perRouter = Math.max(1, Math.ceil(workload.streams / settings.microBatches));
+    return {
+      shape,
+      statistics: observeGate(this.#gate, shape, seed),
+      minReplicas: copies,
+      maxReplicas: Math.max(copies, mostCopies),
+      batchTokens: routers * perRouter,
+    };
+  }
+
   #makeWorkers(shared: SimHost | null): SimWorker[] {
     const { workers, shape, workerLink, seed } = this.options;
     const digits = String(workers.length).length;
@@ -152,13 +164,13 @@ export class Simulation {
     });
   }
 
-  #makeRouter(index: number, views: ExpertViews<SimWorker>, shared: SimHost | null): SimRouter {
+  #makeRouter(index: number, shared: SimHost | null): SimRouter {
     const { shape, times, routerCores, routerLink, transport, settings, workload, seed } = this.options;
     return new SimRouter({
       index,
       clock: this.clock,
       shape,
-      views,
+      workers: this.workers,
       gate: this.#gate,
       host: shared ?? new SimHost(this.clock, routerCores),
       times,
@@ -202,7 +214,8 @@ export class Simulation {
     const prompt = this.#length(promptTokens);
     const answer = Math.max(1, Math.ceil(this.#length(answerTokens) * share));
     const now = (): number => this.clock.monotonicMs();
-    router.submit(prompt, answer, new StreamSink({ recorder: this.recorder, now, ...events }));
+    const onToken = (): void => this.#client.submit('decode', this.options.clientMsPerToken, () => undefined);
+    router.submit(prompt, answer, new StreamSink({ recorder: this.recorder, now, onToken, ...events }));
     this.clock.settle();
   }
 
@@ -223,10 +236,9 @@ export class Simulation {
     target.kill();
     this.controller.lost(target);
     if (kind === 'lost') return;
-    target.ready = false;
     const { latencyUs } = this.options.transport;
     this.clock.setTimer(latencyUs / 1000, () => {
-      for (const { dispatcher } of this.routers) dispatcher.lost(target);
+      for (const { dispatcher } of this.routers) dispatcher.lost(target, 'the connection broke');
     });
   }
 }

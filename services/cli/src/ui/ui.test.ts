@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { buildProgram } from '../program.ts';
+import { parseBytes } from './bytes.ts';
+import { durationMs } from './duration.ts';
 import { formatTable } from './table.ts';
 
 test('a table aligns words left and numbers right', () => {
@@ -33,4 +35,15 @@ test('an unknown option is an error, not a guess', async () => {
   const program = buildProgram();
   for (const command of [program, ...program.commands]) command.configureOutput({ writeErr: () => undefined });
   await assert.rejects(program.parseAsync(['node', 'guildhall', 'status', '--colour']), /unknown option/);
+});
+
+test('sizes and times are read with their units, and nothing is guessed', () => {
+  assert.equal(parseBytes('8GiB'), 8 * 2 ** 30);
+  assert.equal(parseBytes('512 MB'), 512 * 2 ** 20);
+  assert.equal(parseBytes('7B'), 7);
+  for (const text of ['8', 'GiB', '-1GiB', '8XiB', '1.5GiB'])
+    assert.throws(() => parseBytes(text), { code: 'config_invalid' });
+  assert.equal(durationMs('24h'), 86_400_000);
+  assert.equal(durationMs('90s'), 90_000);
+  for (const text of ['24', 'h', '0s', '1w', '-5m']) assert.throws(() => durationMs(text), { code: 'config_invalid' });
 });

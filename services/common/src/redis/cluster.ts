@@ -11,6 +11,7 @@ import { MemberLease, type MemberLeaseOptions } from './member-lease.ts';
 import { MemberView } from './member-view.ts';
 import { PageDirectory } from './page-directory.ts';
 import { PlacementStore, PlacementView } from './placements.ts';
+import { QuarantineStore } from './quarantine.ts';
 
 export interface ClusterOptions {
   /** URL of Redis. */
@@ -35,6 +36,8 @@ export class Cluster {
   readonly drains: DrainStore;
   /** What happened, for people: `guildhall events`. */
   readonly eventLog: EventLog;
+  /** Requests that broke processes. */
+  readonly quarantine: QuarantineStore;
   /** Which router has which pages. */
   readonly directory: PageDirectory;
   readonly #options: ClusterOptions;
@@ -53,6 +56,7 @@ export class Cluster {
     this.drains = new DrainStore(this.redis, this.keys);
     this.eventLog = new EventLog({ redis: this.redis, keys: this.keys, clock, logger });
     const { redis, keys, events } = this;
+    this.quarantine = new QuarantineStore(redis, keys, events);
     this.directory = new PageDirectory({ redis, keys, clock });
     this.members = new MemberView({ redis, keys, events, clock, logger });
     this.placements = new PlacementView({ store: this.placementStore, events, clock, logger });

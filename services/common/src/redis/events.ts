@@ -3,10 +3,18 @@ import type { RedisKeys } from './keys.ts';
 
 /** A message of the cluster's channel. */
 export type ClusterEvent =
-  { type: 'members' } | { type: 'leave'; kind: string; id: string } | { type: 'epoch' } | { type: 'drains' };
+  | { type: 'members' }
+  | { type: 'leave'; kind: string; id: string }
+  | { type: 'epoch' }
+  | { type: 'drains' }
+  | { type: 'quarantine' };
+
+/** Messages that are their own type. */
+const PLAIN = ['members', 'epoch', 'drains', 'quarantine'] as const;
 
 function parseEvent(message: string): ClusterEvent | null {
-  if (message === 'members' || message === 'epoch' || message === 'drains') return { type: message };
+  const plain = PLAIN.find((type) => type === message);
+  if (plain !== undefined) return { type: plain };
   const leave = /^leave:([^/]+)\/(.+)$/.exec(message);
   return leave === null ? null : { type: 'leave', kind: leave[1] ?? '', id: leave[2] ?? '' };
 }

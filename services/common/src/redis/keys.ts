@@ -38,11 +38,13 @@ export interface RedisKeys {
   eventLog: string;
   /** Hash of members that are asked to drain: `kind/id` to JSON text of who asked, when, and what came of it. */
   drains: string;
-  /** Value of a quarantined request's fingerprint, with the quarantine as its expiry. */
-  quarantine(fingerprint: string): string;
+  /** Sorted set of quarantined requests' fingerprints by the end of their quarantine, in milliseconds of Redis's clock. */
+  quarantine: string;
+  /** Who has the place for a suspicious request in a router, with a lease as its expiry. */
+  probation(router: string): string;
   /** JSON text that a service writes about itself for `guildhall status`. */
   status(name: string): string;
-  /** Pub/sub channel; messages are `members`, `leave:<kind>/<id>`, `epoch` and `drains`. */
+  /** Pub/sub channel; messages are `members`, `leave:<kind>/<id>`, `epoch`, `drains` and `quarantine`. */
   events: string;
 }
 
@@ -70,7 +72,8 @@ export function redisKeys(cluster: string): RedisKeys {
     pageOwner: (router) => `${prefix}kv:o:${router}`,
     eventLog: `${prefix}event-log`,
     drains: `${prefix}drains`,
-    quarantine: (fingerprint) => `${prefix}quarantine:${fingerprint}`,
+    quarantine: `${prefix}quarantine`,
+    probation: (router) => `${prefix}probation:${router}`,
     status: (name) => `${prefix}status:${name}`,
     events: `${prefix}events`,
   };

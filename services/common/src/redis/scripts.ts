@@ -25,6 +25,9 @@ export const SCRIPTS = {
   'pages-release': 1,
   'pages-lookup': 1,
   'pages-forget': 3,
+  'quarantine-add': 1,
+  'quarantine-read': 1,
+  'probation-hold': 1,
 } as const;
 
 export type ScriptName = keyof typeof SCRIPTS;

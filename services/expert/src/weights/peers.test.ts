@@ -210,3 +210,17 @@ test('a transfer that is no longer wanted ends at both sides, and nobody is blam
   await assert.rejects(rig.fetch(peers, [slow, good], { signal: abort.signal }), { code: 'cancelled' });
   assert.ok(cancelled <= 2);
 });
+
+test('a peer that has too much to do is asked again while nobody else can give the expert', async () => {
+  let calls = 0;
+  const busy = await fake((call) => {
+    calls += 1;
+    if (calls < 3) return void call.emit('error', toGrpc(fail('overloaded', 'later')));
+    for (const message of sound) call.write(message);
+    call.end();
+  });
+  const broken = await sending([]);
+  const bytes = await rig.fetch(rig.peers(20_000, 30_000), [broken, busy]);
+  assert.equal(bytes.expert, ADDRESS.expert);
+  assert.equal(calls, 3);
+});

@@ -86,6 +86,11 @@ export class RouterPool {
     );
   }
 
+  /** Has everybody who waits for a change look again. */
+  nudge(): void {
+    for (const wake of this.#waiters) wake();
+  }
+
   /** Resolves when the members change or after `ms`. Rejects with `cancelled` when the signal aborts. */
   async waitForChange(ms: number, signal: AbortSignal): Promise<void> {
     const wake = new AbortController();
@@ -118,7 +123,7 @@ export class RouterPool {
     this.#handles = kept;
     const models = [...new Set(kept.flatMap((handle) => handle.member.servedModels))].toSorted();
     if (models.length > 0) this.#servedModels = models;
-    for (const wake of this.#waiters) wake();
+    this.nudge();
   }
 
   #decode(entry: { kind: string; id: string; value: Buffer }): Report[] {

@@ -1,5 +1,13 @@
 import { fileURLToPath } from 'node:url';
-import { Cluster, createMetrics, type MemberLease, type Metrics, systemClock } from '@guildhall/common';
+import {
+  Cluster,
+  type ClusterOptions,
+  type ClusterRecord,
+  createMetrics,
+  type MemberLease,
+  type Metrics,
+  systemClock,
+} from '@guildhall/common';
 import { eventually, RedisServer, silentLogger } from '@guildhall/common/testing';
 import { control } from '@guildhall/proto';
 import OpenAI from 'openai';
@@ -40,34 +48,64 @@ export class GatewayUnderTest {
   #context: GatewayContext | null = null;
   #app: GatewayApp | null = null;
 
-  private constructor(redis: RedisServer) {
+  /** Id of the gateway. */
+  readonly id: string;
+  readonly #shared: boolean;
+
+  private constructor(redis: RedisServer, id: string, shared: boolean) {
     this.redis = redis;
+    this.id = id;
+    this.#shared = shared;
   }
 
   /** Starts Redis, the routers and the gateway, and waits until the gateway knows the routers. */
   static async start(config: Partial<GatewayConfig>, ...routers: FakeRouterOptions[]): Promise<GatewayUnderTest> {
-    const test = new GatewayUnderTest(await RedisServer.start());
-    const options = { redis: test.redis.url, cluster: 'test', clock: systemClock, logger: silentLogger() };
-    test.#fakes = new Cluster(options);
+    const test = new GatewayUnderTest(await RedisServer.start(), 'gateway-1', false);
+    test.#fakes = new Cluster(test.#clusterOptions);
     for (const router of routers) await test.addRouter(router);
-    test.#cluster = new Cluster(options);
-    await test.#cluster.members.start();
-    const parsed = gatewaySchema.parse({ model: TINY_DIR, listen: '127.0.0.1:0', resumeTimeoutMs: 10_000, ...config });
-    const parts = {
-      assets: tinyAssets(),
-      members: test.#cluster.members,
-      directory: test.directory,
-      clock: systemClock,
-      logger: silentLogger(),
-      metrics: test.metrics,
-    };
-    test.#context = createContext(parsed, parts);
-    test.#app = await buildApp(test.#context);
-    test.url = `http://${await listen(test.#app, parsed.listen)}`;
+    await test.#open(config);
     await eventually(() => test.context.pool.usable.length === routers.length, 'the gateway knows the routers');
     if (routers.length > 0)
       await eventually(() => test.context.pool.maxContext !== null, 'the routers have told their limits');
     return test;
+  }
+
+  /** Starts another gateway in this one's cluster, and waits until it knows as many routers. Stop it first. */
+  async another(id: string, config: Partial<GatewayConfig> = {}): Promise<GatewayUnderTest> {
+    const test = new GatewayUnderTest(this.redis, id, true);
+    await test.#open(config);
+    const { usable } = this.context.pool;
+    await eventually(() => test.context.pool.usable.length === usable.length, 'the gateway knows the routers');
+    return test;
+  }
+
+  get #clusterOptions(): ClusterOptions {
+    return { redis: this.redis.url, cluster: 'test', clock: systemClock, logger: silentLogger() };
+  }
+
+  async #open(config: Partial<GatewayConfig>): Promise<void> {
+    const cluster = new Cluster(this.#clusterOptions);
+    this.#cluster = cluster;
+    await cluster.members.start();
+    const parsed = gatewaySchema.parse({ model: TINY_DIR, listen: '127.0.0.1:0', resumeTimeoutMs: 10_000, ...config });
+    this.#context = createContext(parsed, {
+      assets: tinyAssets(),
+      members: cluster.members,
+      directory: this.directory,
+      guard: { source: this.id, shared: cluster.quarantine, log: cluster.eventLog },
+      clock: systemClock,
+      logger: silentLogger(),
+      metrics: this.metrics,
+    });
+    await this.context.guard.quarantine.start();
+    this.#app = await buildApp(this.context);
+    this.url = `http://${await listen(this.#app, parsed.listen)}`;
+  }
+
+  /** What the gateway has put into the cluster's event log, oldest first. */
+  async events(): Promise<ClusterRecord[]> {
+    await this.#cluster?.eventLog.flushed();
+    return (await this.#cluster?.eventLog.read()) ?? [];
   }
 
   get context(): GatewayContext {
@@ -129,9 +167,10 @@ export class GatewayUnderTest {
   async stop(): Promise<void> {
     if (this.#app !== null && this.#context !== null) await closeApp(this.#app, this.#context);
     this.#context?.pool.close();
+    await this.#context?.guard.quarantine.stop();
     await this.#fakes?.close();
     await this.#cluster?.close();
     for (const router of this.routers) await router.stop();
-    await this.redis.stop();
+    if (!this.#shared) await this.redis.stop();
   }
 }

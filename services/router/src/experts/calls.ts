@@ -42,6 +42,8 @@ const CHECKS = 4;
 export class Calls {
   readonly #o: CallsOptions;
   readonly #open = new Set<Call>();
+  /** Those that nobody waits for: another answer was faster. */
+  readonly #losers = new Set<Call>();
   readonly #lastTo = new Map<string, Call>();
   #timer: Timer | null = null;
 
@@ -92,6 +94,22 @@ export class Calls {
     this.#o.policy.late(call.peer.id);
   }
 
+  /** The rows of a call came from elsewhere. It may still be answered, and is late when it is not. */
+  lose(call: Call): void {
+    if (!call.isOver && !call.isLate) this.#losers.add(call);
+  }
+
+  /** Looks after the calls that nobody waits for; before a plan is made. */
+  sweep(): void {
+    if (this.#losers.size === 0) return;
+    const now = this.#o.clock.monotonicMs();
+    for (const call of this.#losers) {
+      if (now < call.deadlineAtMs) continue;
+      this.#losers.delete(call);
+      this.late(call);
+    }
+  }
+
   /** Nobody wants to know what comes of a call. */
   forget(call: Call): void {
     if (call.isOver) return;
@@ -103,6 +121,7 @@ export class Calls {
     this.#timer?.cancel();
     this.#timer = null;
     this.#open.clear();
+    this.#losers.clear();
   }
 
   #onOutcome(call: Call, outcome: ReplyOutcome, sink: (call: Call, outcome: ReplyOutcome) => void): void {
@@ -118,6 +137,7 @@ export class Calls {
   #end(call: Call): void {
     call.isOver = true;
     this.#open.delete(call);
+    this.#losers.delete(call);
     this.#o.policy.ended(call.peer.id, call.lane, call.part.slots.length, call.isLate);
   }
 

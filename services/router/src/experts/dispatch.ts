@@ -7,7 +7,6 @@ import { LayerDispatch } from './layer-dispatch.ts';
 import type { ExpertPeer } from './peer.ts';
 import type { ExpertView, ExpertViews } from './placement-view.ts';
 import type { DispatchPolicy } from './policy/index.ts';
-import type { WorkerLink } from './worker-link.ts';
 
 /** What the dispatch uses of a step's buffers. */
 export type DispatchBuffers = Pick<
@@ -45,7 +44,7 @@ export interface DispatchObserver {
 }
 
 export interface RemoteExpertsOptions {
-  views: ExpertViews<WorkerLink>;
+  views: ExpertViews<ExpertPeer>;
   clock: Clock;
   logger: Logger;
   loads: ExpertLoads;
@@ -89,7 +88,7 @@ export class RemoteExperts {
   }
 
   /** Dispatch for one forward pass of one micro-batch, planning with `view`. Close it when the pass is over. */
-  begin(view: ExpertView<WorkerLink>, lane: Lane, owners: RowOwners): StepDispatch {
+  begin(view: ExpertView<ExpertPeer>, lane: Lane, owners: RowOwners): StepDispatch {
     return new StepDispatch(this.options, view, lane, owners);
   }
 }
@@ -99,14 +98,14 @@ export class StepDispatch {
   /** Expert rows of each sequence by worker id. */
   readonly rowsOf: readonly Map<string, number>[];
   readonly #options: RemoteExpertsOptions;
-  readonly #view: ExpertView<WorkerLink>;
+  readonly #view: ExpertView<ExpertPeer>;
   readonly #owners: RowOwners;
   readonly #lane: Lane;
   /** One timer for the whole pass: a long-lived stream has no deadline per message. */
   readonly #alarm: Alarm;
   #layer: LayerDispatch | null = null;
 
-  constructor(options: RemoteExpertsOptions, view: ExpertView<WorkerLink>, lane: Lane, owners: RowOwners) {
+  constructor(options: RemoteExpertsOptions, view: ExpertView<ExpertPeer>, lane: Lane, owners: RowOwners) {
     this.#options = options;
     this.#view = view;
     this.#owners = owners;

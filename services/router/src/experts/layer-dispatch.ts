@@ -4,14 +4,14 @@ import type { DispatchBuffers, DispatchContext, RemoteExpertsOptions } from './d
 import { HolderWait } from './holder-wait.ts';
 import { expertsOf, nameExperts, numSequencesOf, type Retry, sequencesOf } from './job.ts';
 import { type Failure, LayerJobs } from './layer-jobs.ts';
+import type { ExpertPeer } from './peer.ts';
 import { entriesOf, splitByExperts, splitByOwner } from './plan.ts';
 import type { ExpertView } from './placement-view.ts';
 import { SecondCalls } from './second-calls.ts';
 import { afterFault, afterLoss, CLEAN, type Verdict } from './suspects.ts';
-import type { WorkerLink } from './worker-link.ts';
 
 export interface LayerDispatchOptions extends RemoteExpertsOptions {
-  view: ExpertView<WorkerLink>;
+  view: ExpertView<ExpertPeer>;
   lane: Lane;
   layer: number;
   step: DispatchBuffers;
@@ -77,6 +77,7 @@ export class LayerDispatch {
     if (ctx.signal?.aborted === true) return this.#fail(fail('cancelled', 'the step was cancelled'));
     ctx.signal?.addEventListener('abort', this.#onAbort, { once: true });
     step.beginCombine();
+    this.#o.calls.sweep();
     const entries = entriesOf(step.topkIds, step.topkWeights, numTokens, topK);
     const missing = this.#jobs.send({ entries, history: CLEAN }, view, (link) => policy.rank(link.id));
     let rows = 0;

@@ -9,7 +9,6 @@ import { type Entries, mergeEntries, type Part, type Plan, planParts } from './p
 import type { ExpertView } from './placement-view.ts';
 import type { WorkerRank } from './policy/index.ts';
 import { withFault, withLoss } from './suspects.ts';
-import type { WorkerLink } from './worker-link.ts';
 
 /** What came of a call other than rows. */
 export type Failure = Exclude<Judged, { kind: 'ok' }> | { kind: 'lost'; reason: string };
@@ -44,7 +43,7 @@ export class LayerJobs {
   }
 
   /** Gives entries to workers; `rank` says which of those that can be sent to may be used, and how gladly. */
-  plan(entries: Entries, view: ExpertView<WorkerLink>, rank: (worker: WorkerLink) => WorkerRank): Plan {
+  plan(entries: Entries, view: ExpertView<ExpertPeer>, rank: (worker: ExpertPeer) => WorkerRank): Plan {
     const { lane, layer, rowBytes, combineMode, policy } = this.#o;
     const { workers } = view;
     const idOf = (worker: number): string => workers[worker]?.id ?? '';
@@ -69,7 +68,7 @@ export class LayerJobs {
   }
 
   /** Sends entries by `view`; returns those that no usable worker holds. */
-  send(item: Retry, view: ExpertView<WorkerLink>, rank: (link: WorkerLink) => WorkerRank): Retry | null {
+  send(item: Retry, view: ExpertView<ExpertPeer>, rank: (link: ExpertPeer) => WorkerRank): Retry | null {
     const { history } = item;
     const { parts, missing } = this.plan(item.entries, view, rank);
     const unsent: Entries[] = missing === null ? [] : [missing];
@@ -186,6 +185,7 @@ export class LayerJobs {
     const { observer, policy } = this.#o;
     this.#finish(job);
     if (job.ways.some(({ kind }) => kind === 'hedge')) observer.hedge(way.kind === 'hedge' ? 'won' : 'lost');
+    for (const other of job.ways) if (other !== way) for (const call of other.calls) this.#o.calls.lose(call);
     for (const [i, call] of way.calls.entries()) {
       const reason = this.#unpack(call.part, way.replies[i]?.frame ?? Buffer.alloc(0));
       if (reason === null) {
@@ -213,7 +213,7 @@ export class LayerJobs {
     const worker = call.peer.id;
     observer.retry(failure.kind === 'not-held' ? 'not_held' : failure.kind);
     this.trouble(call);
-    if (failure.kind !== 'lost') policy.record(worker, failure.kind);
+    if (failure.kind !== 'lost' && !call.peer.isFallback) policy.record(worker, failure.kind);
     if (failure.kind === 'fault') {
       logger.warn({ worker, layer, reason: failure.reason }, 'a worker failed on rows');
       job.history = withFault(job.history, call.peer, failure.reason);

@@ -129,6 +129,13 @@ export class DispatchRig {
     }
   }
 
+  /** A worker that died, under its id, as another process. */
+  async restart(id: string, options: FakeExpertOptions = {}): Promise<FakeExpert> {
+    const again = await FakeExpert.start({ ...options, id });
+    this.workers.push(again);
+    return again;
+  }
+
   /** Lists the fake workers (or some of them) as the members of the cluster. */
   announce(workers: readonly FakeExpert[] = this.workers): void {
     const members = workers.map(({ id, incarnation, address }) => ({

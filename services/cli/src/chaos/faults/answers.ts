@@ -24,20 +24,20 @@ function rogue(name: string, about: string, expected: string, make: () => Misbeh
 export const ANSWER_FAULTS: Fault[] = [
   rogue(
     'garbage',
-    'one reply in five of a worker is random bytes',
+    'every second reply of a worker is random bytes',
     'the reply is refused and its rows go to the replicas; the worker is left alone for a while',
-    () => garbage(5),
+    () => garbage(2),
   ),
   rogue(
     'wrong-shapes',
-    'one reply in five of a worker has rows too few, too many or too short, or says so',
+    'every second reply of a worker has rows too few, too many or too short, or says so',
     'the reply is refused and its rows go to the replicas; the worker is left alone for a while',
-    () => wrongShapes(5),
+    () => wrongShapes(2),
   ),
   rogue(
     'late-replies',
-    'replies of a worker come again with other numbers; one in five says busy first and comes under the old attempt',
+    'replies of a worker come again with other numbers; every second one says busy first and comes under the old attempt',
     'whatever answers no attempt that is waited for is dropped',
-    () => lateReplies(5, 30),
+    () => lateReplies(2, 30),
   ),
 ];

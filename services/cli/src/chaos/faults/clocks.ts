@@ -42,6 +42,12 @@ async function withoutClock(lab: Lab, names: readonly string[]): Promise<void> {
   for (const name of names) await lab.get(name).stop(lab.clock);
 }
 
+/** Seconds from our wall clock to that of a process, as it dates its answers. */
+async function offsetOf(lab: Lab, name: string): Promise<number> {
+  const { headers } = await fetch(`${lab.adminUrl(name)}/metrics`);
+  return (Date.parse(headers.get('date') ?? '') - lab.clock.nowMs()) / 1000;
+}
+
 function jump(name: string, seconds: number, about: string, names: readonly string[]): Fault {
   return {
     name,
@@ -52,6 +58,10 @@ function jump(name: string, seconds: number, about: string, names: readonly stri
     lost: [],
     prepare: async (lab) => await withClock(lab, names),
     strike: async (lab) => setOffset(lab, seconds),
+    felt: async (lab) => {
+      const offsets = await Promise.all(names.map(async (process) => await offsetOf(lab, process)));
+      return offsets.every((offset) => Math.abs(offset - seconds) < 60);
+    },
     heal: async (lab) => setOffset(lab, 0),
     cleanUp: async (lab) => await withoutClock(lab, names),
   };

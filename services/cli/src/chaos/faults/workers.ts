@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../../net/network.ts';
 import type { Fault } from '../fault.ts';
@@ -50,8 +50,8 @@ export const WORKER_FAULTS: Fault[] = [
   {
     name: 'checkpoint-gone',
     about:
-      'SIGKILL to a worker after the checkpoint of two of the three others went away, and what they had mapped of it',
-    expected: 'what they have stays in use; what they must load comes from a worker that holds it',
+      'SIGKILL to a worker after the checkpoint of two others went away, and the pages that one of them had mapped',
+    expected: 'what they have stays in use; what they cannot load, or die of, the others load',
     lost: ['expert-1'],
     prepare: async (lab) => {
       for (const name of DISKLESS) {
@@ -72,6 +72,22 @@ export const WORKER_FAULTS: Fault[] = [
       }
     },
   },
+  {
+    name: 'checkpoint-lost',
+    about: 'SIGKILL to a worker whose checkpoint is gone; it starts again with an empty folder',
+    expected: 'it fetches what it needs from the other workers',
+    lost: [],
+    strike: async (lab) => {
+      const worker = lab.get('expert-2');
+      await worker.kill();
+      emptyFolder(lab.checkpointOf(worker.name));
+      worker.start({ args: ['--model-from-peers'] });
+    },
+    cleanUp: async (lab) => {
+      await lab.get('expert-2').kill();
+      lab.linkCheckpoint('expert-2');
+    },
+  },
 ];
 
 const PAGE_BYTES = 4096;
@@ -80,6 +96,11 @@ const PAGE_BYTES = 4096;
 function limitMemory(pid: number): void {
   const pages = Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[0]);
   run('prlimit', ['--pid', String(pid), `--as=${pages * PAGE_BYTES}`]);
+}
+
+function emptyFolder(dir: string): void {
+  rmSync(dir, { recursive: true });
+  mkdirSync(dir);
 }
 
 /** Takes the pages of files away from whoever has mapped them. */

@@ -51,8 +51,11 @@ export class JoinRig {
   readonly events: string[] = [];
   /** Whom the server let into Redis. */
   readonly admitted: string[] = [];
+  /** What the server says about the cluster. */
+  settings: ClusterSettings = SETTINGS;
   server!: JoinServer;
   readonly #scratch: string;
+  #stopped = false;
 
   private constructor(scratch: string) {
     this.#scratch = scratch;
@@ -77,7 +80,7 @@ export class JoinRig {
       tokens: rig.dir.tokens,
       members: rig.dir.members,
       version: '0.1.0',
-      settings: () => SETTINGS,
+      settings: () => rig.settings,
       reservedIds: ['router-1'],
       headAddresses: ['10.0.0.1'],
       admit: async ({ id }) => void rig.admitted.push(id),
@@ -112,8 +115,15 @@ export class JoinRig {
     return { ...(await joinCluster(await this.trust(), message, this.clock)), key };
   }
 
-  async stop(): Promise<void> {
+  /** The head is away from now on. */
+  async stopServer(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
     await this.server.stop();
+  }
+
+  async stop(): Promise<void> {
+    await this.stopServer();
     rmSync(this.#scratch, { recursive: true, force: true });
   }
 }

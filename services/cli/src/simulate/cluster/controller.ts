@@ -1,14 +1,16 @@
-import type { ExpertViews } from '@guildhall/router/scheduling';
+import type { Assignment } from '@guildhall/controller/placement';
 import type { SimClock } from '../kernel/sim-clock.ts';
 import type { ModelShape } from '../model/shape.ts';
-import { type Assignment, viewAssignment } from './placement.ts';
+import type { Dispatcher } from './dispatcher.ts';
+import { viewAssignment } from './placement.ts';
 import type { SimWorker } from './worker.ts';
 
 export interface SimControllerOptions {
   clock: SimClock;
   shape: ModelShape;
   workers: readonly SimWorker[];
-  views: ExpertViews<SimWorker>;
+  /** Of every router. */
+  dispatchers: readonly Dispatcher[];
   /** A placement on live workers, given the one in force. */
   plan: (workers: readonly SimWorker[], current: Assignment | null) => Assignment;
   /** Time after which a dead worker's membership ends. */
@@ -39,19 +41,20 @@ export class SimController {
 
   /** The first placement; its experts are loaded already. */
   begin(): void {
-    const { workers, views } = this.#o;
+    const { workers, dispatchers } = this.#o;
     const assignment = this.#publish(workers);
     for (const { worker, key } of this.#missing(assignment)) worker.held[key] = 1;
-    for (const worker of workers) views.setHeld(worker, worker.held);
-    views.rebuild();
+    for (const dispatcher of dispatchers) {
+      for (const worker of workers) dispatcher.setHeld(worker);
+      dispatcher.views.rebuild();
+    }
   }
 
   /** A worker has died; its lease ends some time later, and then its experts move. */
   lost(worker: SimWorker): void {
-    const { clock, leaseMs, views } = this.#o;
+    const { clock, leaseMs, dispatchers } = this.#o;
     clock.setTimer(leaseMs, () => {
-      worker.ready = false;
-      views.rebuild();
+      for (const dispatcher of dispatchers) dispatcher.lost(worker, 'its membership has ended');
       this.replan();
     });
   }
@@ -73,11 +76,12 @@ export class SimController {
   }
 
   #publish(workers: readonly SimWorker[]): Assignment {
-    const { plan, views, shape } = this.#o;
+    const { plan, dispatchers, shape } = this.#o;
     const assignment = plan(workers, this.#current);
     this.#current = assignment;
     this.#epoch += 1;
-    views.setPlacement(viewAssignment(assignment, this.#epoch, shape));
+    const placement = viewAssignment(assignment, this.#epoch, shape);
+    for (const { views } of dispatchers) views.setPlacement(placement);
     return assignment;
   }
 
@@ -91,7 +95,7 @@ export class SimController {
   }
 
   #load(worker: SimWorker, keys: readonly number[]): void {
-    const { clock, shape, views } = this.#o;
+    const { clock, shape, dispatchers } = this.#o;
     const eachMs = (shape.expertBytes / worker.kind.loadBytesPerSecond) * 1000;
     const batch = Math.max(1, Math.floor(REPORT_MS / eachMs));
     const next = (from: number): void => {
@@ -99,7 +103,7 @@ export class SimController {
       clock.setTimer((to - from) * eachMs, () => {
         if (!worker.alive) return;
         for (const key of keys.slice(from, to)) worker.held[key] = 1;
-        views.setHeld(worker, worker.held);
+        for (const dispatcher of dispatchers) dispatcher.setHeld(worker);
         this.#loaded(to - from);
         if (to < keys.length) next(to);
       });

@@ -1,12 +1,16 @@
 import type { Lane } from '@guildhall/native';
+import type { StepDispatch } from '@guildhall/router/scheduling';
 import type { SimThread } from '../kernel/host.ts';
 import type { Random } from '../kernel/random.ts';
+import type { SimClock } from '../kernel/sim-clock.ts';
 import type { SyntheticGate } from '../model/gate.ts';
 import type { DenseTimes, DenseWork } from '../model/machines.ts';
 import type { ModelShape } from '../model/shape.ts';
 import type { Dispatcher } from './dispatcher.ts';
+import { SimStep } from './step-buffers.ts';
 
 export interface PassParts {
+  clock: SimClock;
   shape: ModelShape;
   gate: SyntheticGate;
   random: Random;
@@ -18,64 +22,61 @@ export interface PassParts {
 
 export interface PassWork extends DenseWork {
   lane: Lane;
+  step: number;
+  microBatch: number;
   /** Rows whose logits are sampled. */
   logits: number;
-  /** Topic of each row. */
+  /** Sequence of each row, by its index, and what each sequence is about. */
+  owner: Int32Array;
   topics: Int32Array;
   /** Asked before each layer: null to go on, or when to. */
   checkpoint: (() => Promise<void> | null) | null;
 }
 
-/** One micro-batch on its way through all layers. Layer by layer: mixer and gate, then rows away beside the shared expert. */
-export class Pass {
-  readonly #parts: PassParts;
-  readonly #work: PassWork;
-  readonly #topkIds: Int32Array;
-  readonly #done: (ok: boolean) => void;
-  #layer = 0;
-  /** What the layer still waits for: the rows, and the shared expert. */
-  #open = 0;
-  #failed = false;
-
-  constructor(parts: PassParts, work: PassWork, done: (ok: boolean) => void) {
-    this.#parts = parts;
-    this.#work = work;
-    this.#done = done;
-    this.#topkIds = new Int32Array(work.rows * parts.shape.topK);
-  }
-
-  start(): void {
-    const pause = this.#work.checkpoint?.() ?? null;
-    if (pause === null) this.#mix();
-    else void pause.then(() => this.#mix());
-  }
-
-  #mix(): void {
-    const { compute, times } = this.#parts;
-    compute.submit(this.#work.lane, times.mixerMs(this.#layer, this.#work), () => this.#dispatch());
-  }
-
-  #dispatch(): void {
-    const { compute, times, gate, random, dispatcher, shape } = this.#parts;
-    const { lane, rows, topics } = this.#work;
-    for (let row = 0; row < rows; row++) {
-      gate.draw(random, this.#layer, topics[row] as number, this.#topkIds, row * shape.topK);
+/** Runs one micro-batch through all layers: mixer and gate, then the rows are away while the shared expert computes. */
+export async function runPass(parts: PassParts, work: PassWork): Promise<void> {
+  const { shape, times, dispatcher, clock } = parts;
+  const { rows, lane, owner, topics } = work;
+  const step = new SimStep(clock, rows, shape.topK, shape.numExperts, dispatcher.counts);
+  const pin = dispatcher.views.pin();
+  const dispatch = dispatcher.experts.begin(pin.view, lane, { owner, numSequences: topics.length });
+  try {
+    for (let layer = 0; layer < shape.numLayers; layer++) {
+      const pause = work.checkpoint?.() ?? null;
+      if (pause !== null) await pause;
+      await compute(parts, lane, times.mixerMs(layer, work));
+      drawExperts(parts, work, layer, step);
+      await Promise.all([send(dispatch, step, work, layer), compute(parts, lane, times.sharedMs(layer, work))]);
     }
-    this.#open = 2;
-    dispatcher.run(lane, this.#layer, this.#topkIds, rows, (result) => {
-      this.#failed ||= result !== 'ok';
-      this.#part();
-    });
-    compute.submit(lane, times.sharedMs(this.#layer, this.#work), () => this.#part());
+    await compute(parts, lane, times.headMs(work.logits));
+  } finally {
+    dispatch.close();
+    pin.release();
   }
+}
 
-  #part(): void {
-    this.#open -= 1;
-    if (this.#open > 0) return;
-    if (this.#failed) return this.#done(false);
-    this.#layer += 1;
-    if (this.#layer < this.#parts.shape.numLayers) return this.start();
-    const { compute, times } = this.#parts;
-    compute.submit(this.#work.lane, times.headMs(this.#work.logits), () => this.#done(true));
+function send(dispatch: StepDispatch, buffers: SimStep, work: PassWork, layer: number): Promise<void> {
+  const { step, microBatch, lane, rows } = work;
+  const ctx = { step, microBatch, lane, signal: null, deadlineMs: null, traceparent: null };
+  return dispatch.dispatch(layer, buffers, rows, ctx).done;
+}
+
+function compute({ compute: thread, clock }: PassParts, lane: Lane, ms: number): Promise<void> {
+  return new Promise((resolve) =>
+    thread.submit(lane, ms, () => {
+      clock.settle();
+      resolve();
+    }),
+  );
+}
+
+function drawExperts(
+  { gate, random, shape }: PassParts,
+  { rows, owner, topics }: PassWork,
+  layer: number,
+  step: SimStep,
+) {
+  for (let row = 0; row < rows; row++) {
+    gate.draw(random, layer, topics[owner[row] as number] as number, step.topkIds, row * shape.topK);
   }
 }

@@ -2,7 +2,6 @@ import { createLogger } from '@guildhall/common';
 import {
   Engine,
   type ExpertView,
-  type ExpertViews,
   PrefillAllowance,
   RouterKv,
   type SequenceSink,
@@ -55,7 +54,7 @@ export interface SimRouterOptions {
   index: number;
   clock: SimClock;
   shape: ModelShape;
-  views: ExpertViews<SimWorker>;
+  workers: readonly SimWorker[];
   gate: SyntheticGate;
   host: SimHost;
   times: DenseTimes;
@@ -82,23 +81,24 @@ export class SimRouter {
   readonly compute: SimThread;
 
   constructor(options: SimRouterOptions) {
-    const { index, clock, shape, views, gate, host, times, settings, seed, cachedContext } = options;
+    const { index, clock, shape, workers, gate, host, times, settings, seed, cachedContext } = options;
     this.nic = new Nic(options.nicBytesPerSecond);
     this.loop = host.thread();
     this.compute = host.thread();
     this.dispatcher = new Dispatcher({
+      index,
       clock,
       shape,
-      views,
+      workers,
       loop: this.loop,
       nic: this.nic,
       transport: options.transport,
       combine: settings.combine,
       maxMessageBytes: settings.maxMessageBytes,
       hedgeShare: settings.hedgeShare,
-      replyLimitMs: { decode: settings.replyLimitMs, prefill: 3 * settings.replyLimitMs },
+      replyLimitMs: settings.replyLimitMs,
       expertWaitMs: settings.expertWaitMs,
-      seed: seed + index,
+      seed,
     });
     const { decodeSlowdown, prefillBurstMs: burstMs, microBatches, microBatchMin } = settings;
     const allowance = new PrefillAllowance({ clock, threads: null, alternate: false, decodeSlowdown, burstMs });
@@ -115,7 +115,7 @@ export class SimRouter {
       microBatchMin,
       cachedContext,
     });
-    this.engine = makeEngine(options, this.runner, allowance);
+    this.engine = makeEngine(options, this.dispatcher, this.runner, allowance);
   }
 
   /** Takes a request whose tokens do not matter. */
@@ -125,7 +125,8 @@ export class SimRouter {
 }
 
 function makeEngine(
-  { clock, shape, views, settings, maxTokens }: SimRouterOptions,
+  { clock, shape, settings, maxTokens }: SimRouterOptions,
+  { views }: Dispatcher,
   runner: SimRunner,
   allowance: PrefillAllowance,
 ): Engine {
@@ -177,7 +178,7 @@ class Counter {
 }
 
 /** The engine asks only whether every expert has a holder; workers of a simulation are no links. */
-function engineViews(views: ExpertViews<SimWorker>, shape: ModelShape) {
+function engineViews(views: Dispatcher['views'], shape: ModelShape) {
   const view: ExpertView<WorkerLink> = {
     epoch: 1,
     workers: [],

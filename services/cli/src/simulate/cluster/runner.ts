@@ -1,4 +1,4 @@
-import { fail } from '@guildhall/common';
+import { toGuildhallError } from '@guildhall/common';
 import {
   type DecodePlan,
   numMicroBatches,
@@ -8,11 +8,9 @@ import {
   type Sequence,
   type StepRunner,
 } from '@guildhall/router/scheduling';
-import type { SimClock } from '../kernel/sim-clock.ts';
-import { Pass, type PassParts, type PassWork } from './pass.ts';
+import { type PassParts, runPass } from './pass.ts';
 
 export interface SimRunnerOptions extends PassParts {
-  clock: SimClock;
   allowance: PrefillAllowance;
   microBatches: number;
   microBatchMin: number;
@@ -31,8 +29,8 @@ interface Item {
 /** Steps that only take time. Every token comes out as the same number. */
 export class SimRunner implements StepRunner {
   readonly #o: SimRunnerOptions;
-  /** Tokens of decode steps, and how many steps that were. */
   decodeSteps = 0;
+  #steps = 0;
 
   constructor(options: SimRunnerOptions) {
     this.#o = options;
@@ -47,7 +45,7 @@ export class SimRunner implements StepRunner {
       start: chunk.start,
       completes,
     }));
-    const outcomes = await this.#pass('prefill', items);
+    const outcomes = await this.#pass('prefill', 0, items);
     return { outcomes, ms: allowance.end() };
   }
 
@@ -62,30 +60,33 @@ export class SimRunner implements StepRunner {
       const items = plan.seqs
         .slice(from, to)
         .map((seq) => ({ seq, tokens: 1, start: seq.numTokens - 1, completes: true }));
-      return this.#pass('decode', items);
+      return this.#pass('decode', i, items);
     });
     const outcomes = (await Promise.all(passes)).flat();
     const besideMs = allowance.totalMs() - prefillMs;
     return { outcomes, ms: Math.max(0, clock.monotonicMs() - begunAtMs - besideMs) };
   }
 
-  async #pass(lane: 'decode' | 'prefill', items: readonly Item[]): Promise<Outcome[]> {
-    const { clock, allowance } = this.#o;
-    const work: PassWork = {
-      lane,
-      ...this.#denseWork(items),
-      logits: items.filter(({ completes }) => completes).length,
-      topics: this.#topics(items),
-      checkpoint: lane === 'prefill' ? () => allowance.checkpoint() : null,
-    };
-    const ok = await new Promise<boolean>((resolve) => {
-      const pass = new Pass(this.#o, work, (result) => {
-        clock.settle();
-        resolve(result);
+  async #pass(lane: 'decode' | 'prefill', microBatch: number, items: readonly Item[]): Promise<Outcome[]> {
+    const { allowance } = this.#o;
+    this.#steps += 1;
+    try {
+      await runPass(this.#o, {
+        lane,
+        step: this.#steps,
+        microBatch,
+        ...this.#denseWork(items),
+        logits: items.filter(({ completes }) => completes).length,
+        owner: ownersOf(items),
+        // What a stream is about does not change while it goes on.
+        topics: Int32Array.from(items, ({ seq }) => Math.imul(seq.ticket, 0x9e3779b1) >>> 8),
+        checkpoint: lane === 'prefill' ? () => allowance.checkpoint() : null,
       });
-      pass.start();
-    });
-    return items.map((item) => (ok ? computed(item) : { kind: 'failed', seq: item.seq, error: unavailable() }));
+      return items.map(computed);
+    } catch (err) {
+      const error = toGuildhallError(err);
+      return items.map(({ seq }) => ({ kind: 'failed', seq, error }));
+    }
   }
 
   #denseWork(items: readonly Item[]): { rows: number; sequences: number; depth: number; context: number } {
@@ -98,17 +99,17 @@ export class SimRunner implements StepRunner {
     }
     return work;
   }
+}
 
-  /** What a stream is about does not change while it goes on. */
-  #topics(items: readonly Item[]): Int32Array {
-    const topics = new Int32Array(items.reduce((sum, { tokens }) => sum + tokens, 0));
-    let row = 0;
-    for (const { seq, tokens } of items) {
-      topics.fill(Math.imul(seq.ticket, 0x9e3779b1) >>> 8, row, row + tokens);
-      row += tokens;
-    }
-    return topics;
+/** Index of the sequence of each row. */
+function ownersOf(items: readonly Item[]): Int32Array {
+  const owner = new Int32Array(items.reduce((sum, { tokens }) => sum + tokens, 0));
+  let row = 0;
+  for (const [index, { tokens }] of items.entries()) {
+    owner.fill(index, row, row + tokens);
+    row += tokens;
   }
+  return owner;
 }
 
 const NO_IDS = new Int32Array(0);
@@ -118,8 +119,4 @@ function computed({ seq, tokens, completes }: Item): Outcome {
   const samples = completes && !seq.stop.atLimit();
   const sample = samples ? { id: 0, logprob: 0, topIds: NO_IDS, topLogprobs: NO_LOGPROBS } : null;
   return { kind: 'ok', seq, computed: tokens, sample, promptOutputs: [] };
-}
-
-function unavailable() {
-  return fail('expert_unavailable', 'no worker came to hold them');
 }

@@ -4,6 +4,7 @@ import { Nic } from '../kernel/nic.ts';
 import type { Random } from '../kernel/random.ts';
 import { computeMs, type WorkerKind } from '../model/machines.ts';
 import type { ModelShape } from '../model/shape.ts';
+import type { MessageWork } from './step-buffers.ts';
 
 export interface SimWorkerOptions {
   id: string;
@@ -15,14 +16,6 @@ export interface SimWorkerOptions {
   random: Random;
 }
 
-/** Rows of a message, as far as its time depends on them. */
-export interface MessageWork {
-  /** (row, expert) pairs. */
-  entries: number;
-  /** Different experts among them. */
-  experts: number;
-}
-
 /** A worker: a queue, a processor and a network card. */
 export class SimWorker {
   readonly id: string;
@@ -32,8 +25,6 @@ export class SimWorker {
   readonly thread: SimThread;
   /** Experts that it holds, as the router's views take them. */
   readonly held: Uint8Array;
-  /** Routers have a stream to it, as far as they know. */
-  ready = true;
   alive = true;
   /** Times are multiplied by it. */
   slowness = 1;
@@ -63,7 +54,7 @@ export class SimWorker {
   }
 
   /** Milliseconds of a message on an idle worker, without noise. */
-  messageMs({ entries, experts }: MessageWork): number {
+  messageMs({ entries, experts }: Omit<MessageWork, 'rows'>): number {
     const { usPerMessage, usPerRow } = this.kind;
     const { expertBytes, expertFlops } = this.#shape;
     return (

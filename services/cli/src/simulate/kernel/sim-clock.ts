@@ -44,7 +44,7 @@ export class SimClock implements Clock {
     return cancelling(this.#push(this.#nowMs + ms, fn, true));
   }
 
-  setInterval(ms: number, fn: () => void): Timer {
+  readonly setInterval = (ms: number, fn: () => void): Timer => {
     const everyMs = Math.max(0.001, ms);
     let event: Event;
     const next = (): void => {
@@ -56,7 +56,7 @@ export class SimClock implements Clock {
     };
     next();
     return { cancel: () => (event.fn = null) };
-  }
+  };
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {

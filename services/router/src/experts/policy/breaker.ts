@@ -11,7 +11,7 @@ export interface BreakerOptions {
 
 /** Bad outcomes in a row, by weight, that open a breaker. */
 const THRESHOLD = 5;
-const WEIGHT: Readonly<Record<CallOutcome, number>> = { ok: 0, busy: 0, 'not-held': 0, fault: 1, lost: 1, late: 2.5 };
+const WEIGHT: Readonly<Record<CallOutcome, number>> = { ok: 0, busy: 0, 'not-held': 0, fault: 1, lost: 1, late: 2 };
 const FIRST_PROBE_MS = 250;
 const PROBE_CAP_MS = 30_000;
 /** A lost stream takes every call on it along: that is one loss. */

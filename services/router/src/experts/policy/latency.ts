@@ -13,7 +13,7 @@ export interface LatencyOptions {
   leastHedgeMs?: number;
 }
 
-const LEAST_DEADLINE_MS = 50;
+const LEAST_DEADLINE_MS = 100;
 const LEAST_HEDGE_MS = 2;
 /** Part of the calls that are answered by the time of a second call. */
 const HEDGE_QUANTILE = 0.98;
