@@ -2,8 +2,10 @@ import { directorySuite } from './directory/suite.ts';
 import { dispatchSuite } from './dispatch/suite.ts';
 import { engineSuite } from './engine/suite.ts';
 import { kernelsSuite } from './kernels/suite.ts';
+import { loadingSuite } from './loading/suite.ts';
 import { longcontextSuite } from './longcontext/suite.ts';
 import { movesSuite } from './moves/suite.ts';
+import { placementSuite } from './placement/suite.ts';
 import { prefixSuite } from './prefix/suite.ts';
 import { servingSuite } from './serving/suite.ts';
 import type { Suite } from './suite.ts';
@@ -17,5 +19,7 @@ export const SUITES: readonly Suite[] = [
   directorySuite,
   prefixSuite,
   longcontextSuite,
+  placementSuite,
+  loadingSuite,
   movesSuite,
 ];

@@ -16,12 +16,14 @@ export interface StreamedToken {
 }
 
 /**
- * Streams exactly `maxTokens` sampled tokens with their log-probabilities; `during` runs once in the middle.
+ * Streams exactly `maxTokens` sampled tokens with their log-probabilities; `during` runs once in the middle. `gapsMs` gets
+ * the milliseconds between two tokens.
  */
 export async function streamTokens(
   cluster: Cluster,
   request: StreamRequest,
   during: { afterTokens: number; run: () => unknown } | null = null,
+  gapsMs: number[] | null = null,
 ): Promise<StreamedToken[]> {
   const tokens: StreamedToken[] = [];
   const events = await cluster.client().chat.completions.create({
@@ -35,7 +37,11 @@ export async function streamTokens(
     ...IGNORE_EOS,
   });
   let done = false;
+  let lastMs: number | null = null;
   for await (const { choices } of events) {
+    const nowMs = performance.now();
+    if (lastMs !== null) gapsMs?.push(nowMs - lastMs);
+    lastMs = nowMs;
     for (const { token, logprob } of choices[0]?.logprobs?.content ?? []) tokens.push({ token, logprob });
     if (during !== null && !done && tokens.length >= during.afterTokens) {
       done = true;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -35,6 +35,7 @@ describe('a cluster of three machines', { skip: problem ?? false }, () => {
   let stranger: Installation;
   let up: Running;
   let joinedOne: Running;
+  let joinedTwo: Running;
   let token: Token;
   let undisturbed: unknown;
 
@@ -125,7 +126,7 @@ describe('a cluster of three machines', { skip: problem ?? false }, () => {
   test('machines without a checkpoint join, and answers do not change', async () => {
     joinedOne = one.start('join', token.url, '--token', token.token, '--threads', '1');
     await joinedOne.says('expert-2 serves');
-    two.start('join', token.url, '--token', token.token, '--threads', '1', '--id', 'expert-3');
+    joinedTwo = two.start('join', token.url, '--token', token.token, '--threads', '1', '--id', 'expert-3');
     await serving('expert-1', 'expert-2', 'expert-3');
     assert.deepEqual(await ask(), undisturbed);
     const rows = await head.expertRows();
@@ -181,8 +182,8 @@ describe('a cluster of three machines', { skip: problem ?? false }, () => {
     });
     assert.equal(await attempt(short), 'join_token_expired');
     const [id, secret, authority] = token.token.split('.');
-    assert.equal(await attempt(`${id}.${'x'.repeat(32)}.${authority}`), 'join_token_invalid');
-    assert.equal(await attempt(`${id}.${secret}.${'x'.repeat(43)}`), 'authority_mismatch');
+    const guesses = [`${id}.${'x'.repeat(32)}.${authority}`, `${id}.${secret}.${'x'.repeat(43)}`];
+    assert.deepEqual(await Promise.all(guesses.map(attempt)), ['join_token_invalid', 'authority_mismatch']);
     assert.ok(!existsSync(join(stranger.home, 'joined')));
   });
 
@@ -218,6 +219,17 @@ describe('a cluster of three machines', { skip: problem ?? false }, () => {
     await joinedOne.says('expert-2 serves');
     await serving('expert-1', 'expert-2', 'expert-3');
     assert.deepEqual(await ask(), undisturbed);
+  });
+
+  test('a certificate is renewed while the worker runs', async () => {
+    const path = join(two.joined, 'membership.json');
+    const before = JSON.parse(readFileSync(path, 'utf8')) as { certificate: string; issuedAtMs: number };
+    writeFileSync(path, JSON.stringify({ ...before, issuedAtMs: 0 }));
+    await joinedTwo.says('the certificate is new');
+    await serving('expert-1', 'expert-2', 'expert-3');
+    assert.deepEqual(await ask(), undisturbed);
+    assert.ok(!existsSync(join(two.joined, before.certificate)));
+    assert.ok(joinedTwo.child.exitCode === null);
   });
 
   test('a head that was killed starts again, and its machines come back by themselves', async () => {

@@ -24,7 +24,7 @@ import { type Outcome, PlacementController } from './controllers/placement/contr
 import type { Observed } from './controllers/placement/observed.ts';
 import type { Emit } from './events.ts';
 import { Observer } from './observer.ts';
-import { planPlacement } from './placement/plan.ts';
+import { Planner } from './planner/planner.ts';
 import { measuredImbalance, statusOf } from './status.ts';
 import { redisPlacements } from './store/placement-store.ts';
 
@@ -62,6 +62,7 @@ class Controller {
   readonly #deps: ControllerDeps;
   readonly #emit: Emit;
   readonly #observer: Observer;
+  readonly #planner = new Planner();
   readonly #placement: PlacementController;
   readonly #poller: Poller;
   readonly #incarnation = newIncarnation();
@@ -97,7 +98,7 @@ class Controller {
     return new PlacementController({
       observe: (placement) => this.#observer.observe(placement),
       placements: redisPlacements(this.cluster.placementStore, logger),
-      plan: planPlacement,
+      plan: (input) => this.#planner.plan(input),
       policy: {
         minReplicas: config.replicas,
         maxReplicas: config.maxReplicas,
@@ -155,7 +156,10 @@ class Controller {
   async stop(): Promise<void> {
     this.#abort.abort();
     this.#again?.cancel();
+    // A plan in progress is of no use any more.
+    await this.#planner.stop();
     await this.#poller.stop();
+    await this.#planner.stop();
     await this.leader.stop();
     await this.cluster.close();
   }
@@ -193,7 +197,7 @@ class Controller {
         this.#again = clock.setTimer(Math.max(outcome.againMs, 10), () => this.#poller.poke());
       if (outcome.observed !== null) await this.#tell(outcome, outcome.observed);
     } catch (err) {
-      logger.error({ reason: errorMessage(err), err }, 'a reconciliation failed');
+      if (!this.#abort.signal.aborted) logger.error({ reason: errorMessage(err), err }, 'a reconciliation failed');
     }
   }
 

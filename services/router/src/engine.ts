@@ -20,7 +20,7 @@ import {
   type SchedulerLimits,
 } from './scheduler/scheduler.ts';
 import { Sequence, type SequenceSink, type SequenceSpec } from './sequence.ts';
-import { computationFailed } from './step-failures.ts';
+import { computationFailed, lateError, uncoveredError } from './step-failures.ts';
 import { type Detokenizer, StopConditions, type StopReason } from './stop-conditions.ts';
 
 /** What the engine tells its metrics. */
@@ -368,19 +368,24 @@ export class Engine {
     // Pages also come back without a step, when a copy of them has ended; and a line may have risen.
     if (this.scheduler.numWaiting > 0) this.wake();
     const now = this.#o.clock.monotonicMs();
-    const { queueLimitMs, expertWaitMs, views } = this.#o;
+    const { queueLimitMs, views } = this.#o;
     const uncoveredMs = views.uncoveredSinceMs === null ? null : now - views.uncoveredSinceMs;
     for (const seq of this.scheduler.sequences()) {
       if (seq.ended) continue;
       const waitedMs = now - seq.arrivedAtMs;
       if (seq.spec.deadlineAtMs !== null && now >= seq.spec.deadlineAtMs) {
-        this.#fail(seq, uncoveredMs === null ? lateError(seq, waitedMs) : uncoveredError(uncoveredMs));
-      } else if (uncoveredMs !== null && Math.min(uncoveredMs, waitedMs) >= expertWaitMs) {
-        this.#fail(seq, uncoveredError(uncoveredMs));
+        this.#fail(seq, uncoveredMs === null ? lateError(seq, waitedMs) : uncoveredError(views.latest, uncoveredMs));
+      } else if (uncoveredMs !== null && this.#waitedInVain(seq, Math.min(uncoveredMs, waitedMs))) {
+        this.#fail(seq, uncoveredError(views.latest, uncoveredMs));
       } else if (seq.admittedAtMs === null && waitedMs >= queueLimitMs) {
         this.#fail(seq, fail('overloaded', `waited ${Math.round(waitedMs)} ms without being admitted`));
       }
     }
+  }
+
+  /** A request waits for experts until its deadline; one without for a while. */
+  #waitedInVain(seq: Sequence, ms: number): boolean {
+    return seq.spec.deadlineAtMs === null && ms >= this.#o.expertWaitMs;
   }
 
   /** Once each time that the last sequence has gone. */
@@ -389,13 +394,4 @@ export class Engine {
     this.#unchecked = false;
     this.scheduler.checkIntegrity();
   }
-}
-
-function lateError(seq: Sequence, waitedMs: number): GuildhallError {
-  const done = `${seq.numGenerated} tokens after ${Math.round(waitedMs)} ms`;
-  return fail('deadline_exceeded', `the request did not finish before its deadline (${done})`);
-}
-
-function uncoveredError(ms: number): GuildhallError {
-  return fail('expert_unavailable', `some experts have had no live worker for ${Math.round(ms)} ms`);
 }

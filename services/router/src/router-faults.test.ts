@@ -65,7 +65,9 @@ test('when no worker is left requests wait, fail after their time, and are serve
     await underWay([running]);
     await rig.processes.get('expert-1')?.end('SIGKILL');
     const late = rig.call();
-    assert.equal((await running.done).error?.code, 'expert_unavailable');
+    const { error } = await running.done;
+    assert.equal(error?.code, 'expert_unavailable');
+    assert.match(error?.message ?? '', /layer \d+ experts \d+, /);
     assert.equal((await late.done).error?.code, 'expert_unavailable');
     await rig.idle();
     assert.equal((await rig.info()).ready, false);
@@ -73,6 +75,28 @@ test('when no worker is left requests wait, fail after their time, and are serve
     rig.addWorker('expert-2');
     await rig.ready();
     assert.deepEqual(bitsOf(await rig.generate()), bitsOf(expected));
+  });
+});
+
+test('with a fallback the router computes by itself, to the bit, what no worker is left for', async () => {
+  const flags = [
+    '--expert-fallback',
+    'local',
+    '--expert-fallback-after-ms',
+    '100',
+    '--expert-fallback-memory',
+    '16MiB',
+  ];
+  await RouterRig.run({ workers: 1, routerArgs: flags }, async (rig) => {
+    await unchangedBy(rig, () => rig.processes.get('expert-1')?.end('SIGKILL'));
+    const answer = await rig.generate();
+    assert.deepEqual([...(answer.finished?.expertRows.keys() ?? [])], [(await rig.info()).routerId]);
+    assert.equal((await rig.info()).ready, true);
+    rig.addWorker('expert-2');
+    await eventually(async () => {
+      const { finished } = await rig.generate();
+      return [...(finished?.expertRows.keys() ?? [])].join() === 'expert-2';
+    }, 'the worker to take over');
   });
 });
 

@@ -1,4 +1,7 @@
 import { fail, type GuildhallError } from '@guildhall/common';
+import { nameExperts } from './experts/job.ts';
+import { type ExpertView, missingExperts } from './experts/placement-view.ts';
+import type { WorkerLink } from './experts/worker-link.ts';
 import type { Outcome } from './runner.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -40,4 +43,22 @@ function isLate(seq: Sequence, nowMs: number): boolean {
 function namedSequences(error: GuildhallError): ReadonlySet<number> | null {
   const { sequences } = error.details;
   return Array.isArray(sequences) && sequences.length > 0 ? new Set(sequences as number[]) : null;
+}
+
+/** The error of a request that did not end before its deadline. */
+export function lateError(seq: Sequence, waitedMs: number): GuildhallError {
+  const done = `${seq.numGenerated} tokens after ${Math.round(waitedMs)} ms`;
+  return fail('deadline_exceeded', `the request did not finish before its deadline (${done})`);
+}
+
+/** The error of a request that waited for experts in vain, with what is missing. */
+export function uncoveredError(view: ExpertView<WorkerLink>, ms: number): GuildhallError {
+  const missing = missingExperts(view);
+  const waited = `no live worker for ${Math.round(ms)} ms`;
+  if (missing === null) return fail('expert_unavailable', `some experts had ${waited}`);
+  const { layer, experts, others } = missing;
+  const rest = others === 0 ? '' : `, and ${others} of other layers`;
+  return fail('expert_unavailable', `${nameExperts(layer, experts)}${rest} have had ${waited}`, {
+    details: { layer, experts },
+  });
 }

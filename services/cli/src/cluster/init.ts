@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { type Clock, fail, formatHostPort, parseHostPort } from '@guildhall/common';
 import type { KvDtype } from '@guildhall/model/weights';
 import type { WeightFormat } from '@guildhall/native';
@@ -70,10 +71,14 @@ function configOf(flags: InitFlags): ClusterConfig {
   const { dir: model, name } = new ModelStore(process.env).find(flags.model);
   const { routers, workers, minWorkers, replicas, weights, kvDtype, bf16Kernels, combine, kvMemory, listen } = flags;
   parseHostPort(listen);
+  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/.test(flags.name))
+    throw fail('config_invalid', '--name: letters, digits, dots, dashes and underscores', { field: 'name' });
+  const bind = flags.bind ?? (isIP(host) === 0 ? '0.0.0.0' : host);
+  if (isIP(bind) === 0) throw fail('config_invalid', `--bind: '${bind}' is not an address`, { field: 'bind' });
   return {
     name: flags.name,
     host,
-    bind: flags.bind ?? host,
+    bind,
     ports: { join: port, redis: flags.redisPort, router: flags.routerPort, worker: flags.workerPort },
     model,
     servedModelNames: flags.servedModelName.length > 0 || name === null ? flags.servedModelName : [name],

@@ -1,6 +1,6 @@
 import { connectRedis, createLogger, errorMessage, fail, redisKeys, systemClock } from '@guildhall/common';
 import type { RedisEndpoint } from '../stack/redis.ts';
-import type { ClusterDir } from './cluster-dir.ts';
+import { type ClusterDir, isWildcard } from './cluster-dir.ts';
 import { type MemberRecord, redisHash } from './members.ts';
 
 /** Redis user of a member. */
@@ -32,13 +32,13 @@ function memberRules(cluster: string, member: Pick<MemberRecord, 'id' | 'redisHa
 
 /** Redis of a head: TLS with client certificates, a user for each kind of caller, nothing for anybody else. */
 export function headRedis(dir: ClusterDir): RedisEndpoint {
-  const { name, bind, host, ports } = dir.config();
+  const { name, bind, ports } = dir.config();
   const { redisHead, redisAdmin } = dir.secrets();
   const tls = { tlsCert: dir.certificateFile, tlsKey: dir.keyFile, tlsCa: dir.authorityFile };
   const { prefix } = redisKeys(name);
   const user = (id: string, rules: string[]): string => `user ${[id, 'reset', ...rules].join(' ')}`;
   return {
-    host: bind === '0.0.0.0' || bind === '::' ? host : bind,
+    host: isWildcard(bind) ? '127.0.0.1' : bind,
     port: ports.redis,
     user: 'head',
     password: redisHead,

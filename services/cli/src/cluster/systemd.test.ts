@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { HEAD_UNIT, installUnit, renderUnit, workerUnit } from './systemd.ts';
+import { closedFolder, HEAD_UNIT, installUnit, renderUnit, workerUnit } from './systemd.ts';
 
 const TEMPLATES = [HEAD_UNIT.template, workerUnit('expert-7').template];
 /** Directives without which a unit would run with more than it needs. */
@@ -66,6 +66,12 @@ test('systemd understands every directive', (t) => {
     assert.equal(status, 0, stderr);
     assert.equal(stderr, '');
   }
+});
+
+test('a checkout that the user of a unit cannot reach is found', () => {
+  // mkdtemp closes its folder to others.
+  assert.equal(closedFolder(join(root, 'deeper', 'file')), root);
+  assert.equal(closedFolder('/usr/bin/env'), null);
 });
 
 test('installing writes the unit and a file for settings, which stays what it is', () => {

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorMessage, fail } from '@guildhall/common';
 import { SYSTEM_HOME } from '../stack/cluster-target.ts';
@@ -75,6 +75,11 @@ export function installUnit(unit: Unit, root: string): Installed {
     throw fail('config_invalid', `the unit cannot be written: ${errorMessage(err)}`, { cause: err });
   }
   const written = { files: [file, environment] };
+  const closed = closedFolder(ROOT) ?? closedFolder(process.execPath);
+  if (closed !== null) {
+    const note = `the unit runs as a user of its own, who cannot enter ${closed}: move the checkout, to /opt/guildhall for example, and install again`;
+    return { ...written, started: false, notes: [note] };
+  }
   if (root !== '/') return { ...written, started: false, notes: [`written below ${root}; nothing was started`] };
   if (!existsSync('/run/systemd/system')) {
     const later = `systemctl daemon-reload && systemctl enable --now ${unit.name}`;
@@ -87,6 +92,13 @@ export function installUnit(unit: Unit, root: string): Installed {
     started: true,
     notes: [`${unit.name} is enabled and runs; journalctl -u ${unit.name} shows it`],
   };
+}
+
+/** The first folder above a path that other users cannot enter, or null. */
+export function closedFolder(path: string): string | null {
+  const parts = path.split('/').slice(1, -1);
+  const folders = parts.map((_, index) => `/${parts.slice(0, index + 1).join('/')}`);
+  return folders.find((folder) => (statSync(folder).mode & 0o001) === 0) ?? null;
 }
 
 function systemctl(args: string[]): void {

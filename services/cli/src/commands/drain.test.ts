@@ -94,7 +94,10 @@ const [first, second] = [0, 1].map((i) => (): FakeRouter => routers[i] as FakeRo
 test('an unknown id, or a member that cannot be drained, is refused with the list of those that can', async () => {
   const unknown = await guildhall(['drain', 'router-9', ...here]);
   assert.equal(unknown.code, 1);
-  assert.match(unknown.stderr, /there is no router-9; there are: expert-1 \(ready\), router-1 \(ready\), router-2 \(ready\)/);
+  assert.match(
+    unknown.stderr,
+    /there is no router-9; there are: expert-1 \(ready\), router-1 \(ready\), router-2 \(ready\)/,
+  );
   const gateway = await guildhall(['drain', 'gateway-1', ...here, '--json']);
   const { error } = JSON.parse(gateway.stderr) as { error: { code: string; message: string } };
   assert.equal(error.code, 'not_found');

@@ -1,9 +1,10 @@
 import { resolve } from 'node:path';
 import { Command, Option } from 'commander';
-import { type Clock, errorMessage, fail, systemClock } from '@guildhall/common';
+import { type Clock, fail, systemClock } from '@guildhall/common';
 import type { JoinedDir } from '../cluster/joined-dir.ts';
 import { JoinedWorker } from '../cluster/joined-worker.ts';
-import { advertiseAddress, enterCluster, isRenewalDue, type JoinWish, renewMembership } from '../cluster/membership.ts';
+import { advertiseAddress, enterCluster, type JoinWish } from '../cluster/membership.ts';
+import { Renewals } from '../cluster/renewals.ts';
 import { type Installed, installUnit, requireRoot, systemEnv, workerUnit } from '../cluster/systemd.ts';
 import { stopRequest } from '../stack/stop-request.ts';
 import { positiveInteger } from '../ui/arguments.ts';
@@ -24,7 +25,6 @@ interface JoinFlags {
   json: boolean;
 }
 
-const RENEWAL_CHECK_MS = 3_600_000;
 const READY_EVERY_MS = 500;
 
 /** `guildhall join`: this machine as a worker of a cluster, and on until Ctrl-C. */
@@ -92,34 +92,24 @@ function printInstalled(dir: JoinedDir, installed: Installed, json: boolean): vo
 
 async function runWorker(dir: JoinedDir, json: boolean, progress: Progress, clock: Clock): Promise<void> {
   const stop = stopRequest(clock);
+  const event = (message: string): void => progress.done(message);
   const worker = new JoinedWorker(dir, clock, {
-    event: (message) => progress.done(message),
+    event,
     progress: ({ what, done, total }) => progress.update(`${what}, ${done} of ${total}`, done / total),
   });
+  // A worker reads its certificate when it starts, so a new one means a restart, for which it drains.
+  const renewals = new Renewals(dir, clock, { event, onRenewed: () => worker.restart() });
   try {
     worker.start();
-    const renewals = clock.setInterval(RENEWAL_CHECK_MS, () => void renewIfDue(dir, worker, progress, clock));
     if (json) process.stdout.write(`${JSON.stringify(describe(dir))}\n`);
     const ready = untilReady(dir, worker, progress, clock, () => stop.isRequested());
     await stop.requested;
-    renewals.cancel();
     await ready;
   } finally {
     progress.done('draining and leaving');
     await worker.stop();
+    await renewals.stop();
     stop.dispose();
-  }
-}
-
-/** The worker reads its certificate when it starts, so a new one means a restart: it drains first. */
-async function renewIfDue(dir: JoinedDir, worker: JoinedWorker, progress: Progress, clock: Clock): Promise<void> {
-  if (!isRenewalDue(dir.membership(), clock.nowMs())) return;
-  try {
-    const { expiresAtMs } = await renewMembership(dir, clock);
-    progress.done(`the certificate is new, until ${new Date(expiresAtMs).toISOString()}; starting the worker with it`);
-    await worker.restart();
-  } catch (err) {
-    progress.done(`the certificate was not renewed: ${errorMessage(err)}`);
   }
 }
 

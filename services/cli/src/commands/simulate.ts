@@ -1,17 +1,21 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { commitOf, machineOf } from '@guildhall/bench';
+import { commitOf, type Machine, machineOf } from '@guildhall/bench';
+import type { Measurement } from '@guildhall/bench/calibrate';
 import { systemClock } from '@guildhall/common';
 import { Command } from 'commander';
+import { compare } from '../simulate/calibration.ts';
 import { optionsFor, type SimulateFlags, workerCounts } from '../simulate/options.ts';
 import { chartsOf, writeCharts } from '../simulate/plots.ts';
 import { recoveryOf } from '../simulate/recovery.ts';
-import { asTable, describeRecovery, type SweepRow } from '../simulate/report.ts';
+import { asTable, calibrationTable, describeCalibration, describeRecovery, type SweepRow } from '../simulate/report.ts';
 import { Simulation } from '../simulate/simulation.ts';
 import { ROOT } from '../stack/state-dir.ts';
 import { Progress } from '../ui/progress.ts';
 
 interface CommandFlags extends SimulateFlags {
+  calibrate: boolean;
+  measured?: string;
   json: boolean;
   save?: string;
 }
@@ -43,10 +47,12 @@ export function simulateCommand(): Command {
     .option('--lose-worker <time>', "a worker's machine vanishes after so many seconds, such as 5s")
     .option('--kill-worker <time>', "a worker's process dies: its connections break")
     .option('--slow-worker <time>', 'a worker becomes twenty times slower')
+    .option('--calibrate', 'run clusters of the model tiny on this machine, and say how well they are predicted', false)
+    .option('--measured <file>', 'with --calibrate: a result that was kept before, instead of running clusters')
     .option('--seed <n>', 'of all random numbers', '1')
     .option('--json', 'print one JSON object', false)
     .option('--save <dir>', 'keep the result as JSON, and charts as PNG, in a folder')
-    .action(async (flags: CommandFlags) => simulate(flags));
+    .action(async (flags: CommandFlags) => (flags.calibrate ? calibrateHere(flags) : simulate(flags)));
 }
 
 async function simulate(flags: CommandFlags): Promise<void> {
@@ -67,6 +73,52 @@ async function simulate(flags: CommandFlags): Promise<void> {
   writeFileSync(join(flags.save, `${stem}.json`), `${JSON.stringify(report, null, 1)}\n`);
   const files = await writeCharts(chartsOf(rows, subtitleOf(flags)), flags.save, stem);
   progress.done(`kept in ${flags.save}: ${[`${stem}.json`, ...files].join(', ')}`);
+}
+
+/** Worker counts that are measured, and the one that parameters are fitted to. */
+const MEASURED_WORKERS = [2, 4, 8];
+const FIT_WORKERS = 2;
+const MEASURED_STREAMS = [1, 4, 8, 16];
+const SECONDS_EACH = 5;
+
+async function calibrateHere(flags: CommandFlags): Promise<void> {
+  const progress = new Progress({ quiet: false });
+  const { machine, commit, measurements } =
+    flags.measured === undefined ? await measureHere(progress) : readMeasured(flags.measured);
+  const { calibration, comparisons } = await compare(measurements, FIT_WORKERS, machine.cores);
+  const report = { schema: 1, suite: 'calibration', machine, commit, calibration, rows: comparisons };
+  const text = `${calibrationTable(comparisons)}\n${describeCalibration(calibration)}\n`;
+  process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : text);
+  if (flags.save === undefined) return;
+  mkdirSync(flags.save, { recursive: true });
+  writeFileSync(join(flags.save, 'calibration.json'), `${JSON.stringify(report, null, 1)}\n`);
+}
+
+interface Measured {
+  machine: Machine;
+  commit: string;
+  measurements: Measurement[];
+}
+
+async function measureHere(progress: Progress): Promise<Measured> {
+  // Loaded when needed: it brings the tests' harness along.
+  const { measureCluster } = await import('@guildhall/bench/calibrate');
+  const measurements: Measurement[] = [];
+  for (const workers of MEASURED_WORKERS) {
+    const options = { workers, streams: MEASURED_STREAMS, secondsEach: SECONDS_EACH };
+    measurements.push(...(await measureCluster({ ...options, onProgress: (label) => progress.update(label) })));
+  }
+  return { machine: machineOf(1), commit: commitOf(ROOT), measurements };
+}
+
+/** A file that `--save` has written before. */
+function readMeasured(file: string): Measured {
+  const { machine, commit, rows } = JSON.parse(readFileSync(file, 'utf8')) as {
+    machine: Machine;
+    commit: string;
+    rows: { measured: Measurement }[];
+  };
+  return { machine, commit, measurements: rows.map(({ measured }) => measured) };
 }
 
 function asText(rows: readonly SweepRow[]): string {

@@ -87,6 +87,7 @@ export function optionsFor(flags: SimulateFlags, workers: number): SimulationOpt
     leaseMs: LEASE_MS,
     faults: faultsOf(flags),
     sharedCores: null,
+    clientMsPerToken: 0,
     warmupMs: WARM_UP_MS,
     durationMs: 1000 * number('--seconds', flags.seconds, 0.1, 1e5),
     binMs: BIN_MS,

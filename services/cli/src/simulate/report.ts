@@ -1,5 +1,6 @@
 import { formatBytes } from '../ui/bytes.ts';
 import { formatTable } from '../ui/table.ts';
+import type { Calibration, Comparison } from './calibration.ts';
 import type { Outcome } from './outcome.ts';
 import type { Recovery } from './recovery.ts';
 
@@ -71,4 +72,32 @@ function ms(value: number): string {
 
 function percent(share: number, digits = 0): string {
   return `${(share * 100).toFixed(digits)} %`;
+}
+
+/** Measured and predicted rates beside each other. */
+export function calibrationTable(comparisons: readonly Comparison[]): string {
+  return formatTable(
+    ['workers', 'streams', 'measured tokens/s', 'predicted', 'error', 'token p50 ms', 'predicted', 'other load', ''],
+    comparisons.map(({ measured, predicted, error, fitted }) => [
+      measured.workers,
+      measured.streams,
+      measured.tokensPerSecond.toFixed(1),
+      predicted.tokensPerSecond.toFixed(1),
+      `${error > 0 ? '+' : ''}${(error * 100).toFixed(1)} %`,
+      measured.interTokenMs.p50.toFixed(2),
+      predicted.interTokenMs.p50.toFixed(2),
+      `${measured.otherCores.toFixed(2)} cores`,
+      fitted ? 'fitted' : '',
+    ]),
+  );
+}
+
+/** The fitted parameters, in words. */
+export function describeCalibration(c: Calibration): string {
+  const us = (value: number): string => `${value.toFixed(1)} µs`;
+  return [
+    `fitted: worker ${us(c.usPerMessage)} a message and ${us(c.usPerRow)} an expert row;`,
+    `router ${us(c.usPerCall)} a call, ${us(c.usPerLayer)} a layer and ${us(c.usPerDenseRow)} a row of it;`,
+    `client ${us(c.usPerToken)} a token; ${us(c.latencyUs)} one way`,
+  ].join(' ');
 }

@@ -4,7 +4,7 @@ import { observeGate, plan, type PlannerOptions } from './cluster/placement.ts';
 import { Recorder, StreamSink, type StreamSinkOptions } from './cluster/recorder.ts';
 import { type RouterSettings, SimRouter } from './cluster/router.ts';
 import { SimWorker } from './cluster/worker.ts';
-import { SimHost } from './kernel/host.ts';
+import { SimHost, type SimThread } from './kernel/host.ts';
 import { Random } from './kernel/random.ts';
 import { SimClock } from './kernel/sim-clock.ts';
 import { SyntheticGate, type GateOptions } from './model/gate.ts';
@@ -52,6 +52,8 @@ export interface SimulationOptions {
   faults: readonly Fault[];
   /** All processes on one machine with so many cores; null: each on a machine of its own. */
   sharedCores: number | null;
+  /** Of a client on that machine, for each token that it reads. */
+  clientMsPerToken: number;
   /** Least time before anything is measured. */
   warmupMs: number;
   durationMs: number;
@@ -73,6 +75,7 @@ export class Simulation {
   readonly options: SimulationOptions;
   readonly #gate: SyntheticGate;
   readonly #lengths: Random;
+  readonly #client: SimThread;
   /** First streams that have had a token. */
   #begun = 0;
   /** When measuring began. */
@@ -86,6 +89,7 @@ export class Simulation {
     this.#gate = new SyntheticGate({ ...options.gate, ...shape, seed });
     this.recorder = new Recorder(options.binMs);
     const shared = options.sharedCores === null ? null : new SimHost(clock, options.sharedCores);
+    this.#client = (shared ?? new SimHost(clock, 1)).thread();
     this.workers = this.#makeWorkers(shared);
     this.routers = Array.from({ length: options.routers }, (_, index) => this.#makeRouter(index, shared));
     const planner = this.#planner();
@@ -210,7 +214,8 @@ export class Simulation {
     const prompt = this.#length(promptTokens);
     const answer = Math.max(1, Math.ceil(this.#length(answerTokens) * share));
     const now = (): number => this.clock.monotonicMs();
-    router.submit(prompt, answer, new StreamSink({ recorder: this.recorder, now, ...events }));
+    const onToken = (): void => this.#client.submit('decode', this.options.clientMsPerToken, () => undefined);
+    router.submit(prompt, answer, new StreamSink({ recorder: this.recorder, now, onToken, ...events }));
     this.clock.settle();
   }
 

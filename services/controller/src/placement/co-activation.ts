@@ -4,6 +4,8 @@ import type { Problem } from './problem.ts';
 const PRIOR_TOKENS = 8;
 /** Certainty is no estimate, and what is multiplied by zero cannot be divided again. */
 const MOST_CHANCE = 0.98;
+/** Experts whose workers another expert may want to be on. */
+const MOST_PARTNERS = 16;
 
 /**
  * Which experts of a layer tokens choose together, and what that means for a placement: how often an expert is the only
@@ -19,6 +21,8 @@ export class CoActivation {
   readonly #alone: Float64Array;
   /** Share of an expert that is on a worker, laid out like `#alone`. */
   readonly #shares: Float64Array;
+  /** Partners of each expert, as many for all. */
+  readonly #partners: Uint16Array;
   readonly #numExperts: number;
 
   constructor(problem: Problem, layer: number) {
@@ -28,8 +32,15 @@ export class CoActivation {
       .subarray(layer * numExperts, (layer + 1) * numExperts)
       .map((value) => Math.min(1, value / batchTokens));
     this.#pairs = pairChances(this.#chances, problem.samples[layer] ?? null, problem.input.topK);
+    this.#partners = mostLikely(this.#pairs, numExperts, Math.min(MOST_PARTNERS, numExperts - 1));
     this.#alone = new Float64Array(workers.length * numExperts).fill(1);
     this.#shares = new Float64Array(workers.length * numExperts);
+  }
+
+  /** The experts that tokens with this one choose most often. */
+  partners(expert: number): Uint16Array {
+    const each = this.#partners.length / this.#numExperts;
+    return this.#partners.subarray(expert * each, (expert + 1) * each);
   }
 
   /** Share of the tokens that choose the expert and are on the worker for no other expert of theirs. */
@@ -83,4 +94,24 @@ function pairChances(chances: Float64Array, samples: Uint16Array | null, topK: n
     }
   }
   return pairs;
+}
+
+/** For each expert the others with the largest chances, the largest first. */
+function mostLikely(pairs: Float32Array, numExperts: number, count: number): Uint16Array {
+  const found = new Uint16Array(numExperts * count);
+  const chances = new Float32Array(numExperts * count).fill(-1);
+  for (let other = 0; other < numExperts; other++) {
+    for (let expert = 0; expert < numExperts; expert++) {
+      const chance = pairs[other * numExperts + expert] as number;
+      let at = (expert + 1) * count - 1;
+      if (other === expert || count === 0 || chance <= (chances[at] as number)) continue;
+      for (const begin = expert * count; at > begin && (chances[at - 1] as number) < chance; at--) {
+        chances[at] = chances[at - 1] as number;
+        found[at] = found[at - 1] as number;
+      }
+      chances[at] = chance;
+      found[at] = other;
+    }
+  }
+  return found;
 }

@@ -63,7 +63,10 @@ export class Draft {
   /** Whether another holder than `without` is in the worker's failure domain. */
   sharesDomain(layer: number, expert: number, worker: number, without = -1): boolean {
     const { domain } = this.problem;
-    return this.of(layer, expert).some((holder) => holder !== without && domain[holder] === domain[worker]);
+    for (const holder of this.of(layer, expert)) {
+      if (holder !== without && domain[holder] === domain[worker]) return true;
+    }
+    return false;
   }
 
   /** Failure domains that the copies of an expert are in. */

@@ -1,3 +1,4 @@
+import { best } from './best.ts';
 import type { Draft } from './draft.ts';
 import { LayerState } from './layer-state.ts';
 import { workersPerToken } from './workers-per-token.ts';
@@ -44,9 +45,13 @@ const MOST_SWEEPS = 3;
 const LEAST_SWEEP_GAIN = 0.002;
 /** Workers that an expert is tried on: those that most of its tokens visit anyway, and those with least to do. */
 const MOST_FRIENDS = 3;
+/** Workers among which friends are looked for. */
+const MOST_KNOWN = 24;
 const MOST_IDLE = 2;
 /** Least gain of a step, as a part of the slowest worker's time. */
 const LEAST_GAIN = 1e-5;
+/** Sampled tokens by which a search judges itself. */
+const MOST_TOKENS = 512;
 /** A layer is even when its slowest worker is within this of the mean. */
 const EVEN = 1.001;
 
@@ -84,7 +89,8 @@ export class LayerSearch {
   objectiveUs(): number {
     const { problem, layer, draft, times } = this.state;
     const { usPerWorker } = this.#o;
-    const tokensUs = usPerWorker === 0 ? 0 : usPerWorker * workersPerToken(problem, layer, draft.holders[layer] ?? []);
+    const tokensUs =
+      usPerWorker === 0 ? 0 : usPerWorker * workersPerToken(problem, layer, draft.holders[layer] ?? [], MOST_TOKENS);
     return times.slowestUs() + tokensUs;
   }
 
@@ -297,14 +303,21 @@ export class LayerSearch {
     if (this.#o.usPerWorker === 0) return found;
     const { targets } = this.#o;
     const { company } = this.state;
+    const known = new Set<number>();
+    for (const partner of company.partners(expert)) {
+      if (known.size >= MOST_KNOWN) break;
+      for (const worker of this.state.holders(partner)) known.add(worker);
+    }
     const own = company.alone(expert, from);
-    const friends = best(
-      targets.length,
-      MOST_FRIENDS,
-      (worker) => targets[worker] === 1 && worker !== from && company.alone(expert, worker) < own,
-      (worker) => company.alone(expert, worker),
-    );
-    return [...found, ...friends.filter((worker) => !found.includes(worker))];
+    const friends: { worker: number; alone: number }[] = [];
+    for (const worker of known) {
+      if (targets[worker] !== 1 || worker === from) continue;
+      const alone = company.alone(expert, worker);
+      if (alone < own) friends.push({ worker, alone });
+    }
+    friends.sort((a, b) => a.alone - b.alone || a.worker - b.worker);
+    for (const { worker } of friends.slice(0, MOST_FRIENDS)) if (!found.includes(worker)) found.push(worker);
+    return found;
   }
 
   /** Workers with least to do. */
@@ -334,29 +347,4 @@ export class LayerSearch {
 
 function reversed(change: Change): Change {
   return { ...change, from: change.to, to: change.from };
-}
-
-/** The `most` numbers below `count` that pass and have the least values, the least first, the first of equals first. */
-function best(
-  count: number,
-  most: number,
-  passes: (index: number) => boolean,
-  valueOf: (index: number) => number,
-): number[] {
-  const found: number[] = [];
-  const values: number[] = [];
-  for (let index = 0; index < count; index++) {
-    if (!passes(index)) continue;
-    const value = valueOf(index);
-    if (found.length === most && value >= (values[most - 1] as number)) continue;
-    let at = found.length;
-    while (at > 0 && (values[at - 1] as number) > value) at -= 1;
-    found.splice(at, 0, index);
-    values.splice(at, 0, value);
-    if (found.length > most) {
-      found.pop();
-      values.pop();
-    }
-  }
-  return found;
 }

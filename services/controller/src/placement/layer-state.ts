@@ -18,7 +18,7 @@ export class LayerState {
   /** Rows per microsecond of each expert's holders together. */
   readonly #speeds: Float64Array;
   /** Microseconds that times are divided by before they are raised to the power. */
-  readonly #unitUs: number;
+  readonly unitUs: number;
   /** Power of each worker's time, and their sum. */
   readonly #powers: Float64Array;
   #sum = 0;
@@ -41,7 +41,7 @@ export class LayerState {
         this.company.set(expert, worker, this.share(expert, worker));
       }
     }
-    this.#unitUs = this.times.slowestUs() || 1;
+    this.unitUs = this.times.slowestUs() || 1;
     for (const worker of this.on.keys()) this.#refresh(worker);
   }
 
@@ -68,7 +68,7 @@ export class LayerState {
 
   /** A norm of the workers' times, in microseconds: a little above the slowest one. */
   norm(): number {
-    return this.#unitUs * this.#sum ** (1 / POWER);
+    return this.unitUs * this.#sum ** (1 / POWER);
   }
 
   /** Change of the norm for a small change of the sum of powers. */
@@ -84,7 +84,7 @@ export class LayerState {
 
   /** Change of the sum of powers when a worker gets rows and copies more. */
   powerChange(worker: number, rows: number, copies: number): number {
-    return power(this.timeAfter(worker, rows, copies) / this.#unitUs) - (this.#powers[worker] as number);
+    return power(this.timeAfter(worker, rows, copies) / this.unitUs) - (this.#powers[worker] as number);
   }
 
   /** Other holders' change of share, for one row per microsecond of theirs, when an expert leaves `from` for `to`. */
@@ -177,7 +177,7 @@ export class LayerState {
   }
 
   #refresh(worker: number): void {
-    const now = power(this.times.time(worker) / this.#unitUs);
+    const now = power(this.times.time(worker) / this.unitUs);
     this.#sum += now - (this.#powers[worker] as number);
     this.#powers[worker] = now;
   }

@@ -122,17 +122,22 @@ export function bestWorker(draft: Draft, wanted: Wanted): number | null {
   let best: number | null = null;
   let bestRank = Infinity;
   let bestUs = Infinity;
+  let bestRoom = 0;
   for (let step = 0; step < usable.length; step++) {
     const worker = (first + step) % usable.length;
-    if (usable[worker] !== 1 || !draft.hasRoom(worker) || !draft.fits(layer, expert, worker)) continue;
+    if (usable[worker] !== 1 || !draft.hasRoom(worker)) continue;
+    const least = left !== null && (left[worker] as number) <= 0 ? 1 : 0;
+    const us = times.timeWith(worker, rows) + loadUs(worker, layer, expert);
+    const room = roomOf(draft, worker);
+    // What cannot be better is told before what takes longer to tell.
+    if (least > bestRank || (least === bestRank && !sooner(us, bestUs, room, bestRoom))) continue;
+    if (!draft.fits(layer, expert, worker)) continue;
     if (classes !== null && !classes.has(problem.numerics[worker] as number)) continue;
     const shares = draft.sharesDomain(layer, expert, worker);
     if (shares && wanted.newDomain === true) continue;
-    const rank = (shares ? 2 : 0) + (left !== null && (left[worker] as number) <= 0 ? 1 : 0);
-    if (rank > bestRank) continue;
-    const us = times.timeWith(worker, rows) + loadUs(worker, layer, expert);
-    if (rank === bestRank && !sooner(us, bestUs, roomOf(draft, worker), best === null ? 0 : roomOf(draft, best)))
-      continue;
+    const rank = least + (shares ? 2 : 0);
+    if (rank > bestRank || (rank === bestRank && !sooner(us, bestUs, room, bestRoom))) continue;
+    bestRoom = room;
     best = worker;
     bestRank = rank;
     bestUs = us;

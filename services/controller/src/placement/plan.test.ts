@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { costOf } from './cost.ts';
 import { diffAssignments } from './diff.ts';
 import { planPlacement } from './plan.ts';
-import { anyInput, inputOf, lottery, worker } from './testing/inputs.ts';
+import { anyInput, inputOf, lottery, WEIGHTS, worker } from './testing/inputs.ts';
 import type { Assignment, PlanInput, PlanResult, PlanWorker } from './types.ts';
 
 type Planned = Extract<PlanResult, { kind: 'planned' }>;
@@ -156,6 +156,27 @@ test('memory for exactly two copies in two domains is used for copies in both', 
   assert.deepEqual([cost.leastCopies, cost.leastDomains], [2, 2]);
 });
 
+test('copies in one failure domain move apart as soon as there is another one', () => {
+  const workers = ['a', 'b', 'c'].map((id) => worker(id, 64, { failureDomain: id === 'c' ? 'y' : 'x' }));
+  const current: Assignment = {
+    workers: ['a', 'b', 'c'],
+    holders: Array.from({ length: 4 }, () => Array.from({ length: 16 }, (_, expert) => (expert < 8 ? [0, 1] : [1, 2]))),
+  };
+  const weights = { ...WEIGHTS, threshold: Infinity };
+  const next = plan(inputOf(workers, { minReplicas: 2, maxReplicas: 2, current, weights }));
+  assert.equal(next.before?.leastDomains, 1);
+  assert.equal(next.cost.leastDomains, 2);
+  assert.equal(next.cost.bytesMoved, 32 * 2 ** 20);
+});
+
+test('a copy that finds room only where it is already makes room elsewhere', () => {
+  // The second copy of expert 2 goes to c and that of 3 to a; then 1, which is on a, has no other place.
+  const current: Assignment = { workers: ['a', 'b', 'c'], holders: [[[0], [0], [1], [1]]] };
+  const shape = { numLayers: 1, numExperts: 4, minReplicas: 2, maxReplicas: 2, loads: Float64Array.of(1, 1, 10, 10) };
+  const next = plan(inputOf([worker('a', 4), worker('b', 2), worker('c', 2)], { ...shape, current }));
+  assert.equal(next.cost.leastCopies, 2);
+});
+
 test('a draining worker is emptied where the others have room, and keeps no more than it must where not', () => {
   const before = plan(inputOf(equal(64, 'a', 'b', 'c'), { minReplicas: 2, loads: zipf(4, 16) })).assignment;
   const drain = (slots: number): Planned =>
@@ -224,7 +245,8 @@ test('adding a worker never makes the predicted step slower, whatever is in forc
   let compared = 0;
   fc.assert(
     fc.property(anyInput, ({ input: any }) => {
-      const input = { ...any, minReplicas: 1 };
+      // Workers per token are worth a lot, but no slower step to a placement that is in force.
+      const input = { ...any, minReplicas: 1, weights: { ...WEIGHTS, usPerExtraWorker: 100 } };
       const [joiner, ...others] = input.workers;
       const before = planPlacement({ ...input, workers: others });
       if (before.kind === 'short' || joiner === undefined) return;
@@ -288,4 +310,34 @@ test('replicas of an expert share a numerics class, and one class serves all unl
   const mixed = plan(inputOf(workers, { minReplicas: 2, allowMixedNumerics: true }));
   assert.equal(mixed.assignment.workers.length, 5);
   assert.equal(mixed.cost.leastCopies, 2);
+});
+
+test('experts that tokens choose together are put together where workers per token are worth it', () => {
+  // Tokens choose two experts of one half or two of the other one, which is no matter of numbers.
+  const groups = [
+    [0, 3, 5, 6, 9, 10, 12, 15],
+    [1, 2, 4, 7, 8, 11, 13, 14],
+  ] as const;
+  const pairs = groups.flatMap((group) => group.flatMap((a, i) => group.slice(i + 1).flatMap((b) => [a, b])));
+  const input = inputOf(equal(64, 'a', 'b'), {
+    numLayers: 1,
+    samples: [Uint16Array.from(pairs)],
+    maxReplicas: 1,
+  });
+  const { cost } = plan({ ...input, weights: { ...WEIGHTS, usPerExtraWorker: 50 } });
+  assert.equal(cost.workersPerToken, 1);
+  assert.equal(cost.imbalance, 1);
+  const apart = plan({ ...input, weights: { ...WEIGHTS, usPerExtraWorker: 0 } });
+  assert.ok(apart.cost.workersPerToken > 1.2);
+});
+
+test('a plan for the shape of the 397B model on hundreds of workers fits, covers and spreads', () => {
+  const shape = { numLayers: 6, numExperts: 512, topK: 10, maxReplicas: 16 };
+  const input = inputOf(equal(12, ...Array.from({ length: 512 }, (_, i) => `w${i}`)), {
+    ...shape,
+    loads: zipf(6, 512),
+  });
+  const result = plan(input);
+  checkSound(input, result);
+  assert.ok(result.cost.imbalance < 1.3, `imbalance ${result.cost.imbalance}`);
 });

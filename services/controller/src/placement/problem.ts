@@ -33,7 +33,10 @@ const MOST_TOKENS = 2048;
 /** Brings a plan's input into the planner's form. */
 export function prepare(input: PlanInput): Problem {
   const workers = [...input.workers].sort((a, b) => (a.id < b.id ? -1 : 1));
-  const usPerRow = measured(workers.map((worker) => worker.usPerRow));
+  const usPerRow = measured(
+    workers.map((worker) => worker.usPerRow),
+    1,
+  );
   return {
     input,
     numLayers: input.numLayers,
@@ -46,7 +49,10 @@ export function prepare(input: PlanInput): Problem {
     ),
     numerics: numbered(workers.map(({ numericsId }) => numericsId)),
     usPerRow,
-    usPerMessage: Float64Array.from(workers, ({ usPerMessage }) => (usPerMessage > 0 ? usPerMessage : 0)),
+    usPerMessage: measured(
+      workers.map((worker) => worker.usPerMessage),
+      0,
+    ),
     speed: usPerRow.map((us) => 1 / us),
     batchTokens: Math.max(1, input.batchTokens),
     rows: rowsOf(input),
@@ -60,10 +66,10 @@ export function slotsOf(worker: PlanWorker, { expertBytes, numLayers, numExperts
   return Math.min(Math.floor(worker.memoryBytes / expertBytes), numLayers * numExperts);
 }
 
-/** Values above zero as they are, the others as the mean of those, or 1 if there are none. */
-function measured(values: readonly number[]): Float64Array {
+/** Values above zero as they are, the others as the mean of those, or `otherwise` if there are none. */
+function measured(values: readonly number[], otherwise: number): Float64Array {
   const known = values.filter((value) => value > 0 && Number.isFinite(value));
-  const mean = known.length === 0 ? 1 : known.reduce((sum, value) => sum + value, 0) / known.length;
+  const mean = known.length === 0 ? otherwise : known.reduce((sum, value) => sum + value, 0) / known.length;
   return Float64Array.from(values, (value) => (value > 0 && Number.isFinite(value) ? value : mean));
 }
 

@@ -5,7 +5,7 @@ export interface PlanWorker {
   id: string;
   /** Bytes for expert weights. */
   memoryBytes: number;
-  /** Measured microseconds for one expert row, and for one message besides its rows. */
+  /** Measured microseconds for one expert row, and for one message besides its rows; 0 where not measured yet. */
   usPerRow: number;
   usPerMessage: number;
   /** Replicas of an expert share it. */

@@ -2,21 +2,35 @@ import type { Problem } from './problem.ts';
 
 /**
  * Distinct workers that a token's experts of a layer are on, as expected when a token takes a holder of each expert by
- * the same shares as its rows: over the samples where there are some, else with experts that are chosen independently.
+ * the same shares as its rows: over the samples where there are some (of which `mostTokens` are enough), else with experts that are chosen independently.
  */
-export function workersPerToken(problem: Problem, layer: number, holders: readonly (readonly number[])[]): number {
+export function workersPerToken(
+  problem: Problem,
+  layer: number,
+  holders: readonly (readonly number[])[],
+  mostTokens = Infinity,
+): number {
   const samples = problem.samples[layer] ?? null;
-  return samples === null ? independent(problem, layer, holders) : sampled(problem, samples, holders);
+  if (samples === null) return independent(problem, layer, holders);
+  const count = samples.length / problem.input.topK;
+  return sampled(problem, samples, holders, Math.max(1, Math.floor(count / mostTokens)));
 }
 
-function sampled(problem: Problem, samples: Uint16Array, holders: readonly (readonly number[])[]): number {
+function sampled(
+  problem: Problem,
+  samples: Uint16Array,
+  holders: readonly (readonly number[])[],
+  every: number,
+): number {
   const { topK } = problem.input;
   const factors = holders.map((workers) => missFactors(workers, problem.speed));
   // Chance that a worker gets nothing of the token; 1 between tokens.
   const misses = new Float64Array(problem.workers.length).fill(1);
   const count = Math.floor(samples.length / topK);
   let total = 0;
-  for (let token = 0; token < count; token++) {
+  let seen = 0;
+  for (let token = 0; token < count; token += every) {
+    seen += 1;
     const begin = token * topK;
     for (let i = begin; i < begin + topK; i++) {
       const expert = samples[i] as number;
@@ -34,7 +48,7 @@ function sampled(problem: Problem, samples: Uint16Array, holders: readonly (read
       }
     }
   }
-  return total / count;
+  return total / seen;
 }
 
 /** Chance for each holder of an expert that a token which chose the expert does not go there. */

@@ -66,7 +66,7 @@ export class WeightsRig {
   }
 
   /** Peers that are asked in the order in which they are given. */
-  peers(stallMs = 20_000): Peers {
+  peers(stallMs = 20_000, busyLimitMs = 0): Peers {
     let place = 0;
     const peers = new Peers({
       credentials: channelCredentials(NO_TLS),
@@ -75,7 +75,8 @@ export class WeightsRig {
       clock: systemClock,
       logger: silentLogger(),
       stallMs,
-      random: () => place++,
+      busyLimitMs,
+      random: () => place++ / 1e6,
     });
     this.#clients.push(peers);
     return peers;

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Clock, type Cluster, errorMessage, fail, type Logger } from '@guildhall/common';
+import { type Clock, errorMessage, fail, type Logger, type MemberView, type PlacementView } from '@guildhall/common';
 import {
   Checkpoint,
   EXPERTS_DIR,
@@ -17,7 +17,7 @@ import { transferFault } from './wire.ts';
 export interface BootstrapOptions {
   /** Folder that becomes a checkpoint without weights; made when it is missing. */
   dir: string;
-  cluster: Pick<Cluster, 'members' | 'placements'>;
+  cluster: { members: Pick<MemberView, 'members'>; placements: Pick<PlacementView, 'current'> };
   peers: Peers;
   clock: Clock;
   logger: Logger;
@@ -129,7 +129,7 @@ async function fetchAll(options: BootstrapOptions, { address, fingerprint }: Sup
   const draft = join(dir, `${DRAFT_PREFIX}${randomUUID()}`);
   mkdirSync(draft);
   try {
-    for (const file of files) await fetchInto(peer, draft, file);
+    for (const file of files) await peers.patiently(signal, () => fetchInto(peer, draft, file));
     const found = Checkpoint.open(draft).fingerprint;
     if (found !== fingerprint) {
       throw transferFault('corrupt', `its files make the fingerprint ${found}, it promised ${fingerprint}`);

@@ -12,11 +12,13 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
+import { channelCredentials, fromGrpc } from '@guildhall/common';
 import { eventually } from '@guildhall/common/testing';
 import { Checkpoint, EXPERTS_DIR } from '@guildhall/model/weights';
-import { experts } from '@guildhall/proto';
+import { experts, weights } from '@guildhall/proto';
 import type { ExpertApp } from '../app.ts';
 import { type Rows, TestRouter } from '../testing/test-router.ts';
+import { NO_TLS } from '../testing/weights-rig.ts';
 import { MODEL, SIZES, WorkerBench } from '../testing/worker-bench.ts';
 
 const ALL = Array.from({ length: SIZES.experts }, (_, expert) => expert);
@@ -164,4 +166,17 @@ test('a worker whose memory is full serves on, says so and is given no more', as
   await bench.publish(2, app, { e1: [0] });
   assert.equal((await bench.acked('e1', 2)).loadProblemCode, '');
   assert.deepEqual(bench.fatal, []);
+});
+
+test('weights are given to those with the cluster token only', async () => {
+  const token = ['--cluster-token', 'a-long-token'];
+  const owner = await bench.worker('e1', ...token);
+  await eventually(() => bench.member('e1') !== null, 'the owner');
+  const client = new weights.WeightsClient(owner.address, channelCredentials(NO_TLS));
+  const refused = await new Promise((resolve) => client.describe({ modelFingerprint: '' }, (err) => resolve(err)));
+  client.close();
+  assert.equal(fromGrpc(refused).code, 'unauthorized');
+  const app = await fromPeers('e2', ...token);
+  await bench.publish(1, app, { e1: ALL, e2: HALF });
+  await bench.acked('e2', 1);
 });

@@ -80,6 +80,11 @@ const without = (at: number): weights.ExpertReply[] => sound.filter((_, i) => i 
 
 const FAULTS: [what: string, fault: string, peer: () => Promise<string>][] = [
   ['a part with a flipped bit', 'corrupt', () => sending(changed(1, flipped))],
+  [
+    'a part with a wrong CRC-32C',
+    'corrupt',
+    () => sending(changed(1, (part) => ({ ...part, crc32c: (part.crc32c ^ 1) >>> 0 }))),
+  ],
   ['a part that is missing', 'corrupt', () => sending(without(2))],
   ['parts in another order', 'corrupt', () => sending([1, 3, 2].reduce(swapInto, [...sound]))],
   [
@@ -209,4 +214,18 @@ test('a transfer that is no longer wanted ends at both sides, and nobody is blam
   await rejected;
   await assert.rejects(rig.fetch(peers, [slow, good], { signal: abort.signal }), { code: 'cancelled' });
   assert.ok(cancelled <= 2);
+});
+
+test('a peer that has too much to do is asked again while nobody else can give the expert', async () => {
+  let calls = 0;
+  const busy = await fake((call) => {
+    calls += 1;
+    if (calls < 3) return void call.emit('error', toGrpc(fail('overloaded', 'later')));
+    for (const message of sound) call.write(message);
+    call.end();
+  });
+  const broken = await sending([]);
+  const bytes = await rig.fetch(rig.peers(20_000, 30_000), [broken, busy]);
+  assert.equal(bytes.expert, ADDRESS.expert);
+  assert.equal(calls, 3);
 });

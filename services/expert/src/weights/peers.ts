@@ -4,7 +4,7 @@ import type { ExpertBytes, TensorRange } from '@guildhall/model/weights';
 import { weights } from '@guildhall/proto';
 import type { Neighbour } from './neighbours.ts';
 import { fetchExpert, type PeerCalls } from './peer-calls.ts';
-import { type Checksum, faultOf, type TransferFault, transferFault, WEIGHTS_MESSAGE_BYTES } from './wire.ts';
+import { type Checksum, faultOf, transferFault, WEIGHTS_MESSAGE_BYTES } from './wire.ts';
 
 export interface PeersOptions {
   credentials: ChannelCredentials;
@@ -14,6 +14,8 @@ export interface PeersOptions {
   logger: Logger;
   /** Time without a byte after which a transfer is given up, milliseconds. */
   stallMs: number;
+  /** For so long a peer is asked again that has too much to do, milliseconds. */
+  busyLimitMs: number;
   /** 0 to 1, as Math.random. */
   random: () => number;
 }
@@ -47,7 +49,8 @@ export class Peers {
   }
 
   /**
-   * An expert from one of `suppliers`: those without faults first, in random order, until one gives it.
+   * An expert from one of `suppliers`: those without faults first, in random order, until one gives it. While one of them has
+   * only too much to do, it is asked again.
    * @param check throws where the bytes cannot be those of the model.
    * Errors: `cancelled`; `peer_unavailable` with the fault of the last one.
    */
@@ -57,7 +60,31 @@ export class Peers {
     ranges: readonly TensorRange[],
     options: PeerFetch & { check: (bytes: ExpertBytes) => void },
   ): Promise<ExpertBytes> {
+    return this.patiently(options.signal, () => this.#fetch(suppliers, address, ranges, options));
+  }
+
+  /** Runs a transfer again while it fails because the peer is busy. Errors: those of the transfer. */
+  async patiently<T>(signal: AbortSignal, transfer: () => Promise<T>): Promise<T> {
+    const { clock, busyLimitMs, random } = this.#o;
+    const endMs = clock.monotonicMs() + busyLimitMs;
+    for (;;) {
+      try {
+        return await transfer();
+      } catch (err) {
+        if (signal.aborted || faultOf(err).fault !== 'busy' || clock.monotonicMs() >= endMs) throw err;
+      }
+      await clock.sleep(BUSY_PAUSE_MS * (0.5 + random()), signal);
+    }
+  }
+
+  async #fetch(
+    suppliers: readonly Neighbour[],
+    address: { layer: number; expert: number },
+    ranges: readonly TensorRange[],
+    options: PeerFetch & { check: (bytes: ExpertBytes) => void },
+  ): Promise<ExpertBytes> {
     let last: Error | null = null;
+    let busy: Error | null = null;
     for (const supplier of this.#order(suppliers)) {
       try {
         const bytes = await fetchExpert(this.calls(supplier.address, options), address, ranges);
@@ -67,9 +94,10 @@ export class Peers {
       } catch (err) {
         if (options.signal.aborted) throw err;
         last = this.#failed(supplier, err);
+        if (faultOf(last).fault === 'busy') busy = last;
       }
     }
-    throw last ?? transferFault('absent', 'no worker that can be asked has it');
+    throw busy ?? last ?? transferFault('absent', 'no worker that can be asked has it');
   }
 
   /** What calls to an address need. */
@@ -132,9 +160,4 @@ function checkBytes(check: (bytes: ExpertBytes) => void, bytes: ExpertBytes): vo
   } catch (err) {
     throw isGuildhallError(err) ? transferFault('corrupt', err.message) : err;
   }
-}
-
-/** The fault of an error of `fetch`. */
-export function faultIn(err: unknown): TransferFault {
-  return faultOf(err).fault;
 }

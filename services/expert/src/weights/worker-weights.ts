@@ -25,6 +25,8 @@ import { WeightSources } from './weight-sources.ts';
 const MIB = 1 << 20;
 /** Time without a byte after which a transfer from a peer is given up, milliseconds. */
 const STALL_MS = 5000;
+/** For so long a peer is asked again that serves as many others as it may, milliseconds. */
+const BUSY_LIMIT_MS = 60_000;
 /** Time after which a peer that takes nothing is cut off: it may be slower than it reads, milliseconds. */
 const READER_LIMIT_MS = 30_000;
 /** Time after which a disk that does not answer is given up, milliseconds. */
@@ -38,6 +40,7 @@ export function openPeers(config: ExpertConfig, deps: { clock: Clock; logger: Lo
     metadata: authMetadata(config),
     checksum: (parts) => native.crc32c(parts),
     stallMs: STALL_MS,
+    busyLimitMs: BUSY_LIMIT_MS,
     random: Math.random,
     ...deps,
   });

@@ -66,7 +66,7 @@ export class CheckpointFiles {
   async read(name: string): Promise<Buffer> {
     if (name.endsWith(OUTLINE_SUFFIX)) {
       const file = this.#checkpoint.files.find((candidate) => candidate.name + OUTLINE_SUFFIX === name);
-      if (file !== undefined) return encodeOutline(file.outline());
+      if (file !== undefined) return encodeOutline(await file.outline());
     }
     if (!SMALL_FILES.some((small) => small === name)) throw fail('not_found', 'the checkpoint has no such file');
     const path = join(this.#checkpoint.dir, name);

@@ -213,7 +213,7 @@ export class LayerJobs {
     const worker = call.peer.id;
     observer.retry(failure.kind === 'not-held' ? 'not_held' : failure.kind);
     this.trouble(call);
-    if (failure.kind !== 'lost') policy.record(worker, failure.kind);
+    if (failure.kind !== 'lost' && !call.peer.isFallback) policy.record(worker, failure.kind);
     if (failure.kind === 'fault') {
       logger.warn({ worker, layer, reason: failure.reason }, 'a worker failed on rows');
       job.history = withFault(job.history, call.peer, failure.reason);

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { FakeClock } from '@guildhall/common';
 import fc from 'fast-check';
 import { type Assignment, assignmentOf, holdingsOf } from './holdings.ts';
-import { buildView, ExpertViews, fullyHeld, type ViewWorker } from './placement-view.ts';
+import { buildView, ExpertViews, fullyHeld, missingExperts, type ViewWorker } from './placement-view.ts';
 
 const SHAPE = { numLayers: 2, numExperts: 4 };
 
@@ -151,4 +151,12 @@ test('property: a view is covered exactly if every expert has a ready holder, an
       assert.equal(fullyHeld(target, holders), full);
     }),
   );
+});
+
+test('what is missing is told by the experts of the first layer that lacks any', () => {
+  const held = everyLayer([0, 2]);
+  held[0 * SHAPE.numExperts + 1] = 1;
+  const view = buildView(null, [{ worker: worker('a'), held }], SHAPE);
+  assert.deepEqual(missingExperts(view), { layer: 0, experts: [3], others: 2 });
+  assert.equal(missingExperts(buildView(null, [{ worker: worker('a'), held: everyLayer([0, 1, 2, 3]) }], SHAPE)), null);
 });

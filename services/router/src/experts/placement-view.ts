@@ -69,6 +69,26 @@ export function buildView<W extends ViewWorker>(
   };
 }
 
+/** Experts without a ready worker, of the first layer that lacks any, and how many other pairs there are. */
+export interface MissingExperts {
+  layer: number;
+  experts: number[];
+  /** (layer, expert) pairs of other layers. */
+  others: number;
+}
+
+/** What a view lacks; null when it lacks nothing. */
+export function missingExperts({ holders, firstMissing, missing }: ExpertView<ViewWorker>): MissingExperts | null {
+  if (firstMissing === null) return null;
+  const { layer } = firstMissing;
+  const base = layer * holders.numExperts;
+  const experts: number[] = [];
+  for (let expert = firstMissing.expert; expert < holders.numExperts; expert++) {
+    if (holders.start[base + expert] === holders.start[base + expert + 1]) experts.push(expert);
+  }
+  return { layer, experts, others: missing - experts.length };
+}
+
 function pushAssigned<W extends ViewWorker>(
   { ids, start, list }: Assignment,
   key: number,

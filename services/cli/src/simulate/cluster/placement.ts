@@ -25,10 +25,12 @@ export interface PlannerOptions {
 
 /** The planner's weights, as the controller has them. */
 const WEIGHTS = { threshold: 0.1, usPerExtraWorker: 5, usPerMovedMib: 0.01 };
+/** Workers above which only what must be is planned: the search for something better would take minutes. */
+const MOST_SEARCHED = 128;
 
 /** Tokens that are seen before the first placement, and sets of them that are kept, in each layer. */
 const SEEN = 2048;
-const KEPT = 256;
+const KEPT = 128;
 
 /** Looks at some tokens of each layer. */
 export function observeGate(gate: SyntheticGate, shape: ModelShape, seed: number): GateStatistics {
@@ -67,7 +69,7 @@ export function plan(options: PlannerOptions, workers: readonly SimWorker[], cur
     minReplicas,
     maxReplicas,
     allowMixedNumerics: classes.size > 1,
-    weights: WEIGHTS,
+    weights: workers.length > MOST_SEARCHED ? { ...WEIGHTS, threshold: Infinity } : WEIGHTS,
   });
   if (result.kind === 'planned') return result.assignment;
   throw fail('config_invalid', `the simulated workers are too small: ${result.why}`);

@@ -31,6 +31,8 @@ export interface StreamSinkOptions {
   recorder: Recorder;
   now: () => number;
   onFirst: () => void;
+  /** Its client has a token to read. */
+  onToken: () => void;
   /** Called once, when the stream has ended. */
   onEnd: () => void;
 }
@@ -51,6 +53,7 @@ export class StreamSink implements SequenceSink {
   token(): void {
     const { recorder, now } = this.#o;
     const at = now();
+    this.#o.onToken();
     recorder.tokens += 1;
     recorder.series.add(at);
     if (this.#lastAtMs === null) {

@@ -44,6 +44,7 @@ export function smallCluster(workers: number, given: Partial<SimulationOptions> 
     leaseMs: 500,
     faults: [],
     sharedCores: null,
+    clientMsPerToken: 0,
     warmupMs: 50,
     durationMs: 1500,
     binMs: 50,

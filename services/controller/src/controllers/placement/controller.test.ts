@@ -86,7 +86,7 @@ class Bench {
       placements: redisPlacements(cluster.placementStore, logger),
       plan: (input) => {
         this.planned.push(input);
-        return planPlacement(input);
+        return Promise.resolve(planPlacement(input));
       },
       policy: {
         minReplicas: options.replicas ?? 1,

@@ -21,8 +21,8 @@ export interface PlacementDeps {
   /** What there is now, given the placement in force; null while the list of members is stale. */
   observe: (placement: PlacementRecord | null) => Promise<Observed | null>;
   placements: Placements;
-  /** The planner, a pure function. */
-  plan: (input: PlanInput) => PlanResult;
+  /** The planner: the result depends on the input alone. */
+  plan: (input: PlanInput) => Promise<PlanResult>;
   policy: PlanPolicy;
   /** The fence while this process leads, else null. */
   leader: () => LeaderFence | null;
@@ -164,7 +164,7 @@ export class PlacementController {
     trigger: Trigger,
     leader: LeaderFence,
   ): Promise<Outcome> {
-    const result = this.#plan(observed, trigger);
+    const result = await this.#plan(observed, trigger);
     this.#noteShortage(result);
     if (result.kind === 'short') return this.#outcome('short', result.why, observed);
     if (trigger.kind === 'load') this.#noteRebalance(result, observed.measured.total);
@@ -179,7 +179,7 @@ export class PlacementController {
   }
 
   /** Experts move for the load's sake only where that was asked for; else what must move does, and joined workers get some. */
-  #plan(observed: Observed, trigger: Trigger): PlanResult {
+  async #plan(observed: Observed, trigger: Trigger): Promise<PlanResult> {
     const { plan, policy, clock, metrics } = this.#deps;
     const { model } = observed.live;
     const current = this.#known !== null && trigger.kind !== 'model' ? this.#known.assignment : null;
@@ -187,7 +187,7 @@ export class PlacementController {
       trigger.kind === 'load' || trigger.kind === 'first' || trigger.kind === 'model' || trigger.kind === 'joined';
     const weights = free ? policy.weights : { ...policy.weights, threshold: ONLY_WHAT_MUST };
     const startMs = clock.monotonicMs();
-    const result = plan(planInput(observed, model === null ? null : current, { ...policy, weights }));
+    const result = await plan(planInput(observed, model === null ? null : current, { ...policy, weights }));
     metrics.observe('guildhall_plan_seconds', (clock.monotonicMs() - startMs) / 1000);
     return result;
   }

@@ -60,7 +60,7 @@ const cluster = names.chain((ids) =>
         .record({
           slots: fc.integer({ min: 0, max: 80 }),
           usPerRow: fc.constantFrom(1, 1, 1, 2, 7),
-          usPerMessage: fc.constantFrom(0, 10, 40),
+          usPerMessage: fc.constantFrom(1, 10, 40),
           numericsId: fc.constantFrom('n', 'n', 'n', 'm'),
           failureDomain: fc.constantFrom('', '', 'x', 'y'),
           draining: fc.constantFrom(false, false, false, true),

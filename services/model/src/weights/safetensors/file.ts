@@ -5,7 +5,7 @@ import { fail, isGuildhallError } from '@guildhall/common';
 import { fileError } from '../../json-file.ts';
 import { MAX_HEADER_BYTES, parseHeader, type TensorEntry } from './header.ts';
 import { SAMPLE_BYTES, sampleOffsets } from './samples.ts';
-import { OUTLINE_SUFFIX, outlinedBytes, readOutline, type Outline } from './outline.ts';
+import { OUTLINE_SUFFIX, outlinedBytes, readOutline, type Outline, type Piece } from './outline.ts';
 
 /** Maps `length` bytes of an open file read-only (the native addon's `mapFile`). */
 export type MapFile = (fd: number, length: number) => ArrayBuffer;
@@ -119,18 +119,24 @@ export class SafetensorsFile {
     if (this.#outline === null) await this.readInto(this.size, new Uint8Array(0));
   }
 
-  /** What makes the file known without its weights: its header and the samples of the fingerprint. */
-  outline(): Outline {
+  /**
+   * What makes the file known without its weights: its header and the samples of the fingerprint. Read in the background.
+   * @throws checkpoint_not_found, checkpoint_invalid.
+   */
+  async outline(): Promise<Outline> {
     if (this.#outline !== null) return this.#outline;
-    const length = new DataView(Uint8Array.from(this.read(0, 8)).buffer).getBigUint64(0, true);
-    const pieces = sampleOffsets(this.size).map((begin) => {
-      return { begin, bytes: this.read(begin, Math.min(begin + SAMPLE_BYTES, this.size)) };
-    });
-    return {
-      file: this.name,
-      size: this.size,
-      pieces: [{ begin: 0, bytes: this.read(0, 8 + Number(length)) }, ...pieces],
+    const piece = async (begin: number, end: number): Promise<Piece> => {
+      const bytes = new Uint8Array(end - begin);
+      await this.readInto(begin, bytes);
+      return { begin, bytes };
     };
+    const length = new Uint8Array(8);
+    await this.readInto(0, length);
+    const pieces = [await piece(0, 8 + Number(new DataView(length.buffer).getBigUint64(0, true)))];
+    for (const begin of sampleOffsets(this.size)) {
+      pieces.push(await piece(begin, Math.min(begin + SAMPLE_BYTES, this.size)));
+    }
+    return { file: this.name, size: this.size, pieces };
   }
 
   #map(mapFile: MapFile): ArrayBuffer {

@@ -11,7 +11,7 @@ export interface LocalFallbackOptions {
   id: string;
   /** Empty; experts come and go. */
   shard: Pick<ExpertShard, 'loadAll' | 'unload' | 'forward'>;
-  /** Experts held at a time, 1 at least. */
+  /** Experts held at a time, 2 at least. */
   capacity: number;
   /** Reads an expert's weights from the checkpoint. */
   read: (layer: number, expert: number) => Promise<Omit<ExpertLoad, 'expert'>>;
@@ -24,14 +24,16 @@ export interface LocalFallbackOptions {
 interface Held {
   layer: number;
   expert: number;
+  /** Messages that need it and are not computed yet. */
+  users: number;
 }
 
 /** Nothing crosses a network. */
 const NO_LIMIT: MessageLimits = { requestBytes: Number.MAX_SAFE_INTEGER, replyBytes: Number.MAX_SAFE_INTEGER };
 
 /**
- * A worker inside the router: it answers the same messages with the same bits, one after another, and loads the experts
- * that each of them needs. Those used longest ago make room.
+ * A worker inside the router: it answers the same messages with the same bits, one after another in each lane, and loads
+ * the experts that each of them needs. Those used longest ago make room.
  */
 export class LocalFallback implements ExpertPeer {
   readonly id: string;
@@ -40,7 +42,8 @@ export class LocalFallback implements ExpertPeer {
   readonly #o: LocalFallbackOptions;
   readonly #held = new Map<string, Held>();
   readonly #pending = new Set<string>();
-  #line: Promise<void> = Promise.resolve();
+  /** What each lane has to do. One for both would hold decode up behind prefill, which waits for decode. */
+  readonly #lines: Record<Lane, Promise<void>> = { decode: Promise.resolve(), prefill: Promise.resolve() };
   #closed = false;
 
   constructor(options: LocalFallbackOptions) {
@@ -48,9 +51,9 @@ export class LocalFallback implements ExpertPeer {
     this.id = options.id;
   }
 
-  /** Different experts that one message may ask for. */
+  /** Different experts that one message may ask for: either lane has its half. */
   get capacity(): number {
-    return this.#o.capacity;
+    return Math.max(1, Math.floor(this.#o.capacity / 2));
   }
 
   limits(): MessageLimits {
@@ -60,7 +63,7 @@ export class LocalFallback implements ExpertPeer {
   send(lane: Lane, key: string, frame: Buffer, sink: ReplySink): boolean {
     if (this.#closed) return false;
     this.#pending.add(key);
-    this.#line = this.#line.then(async () => this.#serve(lane, key, frame, sink));
+    this.#lines[lane] = this.#lines[lane].then(async () => this.#serve(lane, key, frame, sink));
     return true;
   }
 
@@ -97,34 +100,47 @@ export class LocalFallback implements ExpertPeer {
     const { layer, experts: bytes } = sent.value;
     const entries = bytes.length / 2;
     const wanted = new Set(Array.from({ length: entries }, (_, i) => bytes.readUInt16LE(2 * i)));
-    const loaded = await this.#hold(layer, [...wanted]);
-    const reply = await this.#o.shard.forward(frame, 0, lane);
-    this.#o.observer.fallback(this.#held.size, loaded, entries);
-    return reply;
+    const { users, loaded } = await this.#hold(layer, [...wanted]);
+    try {
+      return await this.#o.shard.forward(frame, 0, lane);
+    } finally {
+      for (const held of users) held.users -= 1;
+      this.#o.observer.fallback(this.#held.size, loaded, entries);
+    }
   }
 
-  /** Loads what is not held of these; returns how many that were. Throws what reading and loading throws. */
-  async #hold(layer: number, wanted: readonly number[]): Promise<number> {
+  /** Takes experts into use, and loads those that are not held. Throws what reading and loading throws. */
+  async #hold(layer: number, wanted: readonly number[]): Promise<{ users: Held[]; loaded: number }> {
     const { shard, read } = this.#o;
-    const lacking: number[] = [];
+    const users: Held[] = [];
+    const lacking: Held[] = [];
     for (const expert of wanted) {
       const key = `${layer}/${expert}`;
-      const held = this.#held.get(key);
+      const known = this.#held.get(key);
+      const held = known ?? { layer, expert, users: 0 };
       this.#held.delete(key);
-      if (held === undefined) lacking.push(expert);
+      if (known === undefined) lacking.push(held);
       else this.#held.set(key, held);
+      held.users += 1;
+      users.push(held);
     }
-    if (lacking.length === 0) return 0;
+    if (lacking.length === 0) return { users, loaded: 0 };
     this.#makeRoom(lacking.length);
-    const loads = lacking.map(async (expert) => ({ expert, ...(await read(layer, expert)) }));
-    await shard.loadAll(layer, await Promise.all(loads));
-    for (const expert of lacking) this.#held.set(`${layer}/${expert}`, { layer, expert });
-    return lacking.length;
+    try {
+      const loads = lacking.map(async ({ expert }) => ({ expert, ...(await read(layer, expert)) }));
+      await shard.loadAll(layer, await Promise.all(loads));
+    } catch (err) {
+      for (const held of users) held.users -= 1;
+      throw err;
+    }
+    for (const held of lacking) this.#held.set(`${layer}/${held.expert}`, held);
+    return { users, loaded: lacking.length };
   }
 
   #makeRoom(count: number): void {
-    for (const [key, { layer, expert }] of this.#held) {
+    for (const [key, { layer, expert, users }] of this.#held) {
       if (this.#held.size + count <= this.#o.capacity) return;
+      if (users > 0) continue;
       this.#held.delete(key);
       this.#o.shard.unload(layer, expert);
     }

@@ -5,7 +5,7 @@ import { LocalFallback } from './local-fallback.ts';
 
 /**
  * What computes experts in this process, or null if that is off. Nothing is loaded yet. Errors: `config_invalid` when the
- * checkpoint on this machine lacks experts, or when not one of them fits into the memory for them.
+ * checkpoint on this machine lacks experts, or when not two of them fit into the memory for them.
  */
 export function openFallback({ config, loaded, identity, logger, observer }: RemoteHomeOptions): LocalFallback | null {
   if (config.expertFallback === 'off') return null;
@@ -20,8 +20,8 @@ export function openFallback({ config, loaded, identity, logger, observer }: Rem
   const shape = { numLayers, numExperts, hidden, intermediate };
   const shard = new native.ExpertShard(runtime, { ...shape, format: config.weights, rowFormat: model.rowFormat });
   const capacity = Math.floor(config.expertFallbackMemory / shard.expertBytes);
-  if (capacity < 1) {
-    const message = `an expert takes ${shard.expertBytes} bytes, --expert-fallback-memory is ${config.expertFallbackMemory}`;
+  if (capacity < 2) {
+    const message = `two experts take ${2 * shard.expertBytes} bytes, --expert-fallback-memory is ${config.expertFallbackMemory}`;
     throw fail('config_invalid', message, { field: 'expertFallbackMemory' });
   }
   logger.info({ capacity }, 'experts that no worker holds are computed in this process');
