@@ -115,8 +115,8 @@ export const SUITES: Suite[] = [
   },
   {
     name: 'faults',
-    about: 'processes killed and partitioned while tokens flow',
-    budgetSeconds: 300,
+    about: 'processes killed, moved and partitioned while tokens flow',
+    budgetSeconds: 400,
     kind: 'node',
     run: ['test/faults/*.test.ts'],
     except: ['test/faults/chaos.test.ts'],

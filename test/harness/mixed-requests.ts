@@ -11,7 +11,8 @@ export interface MixedAnswer {
   status: number;
   error: string | null;
   choices: { text: string; logprobs: unknown[]; finish: string | null }[];
-  usage: unknown;
+  /** Without what caches have spared. */
+  usage: Record<string, unknown> | null;
 }
 
 const KINDS: Record<string, unknown>[] = [
@@ -58,7 +59,7 @@ interface Piece {
     logprobs?: unknown;
     finish_reason?: string | null;
   }[];
-  usage?: unknown;
+  usage?: Record<string, unknown> | null;
   error?: { code: string };
 }
 
@@ -94,7 +95,8 @@ export async function askMixed(
 
 function take(answer: MixedAnswer, piece: Piece): void {
   if (piece.error !== undefined) answer.error = piece.error.code;
-  if (piece.usage !== undefined && piece.usage !== null) answer.usage = piece.usage;
+  const { prompt_tokens_details: _cached, ...usage } = piece.usage ?? {};
+  if (Object.keys(usage).length > 0) answer.usage = usage;
   for (const { index, text, message, delta, logprobs, finish_reason: finish } of piece.choices ?? []) {
     const choice = (answer.choices[index] ??= { text: '', logprobs: [], finish: null });
     const said = message ?? delta;

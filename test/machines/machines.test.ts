@@ -182,8 +182,8 @@ describe('a cluster of three machines', { skip: problem ?? false }, () => {
     });
     assert.equal(await attempt(short), 'join_token_expired');
     const [id, secret, authority] = token.token.split('.');
-    assert.equal(await attempt(`${id}.${'x'.repeat(32)}.${authority}`), 'join_token_invalid');
-    assert.equal(await attempt(`${id}.${secret}.${'x'.repeat(43)}`), 'authority_mismatch');
+    const guesses = [`${id}.${'x'.repeat(32)}.${authority}`, `${id}.${secret}.${'x'.repeat(43)}`];
+    assert.deepEqual(await Promise.all(guesses.map(attempt)), ['join_token_invalid', 'authority_mismatch']);
     assert.ok(!existsSync(join(stranger.home, 'joined')));
   });
 

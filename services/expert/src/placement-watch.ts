@@ -69,11 +69,6 @@ export class PlacementWatch {
     return this.#assignment?.epoch ?? 0;
   }
 
-  /** True for an expert that the newest epoch gives this worker. */
-  wants(layer: number, expert: number): boolean {
-    return this.#assignment?.experts.get(layer)?.has(expert) === true;
-  }
-
   /** Experts of the newest epoch that are not held yet. */
   get pending(): number {
     return this.#assignment === null ? 0 : this.#missing(this.#assignment).length;

@@ -79,7 +79,14 @@ test('when no worker is left requests wait, fail after their time, and are serve
 });
 
 test('with a fallback the router computes by itself, to the bit, what no worker is left for', async () => {
-  const flags = ['--expert-fallback', 'local', '--expert-fallback-after-ms', '100', '--expert-fallback-memory', '16MiB'];
+  const flags = [
+    '--expert-fallback',
+    'local',
+    '--expert-fallback-after-ms',
+    '100',
+    '--expert-fallback-memory',
+    '16MiB',
+  ];
   await RouterRig.run({ workers: 1, routerArgs: flags }, async (rig) => {
     await unchangedBy(rig, () => rig.processes.get('expert-1')?.end('SIGKILL'));
     const answer = await rig.generate();

@@ -1,11 +1,14 @@
+// The X.509 library needs this polyfill to be there first.
+import 'reflect-metadata';
 import assert from 'node:assert/strict';
-import { X509Certificate } from 'node:crypto';
+import { generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { connect, createServer, type Socket } from 'node:net';
 import { request } from 'node:https';
 import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import { connect as connectTls } from 'node:tls';
 import { after, before, test } from 'node:test';
+import { X509CertificateGenerator } from '@peculiar/x509';
 import { type ErrorCode, FakeClock, isGuildhallError } from '@guildhall/common';
 import { makeRequest } from './authority.ts';
 import { join, parseHeadUrl, renew, trustHead } from './join-client.ts';
@@ -158,6 +161,28 @@ test('a member renews with its certificate; the one before it still counts, olde
   } finally {
     await stranger.stop();
   }
+});
+
+test('a certificate that only has the serial number of a member is not one', async () => {
+  const { id } = await rig.join(await rig.token());
+  const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+  const forged = await X509CertificateGenerator.createSelfSigned({
+    serialNumber: rig.dir.members.find(id)?.serials[0] ?? assert.fail(),
+    name: [{ CN: [id] }],
+    signingAlgorithm: algorithm,
+    keys: {
+      privateKey: pair.privateKey.toCryptoKey(algorithm, false, ['sign']),
+      publicKey: pair.publicKey.toCryptoKey(algorithm, true, ['verify']),
+    },
+  });
+  const own = {
+    certificate: forged.toString('pem'),
+    key: pair.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  };
+  const { pem } = await makeRequest(id);
+  const attempt = renew(await rig.trust(), own, { version: '0.1.0', addresses: ['127.0.0.1'], csr: pem });
+  await assert.rejects(attempt, isCode('forbidden', /certificate of this cluster/));
 });
 
 test('a member that was removed does not renew', async () => {

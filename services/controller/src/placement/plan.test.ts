@@ -156,6 +156,27 @@ test('memory for exactly two copies in two domains is used for copies in both', 
   assert.deepEqual([cost.leastCopies, cost.leastDomains], [2, 2]);
 });
 
+test('copies in one failure domain move apart as soon as there is another one', () => {
+  const workers = ['a', 'b', 'c'].map((id) => worker(id, 64, { failureDomain: id === 'c' ? 'y' : 'x' }));
+  const current: Assignment = {
+    workers: ['a', 'b', 'c'],
+    holders: Array.from({ length: 4 }, () => Array.from({ length: 16 }, (_, expert) => (expert < 8 ? [0, 1] : [1, 2]))),
+  };
+  const weights = { ...WEIGHTS, threshold: Infinity };
+  const next = plan(inputOf(workers, { minReplicas: 2, maxReplicas: 2, current, weights }));
+  assert.equal(next.before?.leastDomains, 1);
+  assert.equal(next.cost.leastDomains, 2);
+  assert.equal(next.cost.bytesMoved, 32 * 2 ** 20);
+});
+
+test('a copy that finds room only where it is already makes room elsewhere', () => {
+  // The second copy of expert 2 goes to c and that of 3 to a; then 1, which is on a, has no other place.
+  const current: Assignment = { workers: ['a', 'b', 'c'], holders: [[[0], [0], [1], [1]]] };
+  const shape = { numLayers: 1, numExperts: 4, minReplicas: 2, maxReplicas: 2, loads: Float64Array.of(1, 1, 10, 10) };
+  const next = plan(inputOf([worker('a', 4), worker('b', 2), worker('c', 2)], { ...shape, current }));
+  assert.equal(next.cost.leastCopies, 2);
+});
+
 test('a draining worker is emptied where the others have room, and keeps no more than it must where not', () => {
   const before = plan(inputOf(equal(64, 'a', 'b', 'c'), { minReplicas: 2, loads: zipf(4, 16) })).assignment;
   const drain = (slots: number): Planned =>
@@ -224,7 +245,8 @@ test('adding a worker never makes the predicted step slower, whatever is in forc
   let compared = 0;
   fc.assert(
     fc.property(anyInput, ({ input: any }) => {
-      const input = { ...any, minReplicas: 1 };
+      // Workers per token are worth a lot, but no slower step to a placement that is in force.
+      const input = { ...any, minReplicas: 1, weights: { ...WEIGHTS, usPerExtraWorker: 100 } };
       const [joiner, ...others] = input.workers;
       const before = planPlacement({ ...input, workers: others });
       if (before.kind === 'short' || joiner === undefined) return;

@@ -89,8 +89,7 @@ function improved(problem: Problem, usable: Usable, from: Assignment, free: bool
   const then = costIn(problem, wanted);
   const gainUs = worth(problem, before) - worth(problem, then);
   const part = before.stepUs > 0 ? gainUs / before.stepUs : 0;
-  const slower = !free && then.stepUs > before.stepUs;
-  if (gainUs <= 0 || slower) return { assignment: from, why: 'no move would make it better' };
+  if (gainUs <= 0) return { assignment: from, why: 'no move would make it better' };
   if (!free && part < weights.threshold) {
     return {
       assignment: from,

@@ -80,6 +80,11 @@ const without = (at: number): weights.ExpertReply[] => sound.filter((_, i) => i 
 
 const FAULTS: [what: string, fault: string, peer: () => Promise<string>][] = [
   ['a part with a flipped bit', 'corrupt', () => sending(changed(1, flipped))],
+  [
+    'a part with a wrong CRC-32C',
+    'corrupt',
+    () => sending(changed(1, (part) => ({ ...part, crc32c: (part.crc32c ^ 1) >>> 0 }))),
+  ],
   ['a part that is missing', 'corrupt', () => sending(without(2))],
   ['parts in another order', 'corrupt', () => sending([1, 3, 2].reduce(swapInto, [...sound]))],
   [

@@ -57,7 +57,7 @@ export class PoisonGuard {
     const { logger, log, source, metrics, quarantineMs } = this.#o;
     const facts = { fingerprint: fingerprint.slice(0, SHOWN_DIGITS), request: requestId, failed: what };
     logger.error(facts, 'a request broke processes');
-    // Another choice of the same prompt may have failed before.
+    // The same request, sent twice, may have been convicted before.
     if (quarantineMs > 0 && this.quarantine.leftMs(fingerprint) === 0) {
       this.quarantine.add(fingerprint);
       metrics.count('guildhall_requests_quarantined_total', { outcome: 'added' });
@@ -93,14 +93,16 @@ export class Dossier {
   readonly guard: PoisonGuard;
   readonly #compute: () => string;
   #fingerprint: string | null = null;
+  #verdict: GuildhallError | null = null;
 
   constructor(guard: PoisonGuard, compute: () => string) {
     this.guard = guard;
     this.#compute = compute;
   }
 
-  /** Throws `request_quarantined`. Costs nothing while nobody is in quarantine. */
+  /** Throws `request_quarantined`, or what another choice was convicted with. Costs nothing while nobody is in quarantine. */
   check(): void {
+    if (this.#verdict !== null) throw this.#verdict;
     if (this.guard.quarantine.size > 0) this.guard.check(this.#name());
   }
 
@@ -111,7 +113,7 @@ export class Dossier {
 
   /** Puts it into quarantine for what failed; returns the error that its request ends with. */
   convict(requestId: string, what: string): GuildhallError {
-    return this.guard.convict(this.#name(), requestId, what);
+    return (this.#verdict ??= this.guard.convict(this.#name(), requestId, what));
   }
 
   #name(): string {
