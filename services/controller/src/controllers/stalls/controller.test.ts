@@ -95,17 +95,3 @@ test('a new epoch gives new patience', async () => {
   await bench.clock.advance(PATIENCE_MS - 1);
   assert.deepEqual(bench.look([stuck, { ...ready, acked: 3 }], { ...BOTH, epoch: 3 }), [['e1'], []]);
 });
-
-test('what a worker says about its problem is told when it is new', () => {
-  const bench = new Bench();
-  const sick = { id: 'e1', acked: 1, loadProblem: { code: 'out_of_memory', text: 'no memory for 3 MiB' } };
-  bench.look([sick, ready]);
-  bench.look([sick, ready]);
-  bench.look([{ ...sick, loadProblem: { code: 'out_of_memory', text: 'no memory for 4 MiB' } }, ready]);
-  bench.look([{ id: 'e1', acked: 1 }, ready]);
-  bench.look([sick, ready]);
-  assert.deepEqual(
-    bench.told.map(([, message]) => message),
-    [3, 4, 3].map((mib) => `e1 cannot load an expert: no memory for ${mib} MiB`),
-  );
-});

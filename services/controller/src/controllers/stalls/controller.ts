@@ -80,8 +80,8 @@ export class StallsController {
   #noteProblem({ id, loadProblem, capacityBytes }: WorkerInfo, progress: Progress): void {
     const problem = loadProblem === null ? '' : `${loadProblem.code}: ${loadProblem.text}`;
     if (problem !== '' && problem !== progress.problem) {
+      // The event is the worker's own.
       const details = { worker: id, code: loadProblem?.code, capacityBytes };
-      this.#deps.emit('load_failed', `${id} cannot load an expert: ${loadProblem?.text}`, details);
       this.#deps.logger.warn({ event: 'load_failed', ...details, reason: problem }, 'a worker cannot load an expert');
     }
     progress.problem = problem;
