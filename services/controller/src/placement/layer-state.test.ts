@@ -51,7 +51,10 @@ test('what is kept up to date equals what is computed anew', () => {
       const anew = new LayerState(state.draft, 0);
       for (let one = 0; one < WORKERS; one++) {
         near(state.times.time(one), anew.times.time(one), 'time');
-        assert.deepEqual([...(state.on[one] ?? [])].sort(), anew.on[one]);
+        assert.deepEqual(
+          [...(state.on[one] ?? [])].sort((a, b) => a - b),
+          anew.on[one],
+        );
         for (let expert = 0; expert < EXPERTS; expert++) {
           near(state.company.alone(expert, one), anew.company.alone(expert, one), 'alone');
         }
