@@ -49,9 +49,6 @@ export interface ControllerApp {
 const RECONCILE_MS = 1000;
 /** The status in Redis is written on every change, and at least this often; it expires after three misses. */
 const STATUS_EVERY_MS = 5000;
-/** What one more worker for a token and layer, and a MiB to move, are worth in microseconds of a step. */
-const US_PER_EXTRA_WORKER = 5;
-const US_PER_MOVED_MIB = 0.01;
 const DRAIN_STATES = ['asked', 'moving', 'kept', 'done'] as const;
 
 class Controller {
@@ -104,8 +101,8 @@ class Controller {
         maxReplicas: config.maxReplicas,
         weights: {
           threshold: config.rebalanceThreshold,
-          usPerExtraWorker: US_PER_EXTRA_WORKER,
-          usPerMovedMib: US_PER_MOVED_MIB,
+          usPerExtraWorker: config.workerPriceUs,
+          usPerMovedMib: config.movePriceUs,
         },
       },
       leader: () => this.leader.fence,

@@ -30,6 +30,20 @@ export const controllerSchema = z.strictObject({
     .max(10)
     .default(0.1)
     .describe('Share of the predicted step time that a move must save.'),
+  workerPriceUs: z
+    .number()
+    .min(0)
+    .max(1_000_000)
+    .default(5)
+    .describe(
+      'What one more worker per token is worth, in µs of a layer: tokens of a step times bytes of a row over the rate of the link. 5 suits small models, 180 the 397B shape on 100 Gbit/s.',
+    ),
+  movePriceUs: z
+    .number()
+    .min(0)
+    .max(1_000_000)
+    .default(0.01)
+    .describe('What a step must get shorter by for each MiB of experts that moves, in µs.'),
   loadHalfLifeMs: z
     .int()
     .min(1000)
