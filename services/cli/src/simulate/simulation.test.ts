@@ -104,10 +104,12 @@ describe('the loss of a worker', () => {
       const recovery = recoveryOf(simulation);
       if (kind === 'slow') return;
       assert.ok(recovery !== null && recovery.steadyAfterMs !== null, 'the rate never came back');
-      assert.ok(
-        Object.values(outcome.retries).some((count) => count > 0),
-        'no call failed',
-      );
+      // A worker that is killed between two layers has no call under way that could fail.
+      if (kind === 'lost')
+        assert.ok(
+          Object.values(outcome.retries).some((count) => count > 0),
+          'no call failed',
+        );
       assert.ok(recovery.redundantAfterMs !== null && recovery.redundantAfterMs >= 500);
       assert.ok(recovery.bytesLoaded > 0);
     });

@@ -84,7 +84,8 @@ function keepBusy(simulation: Simulation, { backlog, ...given }: Load): () => nu
     while (!simulation.ended) {
       // Prompts without a common beginning, so that each token is computed.
       const serial = 2 * mine.length + (given.tenant === 'one' ? 1 : 0);
-      const promptIds = Int32Array.from({ length: given.numPrompt }, (_, at) => (serial * (at + 1) ** 2 + at * 7) % 97);
+      const digits = [serial % 97, Math.floor(serial / 97) % 97, Math.floor(serial / 97 ** 2)];
+      const promptIds = Int32Array.from({ length: given.numPrompt }, (_, at) => digits[at] ?? (serial + at * 7) % 97);
       const request = simulation.submit({ ...given, promptIds });
       mine.push(request);
       await request.sink.done;
