@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
+import { eventually } from '@guildhall/common/testing';
 import { PlacedCluster, type TestMember } from '../testing/placed-cluster.ts';
 
 let placed: PlacedCluster;
@@ -78,16 +79,16 @@ test('a request outlives its command, the controller and the data of Redis; one 
   await placed.controller?.stop();
   await placed.cluster.redis.flushall();
   if (router !== undefined) router.ackUpTo = 2;
+  const { redis, keys } = placed.cluster;
+  const registered = async (): Promise<boolean> => (await redis.exists(keys.member('expert', 'expert-2'))) === 1;
+  await eventually(registered, 'the worker to be registered again');
   // Nobody remembers it now but who waits for it: this command is started before, and asks again.
   const waiting = placed.run('drain', 'expert-2', '--timeout', '60');
   await placed.until('the command to wait', () => waiting.stderr().includes('no controller is running'));
   await placed.cluster.redis.flushall();
   await placed.startController();
   const found = async (): Promise<boolean> => (await states()).length === 1;
-  for (let tries = 0; !(await found()); tries++) {
-    assert.ok(tries < 600, 'the request was not made again');
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  await eventually(found, 'the request to be made again');
   await placed.until('the controller to see it', () => waiting.stderr().includes('router-1 must take up epoch'));
   await placed.cluster.drains.cancel('expert/expert-2');
   const { code, stderr } = await waiting.end;
