@@ -49,9 +49,8 @@ export const WORKER_FAULTS: Fault[] = [
   },
   {
     name: 'checkpoint-gone',
-    about:
-      'SIGKILL to a worker after the checkpoint of two others went away, and the pages that one of them had mapped',
-    expected: 'what they have stays in use; what they cannot load, or die of, the others load',
+    about: 'SIGKILL to a worker after the checkpoint of two others went away, the files of one of them cut short first',
+    expected: 'what they have stays in use; what they cannot read they get from a worker that has it',
     lost: ['expert-1'],
     prepare: async (lab) => {
       for (const name of DISKLESS) {
@@ -103,7 +102,7 @@ function emptyFolder(dir: string): void {
   mkdirSync(dir);
 }
 
-/** Takes the pages of files away from whoever has mapped them. */
+/** Cuts files short under whoever reads them. */
 function truncateFiles(dir: string): void {
   for (const file of readdirSync(dir)) {
     if (file.endsWith('.safetensors')) truncateSync(join(dir, file));

@@ -27,7 +27,16 @@ test('before enough was measured nothing is hedged and the limit is the deadline
   assert.ok(latency.hedgeAfterMs('a', 'decode', 4) < 10);
   assert.equal(latency.deadlineMs('a', 'decode', 4), 100);
   assert.equal(latency.deadlineMs('a', 'prefill', 4), 30_000);
-  assert.equal(latency.deadlineMs('b', 'decode', 4), 10_000);
+});
+
+test('who was hardly measured has a deadline by what the others take, four times as generous', () => {
+  const { latency } = measured();
+  for (let call = 0; call < 64; call++) latency.observe('a', 'decode', 8, 100);
+  near(latency.deadlineMs('b', 'decode', 8), 4 * latency.deadlineMs('a', 'decode', 8), 0.01);
+  assert.equal(latency.hedgeAfterMs('b', 'decode', 8), Infinity);
+  for (let call = 0; call < 32; call++) latency.observe('b', 'decode', 8, 300);
+  assert.ok(latency.deadlineMs('b', 'decode', 8) > 4 * 300);
+  assert.equal(latency.deadlineMs('b', 'prefill', 8), 30_000);
 });
 
 test('a fixed part and a part per row are told apart', () => {

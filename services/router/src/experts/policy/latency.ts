@@ -21,6 +21,8 @@ const HEDGE_QUANTILE = 0.98;
 const HEDGE_TYPICAL_FACTOR = 8;
 const DEADLINE_QUANTILE = 0.99;
 const DEADLINE_FACTOR = 4;
+/** A worker that was hardly measured may take so many times as long as the others: it may be of a slower kind. */
+const STRANGER_FACTOR = 4;
 /** Calls after which deadlines go by what was measured. */
 const ENOUGH = 32;
 /** Calls until a line is worth comparing with. */
@@ -131,8 +133,10 @@ export class MeasuredLatency implements LatencyTracker {
   deadlineMs(worker: string, lane: Lane, rows: number): number {
     const limit = this.#o.limitMs[lane];
     const own = this.#workers.get(worker)?.[lane];
-    if (own === undefined || own.numCalls < ENOUGH) return limit;
-    const measured = own.predict(rows) * own.deadlineRatio * DEADLINE_FACTOR;
+    const isKnown = own !== undefined && own.numCalls >= ENOUGH;
+    const line = isKnown ? own : this.#fleet[lane];
+    if (line.numCalls < ENOUGH) return limit;
+    const measured = line.predict(rows) * line.deadlineRatio * DEADLINE_FACTOR * (isKnown ? 1 : STRANGER_FACTOR);
     return Math.min(limit, Math.max(this.#o.leastDeadlineMs ?? LEAST_DEADLINE_MS, measured));
   }
 
