@@ -10,9 +10,9 @@ import type { JoinedConfig, JoinedDir, Membership } from './joined-dir.ts';
 import { redisUserOf } from './redis-access.ts';
 
 /** Time that a worker has to hand its experts over before it ends. */
-export const DRAIN_MS = 8000;
-/** The service ends by itself after 10 s. */
-const END_LIMIT_MS = 12_000;
+export const DRAIN_MS = 120_000;
+/** The service ends by itself 10 s after its drain. */
+const END_LIMIT_MS = DRAIN_MS + 12_000;
 const RESTART_CAP_MS = 30_000;
 /** Runs that were this long start the waiting between restarts anew. */
 const GOOD_RUN_MS = 60_000;

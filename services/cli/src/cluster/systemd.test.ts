@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { DRAIN_MS } from './joined-worker.ts';
 import { closedFolder, HEAD_UNIT, installUnit, renderUnit, workerUnit } from './systemd.ts';
 
 const TEMPLATES = [HEAD_UNIT.template, workerUnit('expert-7').template];
@@ -44,8 +45,8 @@ test('units are hardened, and stop no sooner than what they run needs to drain',
     const service = sections.get('Service') ?? [];
     for (const line of HARDENED) assert.ok(service.includes(line), `${template}: ${line}`);
     const limit = Number(/^TimeoutStopSec=(\d+)$/m.exec(service.join('\n'))?.[1]);
-    // A service ends within 10 s of a signal; the head ends several, one kind after the other.
-    assert.ok(limit >= (template === HEAD_UNIT.template ? 30 : 15), `${template}: ${limit} s`);
+    // A worker drains first; the head ends several services, one kind after the other.
+    assert.ok(limit >= (template === HEAD_UNIT.template ? 30 : DRAIN_MS / 1000 + 15), `${template}: ${limit} s`);
   }
 });
 
