@@ -45,6 +45,10 @@ export class LayerDispatch {
   readonly #suspects: Retry[] = [];
   /** Workers that failed in this layer; not asked again while another holds the expert. */
   readonly #faulty = new Set<string>();
+  /** Workers that have computed rows of this layer. */
+  readonly #able = new Set<string>();
+  /** Sequences that a worker failed on when it had the rows of one only. */
+  readonly #failures = new Map<string, Set<number>>();
   readonly #startedAtMs: number;
   readonly #giveUpAtMs: number;
   #busy = 0;
@@ -57,10 +61,17 @@ export class LayerDispatch {
     this.#o = options;
     this.#startedAtMs = clock.monotonicMs();
     this.#giveUpAtMs = ctx.deadlineMs ?? this.#startedAtMs + expertWaitMs;
-    this.#jobs = new LayerJobs(options, {
-      onFailed: (item, failure) => this.#onFailed(item, failure),
-      onProgress: () => this.#onProgress(),
-    });
+    const onRows = (worker: string, row: number, count: number): void => {
+      this.#able.add(worker);
+      options.onRows(worker, row, count);
+    };
+    this.#jobs = new LayerJobs(
+      { ...options, onRows },
+      {
+        onFailed: (item, failure) => this.#onFailed(item, failure),
+        onProgress: () => this.#onProgress(),
+      },
+    );
     this.#second = new SecondCalls(options, this.#jobs);
     this.#wait = this.#makeWait();
     this.done = new Promise((resolve, reject) => {
@@ -128,11 +139,25 @@ export class LayerDispatch {
     if (failure.kind === 'not-held' || history.noFallback) return this.#retry(item, 0);
     const numSequences = numSequencesOf(entries, ownerOf);
     if (failure.kind === 'lost') return this.#follow(afterLoss(history, numSequences), item);
-    this.#faulty.add(history.faults.at(-1) ?? '');
-    this.#follow(
-      afterFault(history, numSequences, (worker) => policy.isHealthy(worker)),
-      item,
-    );
+    const worker = history.faults.at(-1) ?? '';
+    this.#faulty.add(worker);
+    if (numSequences === 1) this.#failedOn(worker).add(sequencesOf([entries], ownerOf)[0] ?? -1);
+    const isAble = (id: string): boolean => this.#isLone || this.#able.has(id);
+    // Whoever failed on each of several sequences and computed none is no witness against one of them.
+    const isHealthy = (id: string): boolean => policy.isHealthy(id) && (isAble(id) || this.#failedOn(id).size <= 1);
+    this.#follow(afterFault(history, numSequences, isHealthy, isAble), item);
+  }
+
+  #failedOn(worker: string): Set<number> {
+    const known = this.#failures.get(worker) ?? new Set<number>();
+    this.#failures.set(worker, known);
+    return known;
+  }
+
+  /** All rows of this layer belong to one sequence. */
+  get #isLone(): boolean {
+    const { numTokens, ownerOf } = this.#o;
+    return Array.from({ length: numTokens }, (_, row) => ownerOf(row)).every((owner) => owner === ownerOf(0));
   }
 
   #follow(verdict: Verdict, item: Retry): void {

@@ -10,24 +10,24 @@ function lost(...alone: boolean[]): History {
   return alone.reduce((history, isAlone) => withLoss(history, 'a', 'cut', isAlone), CLEAN);
 }
 
+const yes = (): boolean => true;
+const no = (): boolean => false;
+
 test('one fault is tried elsewhere, two split the rows by sequence, and two of one sequence condemn it', () => {
-  const healthy = (): boolean => true;
-  assert.equal(afterFault(faulty('a'), 8, healthy), 'retry');
-  assert.equal(afterFault(faulty('a'), 1, healthy), 'retry');
-  assert.equal(afterFault(faulty('a', 'b'), 8, healthy), 'split');
-  assert.equal(afterFault(faulty('a', 'b'), 1, healthy), 'convict');
-  assert.equal(afterFault(faulty('a', 'a'), 1, healthy), 'convict');
+  assert.equal(afterFault(faulty('a'), 8, yes, yes), 'retry');
+  assert.equal(afterFault(faulty('a'), 1, yes, yes), 'retry');
+  assert.equal(afterFault(faulty('a', 'b'), 8, yes, yes), 'split');
+  assert.equal(afterFault(faulty('a', 'b'), 1, yes, yes), 'convict');
+  assert.equal(afterFault(faulty('a', 'a'), 1, yes, yes), 'convict');
 });
 
-test('nothing is condemned by workers of which none works', () => {
-  assert.equal(
-    afterFault(faulty('a', 'b'), 1, () => false),
-    'retry',
-  );
-  assert.equal(
-    afterFault(faulty('a', 'b'), 1, (worker) => worker === 'b'),
-    'convict',
-  );
+test('nothing is condemned by workers of which none works, or soon by those that computed nothing else', () => {
+  const onlyB = (worker: string): boolean => worker === 'b';
+  assert.equal(afterFault(faulty('a', 'b'), 1, no, yes), 'retry');
+  assert.equal(afterFault(faulty('a', 'b'), 1, onlyB, onlyB), 'convict');
+  assert.equal(afterFault(faulty('a', 'b', 'a'), 1, yes, no), 'retry');
+  assert.equal(afterFault(faulty('a', 'b', 'a', 'b'), 1, yes, no), 'convict');
+  assert.equal(afterFault(faulty('a', 'b', 'a', 'b'), 1, no, no), 'retry');
 });
 
 test('lost streams condemn a sequence when it was alone on one of three, or on six at all', () => {

@@ -50,6 +50,8 @@ export type Verdict = 'retry' | 'split' | 'isolate' | 'convict';
 
 /** Faults of the same rows before they are looked at more closely. */
 const FAULTS = 2;
+/** Faults that condemn rows even though nothing of the layer was computed by a worker that failed on them. */
+const FAULTS_AT_ALL = 4;
 const LOSSES_TOGETHER = 2;
 const LOSSES_ALONE = 3;
 /** Lost streams that condemn rows even though others were always on their way too. */
@@ -57,12 +59,19 @@ const LOSSES_AT_ALL = 6;
 
 /**
  * After a fault. Rows are condemned only if somebody works that failed on them: a worker that fails on everything is
- * itself to blame.
+ * itself to blame. `isAble` tells of a worker that it has computed other rows of this layer, or that there are none.
  */
-export function afterFault(history: History, numSequences: number, isHealthy: (worker: string) => boolean): Verdict {
-  if (history.faults.length < FAULTS) return 'retry';
+export function afterFault(
+  history: History,
+  numSequences: number,
+  isHealthy: (worker: string) => boolean,
+  isAble: (worker: string) => boolean,
+): Verdict {
+  const { faults } = history;
+  if (faults.length < FAULTS) return 'retry';
   if (numSequences > 1) return 'split';
-  return history.faults.some(isHealthy) ? 'convict' : 'retry';
+  if (!faults.some(isHealthy)) return 'retry';
+  return faults.some(isAble) || faults.length >= FAULTS_AT_ALL ? 'convict' : 'retry';
 }
 
 /**
