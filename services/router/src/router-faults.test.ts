@@ -100,6 +100,30 @@ test('with a fallback the router computes by itself, to the bit, what no worker 
   });
 });
 
+test('with a fallback, requests that come while every expert is lost are served, and one that is cancelled holds up nobody', async () => {
+  const flags = ['--expert-fallback', 'local', '--expert-fallback-after-ms', '1000', '--prefix-cache', 'off'];
+  await RouterRig.run({ workers: 1, routerArgs: flags }, async (rig) => {
+    // Prompts of several steps each, that are computed beside the running streams.
+    const late: RigRequest[] = [3, 4].map((i) => ({ promptIds: promptOf(700, i), stop: { maxTokens: 20 } }));
+    const expected = await Promise.all([...REQUESTS, ...late].map((request) => rig.generate(request)));
+    const calls = REQUESTS.map((request) => rig.call(request));
+    const endless = rig.call({ stop: { maxTokens: 5000 } });
+    await underWay([...calls, endless]);
+    await rig.processes.get('expert-1')?.end('SIGKILL');
+    await eventually(async () => (await rig.metric('guildhall_experts_lost_total')) > 0, 'the experts to be lost');
+    calls.push(...late.map((request) => rig.call(request)));
+    await eventually(async () => (await rig.metric('guildhall_fallback_rows_total')) > 0, 'the router to compute');
+    endless.stream.cancel();
+    const ended = ({ result }: Call): boolean => result.finished !== null || result.error !== null;
+    await eventually(() => calls.every(ended), 'every stream to end');
+    assert.deepEqual(
+      calls.map(({ result }) => bitsOf(result)),
+      expected.map(bitsOf),
+    );
+    await rig.idle();
+  });
+});
+
 test('without Redis everything goes on as it was, and the router is back in the list when Redis is', async () => {
   await RouterRig.run({}, async (rig) => {
     await unchangedBy(rig, () => rig.redis.kill());

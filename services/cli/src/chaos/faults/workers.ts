@@ -36,6 +36,23 @@ export const WORKER_FAULTS: Fault[] = [
     },
   },
   {
+    name: 'workers-away',
+    about:
+      'SIGKILL to all workers at once; they are started again after a while; the router has --expert-fallback local',
+    expected: 'the router computes the experts itself, from the checkpoint, until they are back',
+    lasting: true,
+    lost: [],
+    prepare: async (lab) => {
+      await lab.get('router-1').stop(lab.clock);
+      lab.get('router-1').start({ args: ['--expert-fallback', 'local'] });
+    },
+    strike: async (lab) => void (await Promise.all(lab.all('expert-').map((worker) => worker.kill()))),
+    heal: async (lab) => {
+      for (const worker of lab.all('expert-')) worker.start();
+    },
+    cleanUp: async (lab) => await lab.get('router-1').stop(lab.clock),
+  },
+  {
     name: 'out-of-memory',
     about: 'SIGKILL to a worker while another one can get no more memory, so that it cannot load what was lost',
     expected: 'the worker refuses what it cannot load, or dies of it; the others load it',

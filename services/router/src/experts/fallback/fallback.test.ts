@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '@guildhall/common';
 import { eventually, silentLogger } from '@guildhall/common/testing';
-import type { ExpertLoad, TensorSource } from '@guildhall/native';
+import type { ExpertLoad, Lane, TensorSource } from '@guildhall/native';
 import { experts } from '@guildhall/proto';
 import { fakeExpertRow } from '../../../../../test/fakes/fake-expert.ts';
 import { choices, DispatchRig } from '../../testing/dispatch-rig.ts';
@@ -18,6 +18,10 @@ const NO_WEIGHTS: TensorSource = { dtype: 'F32', shape: [1, 1], data: new Uint8A
 class FakeShard {
   readonly held = new Set<string>();
   most = 0;
+  /** Lanes that a forward began in. */
+  readonly begun: Lane[] = [];
+  /** What forwards of a lane wait for. */
+  readonly gates: Partial<Record<Lane, Promise<void>>> = {};
 
   async loadAll(layer: number, loads: readonly ExpertLoad[]): Promise<void> {
     for (const { expert } of loads) this.held.add(`${layer}/${expert}`);
@@ -29,7 +33,9 @@ class FakeShard {
     return this.held.delete(`${layer}/${expert}`);
   }
 
-  async forward(frame: Uint8Array): Promise<Buffer> {
+  async forward(frame: Uint8Array, _queueUs: number, lane: Lane): Promise<Buffer> {
+    this.begun.push(lane);
+    await this.gates[lane];
     const { frame: sent } = experts.ClientFrame.decode(frame);
     assert.ok(sent?.$case === 'forward');
     const { layer, rows, ...forward } = sent.value;
@@ -44,7 +50,7 @@ class FakeShard {
       }
     }
     const bytes = Buffer.concat(output.map((row) => Buffer.from(row.buffer)));
-    return Promise.resolve(replyTo(sent.value, { status: 1, numRows: entry, rows: bytes }));
+    return replyTo(sent.value, { status: 1, numRows: entry, rows: bytes });
   }
 }
 
@@ -92,6 +98,76 @@ test('what no worker holds is computed here, with as many experts at a time as t
     }
     assert.equal(shard.most, 4);
     assert.equal(rig.hedges.length, 0);
+  });
+});
+
+test('decode is computed here while prefill is held up, as it is until decode goes on', async () => {
+  const { fallback: peer, shard } = makeFallback();
+  const fallback = { peer, afterMs: 0, fromMs: () => 0 };
+  await DispatchRig.run({ workers: [], remote: { fallback } }, async (rig) => {
+    const gate = Promise.withResolvers<void>();
+    shard.gates.prefill = gate.promise;
+    const prefill = rig.layer(new ReferenceBuffers(choices(20), 8), 0, { lane: 'prefill' });
+    await eventually(() => shard.begun.includes('prefill'), 'prefill to begin');
+    let layers = 0;
+    const decode = (async () => {
+      for (; layers < 4; layers++) await rig.layer(new ReferenceBuffers(choices(8), 8), layers % 2);
+    })();
+    await eventually(() => layers === 4, 'decode to go on', 10_000);
+    gate.resolve();
+    await Promise.all([prefill, decode]);
+  });
+});
+
+test('both lanes share what they load, and the memory for it', async () => {
+  let gate = Promise.withResolvers<void>();
+  gate.resolve();
+  const reads: string[] = [];
+  const read = async (layer: number, expert: number): Promise<Omit<ExpertLoad, 'expert'>> => {
+    reads.push(`${layer}/${expert}`);
+    await gate.promise;
+    return { gate: NO_WEIGHTS, up: NO_WEIGHTS, down: NO_WEIGHTS };
+  };
+  const { fallback: peer, shard } = makeFallback({ read });
+  const fallback = { peer, afterMs: 0, fromMs: () => 0 };
+  await DispatchRig.run({ workers: [], remote: { fallback } }, async (rig) => {
+    /** One layer in either lane; returns what was read before anything could be loaded. */
+    const both = async (decode: number, prefill: number): Promise<string[]> => {
+      await rig.layer(new ReferenceBuffers(choices(20), 8), 0);
+      gate = Promise.withResolvers();
+      const before = reads.length;
+      const done = [
+        rig.layer(new ReferenceBuffers(choices(20), 8), decode),
+        rig.layer(new ReferenceBuffers(choices(20), 8), prefill, { lane: 'prefill' }),
+      ];
+      await eventually(() => reads.length > before, 'experts to be read');
+      const wanted = reads.slice(before);
+      gate.resolve();
+      await Promise.all(done);
+      return wanted;
+    };
+    assert.equal((await both(1, 1)).length, 2);
+    shard.most = 0;
+    assert.equal((await both(0, 1)).length, 4);
+    assert.equal(shard.most, 4);
+  });
+});
+
+test('a step that is cancelled while this process computes for it leaves the way free for the next one', async () => {
+  const { fallback: peer, shard } = makeFallback();
+  const fallback = { peer, afterMs: 0, fromMs: () => 0 };
+  await DispatchRig.run({ workers: [], remote: { fallback } }, async (rig) => {
+    const gate = Promise.withResolvers<void>();
+    shard.gates.decode = gate.promise;
+    const abort = new AbortController();
+    const cancelled = rig.layer(new ReferenceBuffers(choices(8), 8), 0, { signal: abort.signal });
+    await eventually(() => shard.begun.length > 0, 'the computation to begin');
+    abort.abort();
+    await assert.rejects(cancelled, { code: 'cancelled' });
+    const next = rig.layer(new ReferenceBuffers(choices(20), 8), 1);
+    gate.resolve();
+    await next;
+    assert.equal(rig.calls.numOpen, 0);
   });
 });
 

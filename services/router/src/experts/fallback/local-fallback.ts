@@ -20,12 +20,14 @@ export interface LocalFallbackOptions {
   logger: Logger;
 }
 
-/** An expert that is held; the map that they are in is ordered by their last use. */
+/** An expert that is held or being loaded; the map that they are in is ordered by their last use. */
 interface Held {
   layer: number;
   expert: number;
   /** Messages that need it and are not computed yet. */
   users: number;
+  /** When it is there; null before somebody loads it. */
+  loaded: Promise<void> | null;
 }
 
 /** Nothing crosses a network. */
@@ -111,35 +113,47 @@ export class LocalFallback implements ExpertPeer {
 
   /** Takes experts into use, and loads those that are not held. Throws what reading and loading throws. */
   async #hold(layer: number, wanted: readonly number[]): Promise<{ users: Held[]; loaded: number }> {
-    const { shard, read } = this.#o;
-    const users: Held[] = [];
-    const lacking: Held[] = [];
-    for (const expert of wanted) {
-      const key = `${layer}/${expert}`;
-      const known = this.#held.get(key);
-      const held = known ?? { layer, expert, users: 0 };
-      this.#held.delete(key);
-      if (known === undefined) lacking.push(held);
-      else this.#held.set(key, held);
-      held.users += 1;
-      users.push(held);
-    }
-    if (lacking.length === 0) return { users, loaded: 0 };
-    this.#makeRoom(lacking.length);
+    const users = wanted.map((expert) => this.#use(layer, expert));
+    const lacking = users.filter(({ loaded }) => loaded === null);
+    this.#makeRoom();
+    const loaded = this.#load(layer, lacking);
+    for (const held of lacking) held.loaded = loaded;
     try {
-      const loads = lacking.map(async ({ expert }) => ({ expert, ...(await read(layer, expert)) }));
-      await shard.loadAll(layer, await Promise.all(loads));
+      // The other lane may be loading some of them.
+      await Promise.all(users.flatMap(({ loaded: done }) => done ?? []));
     } catch (err) {
       for (const held of users) held.users -= 1;
       throw err;
     }
-    for (const held of lacking) this.#held.set(`${layer}/${held.expert}`, held);
     return { users, loaded: lacking.length };
   }
 
-  #makeRoom(count: number): void {
+  /** An expert as the one that was used last. */
+  #use(layer: number, expert: number): Held {
+    const key = `${layer}/${expert}`;
+    const held = this.#held.get(key) ?? { layer, expert, users: 0, loaded: null };
+    this.#held.delete(key);
+    this.#held.set(key, held);
+    held.users += 1;
+    return held;
+  }
+
+  async #load(layer: number, lacking: readonly Held[]): Promise<void> {
+    const { shard, read } = this.#o;
+    if (lacking.length === 0) return;
+    try {
+      const loads = lacking.map(async ({ expert }) => ({ expert, ...(await read(layer, expert)) }));
+      await shard.loadAll(layer, await Promise.all(loads));
+    } catch (err) {
+      for (const { expert } of lacking) this.#held.delete(`${layer}/${expert}`);
+      throw err;
+    }
+  }
+
+  /** What is in use is never more than there is room for: either lane has its half. */
+  #makeRoom(): void {
     for (const [key, { layer, expert, users }] of this.#held) {
-      if (this.#held.size + count <= this.#o.capacity) return;
+      if (this.#held.size <= this.#o.capacity) return;
       if (users > 0) continue;
       this.#held.delete(key);
       this.#o.shard.unload(layer, expert);
