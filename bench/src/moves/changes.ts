@@ -1,3 +1,6 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import type { Cluster, ClusterOptions } from '@guildhall/test/harness';
 
 /** Something that is done to a cluster under streams. */
@@ -44,6 +47,18 @@ async function restart(cluster: Cluster, number: number): Promise<void> {
   await settled(cluster, 3);
 }
 
+const CLI = fileURLToPath(new URL('../../../services/cli/src/main.ts', import.meta.url));
+
+/** `guildhall drain`, as an operator runs it; returns when nobody needs the worker. */
+async function drain(cluster: Cluster, worker: string): Promise<void> {
+  const child = spawn(process.execPath, [CLI, 'drain', worker, '--redis', cluster.redis.url, '--cluster', 'test'], {
+    stdio: 'ignore',
+    env: { ...process.env, NODE_NO_WARNINGS: '1', GUILDHALL_CLUSTER_TOKEN: cluster.token },
+  });
+  const [code] = (await once(child, 'exit')) as [number | null];
+  if (code !== 0) throw new Error(`drain ended with ${code}`);
+}
+
 export const CHANGES: readonly Change[] = [
   {
     name: 'add',
@@ -52,6 +67,26 @@ export const CHANGES: readonly Change[] = [
     async run(cluster) {
       await cluster.addExpert('expert-4').listening();
       await settled(cluster, 4);
+    },
+  },
+  {
+    name: 'drain',
+    about: 'a worker is drained by `guildhall drain`',
+    cluster: {},
+    run: (cluster) => drain(cluster, 'expert-2'),
+  },
+  {
+    name: 'rebalance',
+    about: 'another controller takes over and moves experts for the measured load',
+    cluster: { controllerArgs: ['--rebalance-ms', '0'] },
+    async run(cluster) {
+      const first = await cluster.metric(cluster.controller, 'guildhall_epoch');
+      await cluster.controller.stop();
+      const eager = ['--rebalance-ms', '2000', '--rebalance-threshold', '0.005', '--max-replicas', '2'];
+      cluster.controller = cluster.spawn('controller', ['--id', 'controller-2', ...eager]);
+      const epoch = async (): Promise<number> => await cluster.metric(cluster.controller, 'guildhall_epoch');
+      await until('an epoch for the load', async () => (await epoch()) > first);
+      await settled(cluster, 3);
     },
   },
   {
