@@ -58,7 +58,7 @@ export class Cluster {
     const { redis, keys, events } = this;
     this.quarantine = new QuarantineStore(redis, keys, events);
     this.directory = new PageDirectory({ redis, keys, clock });
-    this.members = new MemberView({ redis, keys, events, clock, logger });
+    this.members = new MemberView({ redis, keys, events, clock, logger, own: () => this.#heldTags() });
     this.placements = new PlacementView({ store: this.placementStore, events, clock, logger });
   }
 
@@ -73,9 +73,14 @@ export class Cluster {
   /** A lease for this process, not yet joined; close() leaves it. */
   lease(options: Omit<MemberLeaseOptions, 'redis' | 'keys' | 'clock' | 'logger'>): MemberLease {
     const { clock, logger } = this.#options;
-    const lease = new MemberLease({ redis: this.redis, keys: this.keys, clock, logger, ...options });
+    const onEarlyEnd = (): void => this.members.expectReturns();
+    const lease = new MemberLease({ redis: this.redis, keys: this.keys, clock, logger, onEarlyEnd, ...options });
     this.#leases.push(lease);
     return lease;
+  }
+
+  #heldTags(): string[] {
+    return this.#leases.filter((lease) => lease.held).map((lease) => lease.tag);
   }
 
   /** Leaves the leases, stops the views and disconnects. */

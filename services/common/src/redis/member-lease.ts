@@ -10,6 +10,9 @@ import { runScript } from './scripts.ts';
 export const LEASE_MS = 6000;
 export const RENEW_MS = 2000;
 
+/** What the renewal returns when the entry was gone. */
+const TAKEN_AGAIN = 2;
+
 export interface MemberLeaseOptions {
   redis: Redis;
   keys: RedisKeys;
@@ -24,6 +27,8 @@ export interface MemberLeaseOptions {
   renewMs?: number;
   /** Another incarnation has taken the id: this process must stop acting as it. */
   onLost: (err: Error) => void;
+  /** Redis ended the lease before its time, and it was taken again. */
+  onEarlyEnd?: () => void;
   /** Told after each renewal whether Redis answered. */
   onRenew?: (ok: boolean) => void;
 }
@@ -39,12 +44,19 @@ export class MemberLease {
   readonly #poller: Poller;
   #held = false;
   #up = true;
+  /** When Redis last had the lease. */
+  #renewedMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: MemberLeaseOptions) {
     this.#options = options;
     this.#leaseMs = options.leaseMs ?? LEASE_MS;
     this.#renewMs = options.renewMs ?? RENEW_MS;
     this.#poller = new Poller(options.clock, this.#renewMs, () => this.#renew());
+  }
+
+  /** `kind/id`. */
+  get tag(): string {
+    return `${this.#options.kind}/${this.#options.id}`;
   }
 
   /** True from join to leave or loss. */
@@ -109,6 +121,9 @@ export class MemberLease {
       const args = [`${kind}/${id}`, String(incarnation), this.#leaseMs, value(), keys.events];
       const result = Number(await runScript(redis, 'member-renew', [keys.member(kind, id), keys.members], args));
       if (result === -1) return this.#lose();
+      const nowMs = this.#options.clock.monotonicMs();
+      if (result === TAKEN_AGAIN && nowMs - this.#renewedMs < this.#leaseMs) this.#options.onEarlyEnd?.();
+      this.#renewedMs = nowMs;
       if (!this.#up) logger.info('lease renewed after an outage of Redis');
       this.#up = true;
     } catch (err) {

@@ -24,6 +24,8 @@ export interface MemberViewOptions {
   logger: Logger;
   pollMs?: number;
   leaseMs?: number;
+  /** `kind/id` of this process's own leases, of which it knows that they go on. */
+  own?: () => readonly string[];
 }
 
 interface Snapshot {
@@ -50,7 +52,7 @@ function parseSnapshot(answer: unknown): Snapshot {
 /**
  * The members of a cluster as last seen. A lease that ends removes its member at once, except around an outage:
  * while Redis is away the list stays as it was (`stale`), and for one lease after it came back, or came back
- * without its data, a missing member is given the time to put itself back.
+ * without its data, or ended a lease that goes on (its clock jumped), a missing member is given the time to put itself back.
  */
 export class MemberView {
   readonly #options: MemberViewOptions;
@@ -99,6 +101,11 @@ export class MemberView {
     await this.#poller.start();
   }
 
+  /** Redis has ended a lease too early, and maybe others: whoever is missing is given the time to come back. */
+  expectReturns(): void {
+    this.#graceUntilMs = this.#options.clock.monotonicMs() + this.#leaseMs;
+  }
+
   /** Resolves after the list was read anew, or could not be. */
   refresh(): Promise<void> {
     return this.#poller.run();
@@ -138,7 +145,8 @@ export class MemberView {
     const nowMs = this.#options.clock.monotonicMs();
     const lostData = this.#generation !== null && this.#generation !== next.generation;
     const wasAway = this.#stale && this.#generation !== null;
-    if (lostData || wasAway) this.#graceUntilMs = nowMs + this.#leaseMs;
+    const lacksOwn = this.#options.own?.().some((tag) => !next.members.has(tag)) === true;
+    if (lostData || wasAway || lacksOwn) this.expectReturns();
     this.#generation = next.generation;
     const missing = [...this.#members].filter(([tag]) => !next.members.has(tag) && !this.#left.has(tag));
     if (nowMs < this.#graceUntilMs) for (const [tag, entry] of missing) next.members.set(tag, entry);

@@ -246,3 +246,31 @@ test('without memory in Redis members keep their leases, and what they say of th
   }
   assert.equal(a.lease.held, true);
 });
+
+test('a Redis whose clock jumps ends every lease at once: whoever lives stays in the list', async () => {
+  const [one, two] = [cluster(), cluster()];
+  const [first, second] = [lease(one, 'expert-1'), lease(two, 'expert-2')];
+  await Promise.all([first.lease.join(), second.lease.join()]);
+  await one.start();
+  const ids = (): string =>
+    one.members
+      .members()
+      .map(({ id }) => id)
+      .join(' ');
+  await eventually(() => ids() === 'expert-1 expert-2', 'both to be listed');
+  const seen = new Set<string>();
+  one.members.onChange(() => seen.add(ids()));
+  const { redis, keys } = one;
+  for (let round = 0; round < 6; round++) {
+    await Promise.all(['expert-1', 'expert-2'].map((id) => redis.pexpire(keys.member('expert', id), 1)));
+    if (round % 2 === 0) await one.members.refresh();
+    await eventually(async () => (await redis.exists(keys.member('expert', 'expert-2'))) === 1, 'the other to renew');
+    await one.members.refresh();
+    seen.add(ids());
+  }
+  assert.deepEqual([...seen], ['expert-1 expert-2']);
+  assert.deepEqual([first.lost, second.lost], [[], []]);
+  // Who really is gone goes when the time to come back is over.
+  await two.close();
+  await eventually(() => ids() === 'expert-1', 'the one that left to be gone');
+});
