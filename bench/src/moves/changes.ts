@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import type { Cluster, ClusterOptions } from '@guildhall/test/harness';
+import { type Cluster, type ClusterOptions, until } from '@guildhall/test/harness';
 
 /** Something that is done to a cluster under streams. */
 export interface Change {
@@ -10,16 +10,6 @@ export interface Change {
   cluster: Partial<ClusterOptions>;
   /** Makes the change and resolves when it is over: every expert is where it belongs. */
   run(cluster: Cluster): Promise<void>;
-}
-
-const LIMIT_MS = 120_000;
-
-async function until(what: string, check: () => Promise<boolean>): Promise<void> {
-  const endMs = performance.now() + LIMIT_MS;
-  while (!(await check().catch(() => false))) {
-    if (performance.now() > endMs) throw new Error(`waited ${LIMIT_MS} ms for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
 }
 
 /** Resolves when `workers` live ones hold what the newest epoch gives them, the router plans with it, and `also` holds. */

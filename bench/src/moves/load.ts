@@ -1,5 +1,6 @@
 import type { Cluster } from '@guildhall/test/harness';
 import { percentile } from '../serving/streams.ts';
+import { sseEvents } from '../sse.ts';
 
 /** What the streams saw in a stretch of time. */
 export interface Window {
@@ -116,24 +117,18 @@ export class EndlessStreams {
     const parts: string[] = [];
     let last = NaN;
     let finished = false;
-    let rest = '';
-    for await (const bytes of response.body) {
-      const lines = `${rest}${Buffer.from(bytes).toString()}`.split('\n');
-      rest = lines.pop() ?? '';
-      for (const line of lines) {
-        if (!line.startsWith('data: {')) continue;
-        const { choices = [], error } = JSON.parse(line.slice(6)) as Chunk;
-        if (error !== undefined) throw new Error(error.message);
-        const now = performance.now();
-        for (const { logprobs, finish_reason: reason } of choices) {
-          const tokens = logprobs?.tokens ?? [];
-          if (tokens.length > 0) {
-            if (!Number.isNaN(last)) this.#gaps.push({ at: now, ms: now - last });
-            last = now;
-          }
-          tokens.forEach((token, i) => parts.push(`${token}/${logprobs?.token_logprobs?.[i]}`));
-          finished ||= reason === 'length';
+    for await (const text of sseEvents(response.body)) {
+      const { choices = [], error } = JSON.parse(text) as Chunk;
+      if (error !== undefined) throw new Error(error.message);
+      const now = performance.now();
+      for (const { logprobs, finish_reason: reason } of choices) {
+        const tokens = logprobs?.tokens ?? [];
+        if (tokens.length > 0) {
+          if (!Number.isNaN(last)) this.#gaps.push({ at: now, ms: now - last });
+          last = now;
         }
+        tokens.forEach((token, i) => parts.push(`${token}/${logprobs?.token_logprobs?.[i]}`));
+        finished ||= reason === 'length';
       }
     }
     if (!finished || parts.length !== MAX_TOKENS) throw new Error(`a stream ended after ${parts.length} tokens`);

@@ -1,3 +1,4 @@
+import { seededRandom } from '@guildhall/router/policy';
 import type { GateTrace } from './gate-trace.ts';
 
 /** A trace that nobody recorded: hot and cold experts, and experts that are chosen together. */
@@ -23,9 +24,9 @@ export function zipfTrace(shape: ZipfShape): GateTrace {
   const topics = topicsOfTokens(shape);
   const layers = Array.from({ length: numLayers }, (_, layer) => {
     // What belongs to the layer depends on the seed, not on the turn.
-    const model = numbers(seed * 7919 + layer);
+    const model = seededRandom(seed * 7919 + layer);
     const tables = tablesOf(shape, shuffled(numExperts, model), shuffled(numExperts, model));
-    const next = numbers((seed + shape.turn * 104729) * 6271 + layer);
+    const next = seededRandom((seed + shape.turn * 104729) * 6271 + layer);
     const sets = new Uint16Array(tokens * topK);
     for (let token = 0; token < tokens; token++) {
       drawSet(shape, tables, topics[token] as number, next, sets.subarray(token * topK, (token + 1) * topK));
@@ -89,10 +90,10 @@ function draw({ experts, sums }: Table, at: number): number {
 
 /** The topic of each token, popular topics more often: tokens of many streams, one after the other. */
 function topicsOfTokens({ seed, tokens, topics, exponent, turn }: ZipfShape): Uint16Array {
-  const next = numbers(seed * 31 + turn);
+  const next = seededRandom(seed * 31 + turn);
   let sum = 0;
   const sums = Float64Array.from({ length: topics }, (_, rank) => (sum += (1 + rank) ** -exponent));
-  const table = { experts: shuffled(topics, numbers(seed * 17 + turn)), sums };
+  const table = { experts: shuffled(topics, seededRandom(seed * 17 + turn)), sums };
   return Uint16Array.from({ length: tokens }, () => draw(table, next()));
 }
 
@@ -103,15 +104,4 @@ function shuffled(count: number, next: () => number): number[] {
     [order[i], order[j]] = [order[j] as number, order[i] as number];
   }
   return order;
-}
-
-/** Numbers in [0, 1) that depend on the seed only (mulberry32). */
-function numbers(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

@@ -1,3 +1,5 @@
+import { sseEvents } from '../sse.ts';
+
 /** One streamed completion as its client saw it; times in milliseconds on this process's clock. */
 export interface StreamedCompletion {
   sentAt: number;
@@ -45,13 +47,7 @@ export async function streamCompletion({ url, prompt, maxTokens }: CompletionOpt
   });
   if (!response.ok || response.body === null) throw new Error(`HTTP ${response.status}: ${await response.text()}`);
   const stream = { sentAt, firstAt: NaN, lastAt: NaN, tokens: 0, promptTokens: 0, cachedTokens: 0 };
-  let rest = '';
-  for await (const part of response.body) {
-    const now = performance.now();
-    const lines = `${rest}${Buffer.from(part).toString()}`.split('\n');
-    rest = lines.pop() ?? '';
-    for (const line of lines) if (line.startsWith('data: {')) take(stream, JSON.parse(line.slice(6)) as Chunk, now);
-  }
+  for await (const text of sseEvents(response.body)) take(stream, JSON.parse(text) as Chunk, performance.now());
   if (stream.tokens !== maxTokens) throw new Error(`${stream.tokens} tokens came, ${maxTokens} were asked for`);
   return stream;
 }

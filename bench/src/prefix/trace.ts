@@ -1,3 +1,5 @@
+import { seededRandom } from '@guildhall/router/policy';
+
 /** A seeded trace of many users who talk in turns, as a cache of prefixes is meant for. */
 
 /** What a trace looks like. Lengths are tokens; those with `mean` are drawn from half of it to one and a half times it. */
@@ -36,22 +38,11 @@ export interface TraceTurn {
 
 export type Trace = TraceTurn[];
 
-/** Numbers in [0, 1) that depend on the seed only (mulberry32). */
-function numbers(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 class Draws {
   readonly #next: () => number;
 
   constructor(seed: number) {
-    this.#next = numbers(seed);
+    this.#next = seededRandom(seed);
   }
 
   below(limit: number): number {

@@ -1,3 +1,4 @@
+import { sseEvents } from '../sse.ts';
 import { tokensAt } from '../subjects/protocol.ts';
 
 /** One stream as its client saw it; times in milliseconds on this process's clock. */
@@ -41,14 +42,9 @@ async function runStream(options: StreamsOptions, index: number): Promise<Stream
   if (!response.ok || response.body === null) throw new Error(`HTTP ${response.status}: ${await response.text()}`);
   const events: number[] = [];
   let tokens = 0;
-  let rest = '';
-  for await (const chunk of response.body) {
-    const lines = `${rest}${Buffer.from(chunk).toString()}`.split('\n');
-    rest = lines.pop() ?? '';
-    for (const line of lines) {
-      if (line.startsWith('data: {"')) events.push(performance.now());
-      tokens = Number(/"completion_tokens":(\d+)/.exec(line)?.[1] ?? tokens);
-    }
+  for await (const text of sseEvents(response.body)) {
+    events.push(performance.now());
+    tokens = Number(/"completion_tokens":(\d+)/.exec(text)?.[1] ?? tokens);
   }
   // The last event carries the usage alone.
   return { sentAt, events: events.slice(0, -1), tokens };

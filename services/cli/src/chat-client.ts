@@ -1,4 +1,5 @@
 import { fail } from '@guildhall/common';
+import { sseData } from './sse-data.ts';
 
 export interface ChatMessage {
   role: 'system' | 'user' | 'assistant';
@@ -76,17 +77,6 @@ async function describeFailure(response: Response): Promise<string> {
     return (JSON.parse(text) as { error: { message: string } }).error.message;
   } catch {
     return `the gateway answered ${response.status}: ${text.slice(0, 200)}`;
-  }
-}
-
-async function* sseData(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  const decoder = new TextDecoder();
-  let rest = '';
-  for await (const bytes of body) {
-    rest += decoder.decode(bytes, { stream: true });
-    const lines = rest.split('\n');
-    rest = lines.pop() ?? '';
-    for (const line of lines) if (line.startsWith('data: ')) yield line.slice(6).trimEnd();
   }
 }
 

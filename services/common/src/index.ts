@@ -125,6 +125,8 @@ export {
   WINDOW_BYTES,
 } from './grpc/channel.ts';
 export { identityBidiDefinition, openIdentityStream } from './grpc/identity.ts';
+export { PacedCall } from './grpc/paced-call.ts';
+export { pacedReplies, type ReplyLimits } from './grpc/paced-replies.ts';
 export { resetServerCall } from './grpc/reset.ts';
 export { bindGrpcServer, createGrpcServer, type GrpcServerConfig, shutDownGrpcServer } from './grpc/server.ts';
 export { Cluster, type ClusterOptions } from './redis/cluster.ts';

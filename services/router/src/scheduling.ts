@@ -17,6 +17,7 @@ export { type ExpertView, ExpertViews } from './experts/placement-view.ts';
 export { type MessageLimits, replyBytes, requestBytes } from './experts/plan.ts';
 export type { WorkerLink } from './experts/worker-link.ts';
 export { RouterKv } from './kv/router-kv.ts';
+export { plainSpec } from './plain-spec.ts';
 export type { Outcome, StepRunner } from './runner.ts';
 export { PrefillAllowance } from './scheduler/budget.ts';
 export type { DecodePlan, PrefillPlan, SchedulerLimits } from './scheduler/scheduler.ts';

@@ -1,4 +1,5 @@
 import { type Clock, errorMessage } from '@guildhall/common';
+import { sseData } from '../sse-data.ts';
 import type { LoadRequest } from './requests.ts';
 
 /** Where the HTTP API of the lab is. */
@@ -87,20 +88,11 @@ function bodyOf(model: string, request: LoadRequest): object {
 
 /** Reads server-sent events to `[DONE]`. @returns what went wrong, or null. */
 async function readEvents(body: ReadableStream<Uint8Array>, onChunk: (chunk: Chunk) => void): Promise<string | null> {
-  const decoder = new TextDecoder();
-  let text = '';
-  for await (const bytes of body) {
-    text += decoder.decode(bytes, { stream: true });
-    for (let end = text.indexOf('\n\n'); end >= 0; end = text.indexOf('\n\n')) {
-      const event = text.slice(0, end);
-      text = text.slice(end + 2);
-      if (!event.startsWith('data: ')) continue;
-      const data = event.slice('data: '.length);
-      if (data === '[DONE]') return null;
-      const chunk = JSON.parse(data) as Chunk;
-      if (chunk.error !== undefined) return `${chunk.error.code ?? 'error'}: ${chunk.error.message}`;
-      onChunk(chunk);
-    }
+  for await (const data of sseData(body)) {
+    if (data === '[DONE]') return null;
+    const chunk = JSON.parse(data) as Chunk;
+    if (chunk.error !== undefined) return `${chunk.error.code ?? 'error'}: ${chunk.error.message}`;
+    onChunk(chunk);
   }
   return 'the stream ended without [DONE]';
 }

@@ -1,5 +1,5 @@
 import type { ClientReadableStream, Metadata } from '@grpc/grpc-js';
-import { type Clock, fail } from '@guildhall/common';
+import { type Clock, fail, pacedReplies } from '@guildhall/common';
 import { ExpertBytes, rangesSize, sha256Hex, type TensorRange } from '@guildhall/model/weights';
 import type { weights } from '@guildhall/proto';
 import { type Checksum, PART_BYTES, transferFault } from './wire.ts';
@@ -20,46 +20,9 @@ export interface PeerCalls {
   paced: (bytes: number) => Promise<void>;
 }
 
-type StopReason = 'stalled' | 'late' | 'cancelled';
-
-/**
- * Messages of a call as they are asked for: what is not asked for waits in the transport, which holds the sender back. The
- * call is over when the iteration is. Errors: faults of wire.ts; `cancelled` when the signal aborts.
- */
-async function* messagesOf<T>(call: ClientReadableStream<T>, limits: PeerCalls): AsyncGenerator<T, void, void> {
-  const { clock, signal } = limits;
-  let why: StopReason | null = null;
-  const stop = (reason: StopReason): void => {
-    why ??= reason;
-    call.cancel();
-  };
-  const onAbort = (): void => stop('cancelled');
-  // Errors reach the iteration too; one that comes after its end must not end the process.
-  call.on('error', () => undefined);
-  signal.addEventListener('abort', onAbort, { once: true });
-  const limit = clock.setTimer(limits.limitMs, () => stop('late'));
-  if (signal.aborted) onAbort();
-  try {
-    const messages = call[Symbol.asyncIterator]() as AsyncIterator<T>;
-    for (;;) {
-      const stall = clock.setTimer(limits.stallMs, () => stop('stalled'));
-      const next = await messages.next().finally(() => stall.cancel());
-      if (next.done === true) return;
-      yield next.value;
-    }
-  } catch (err) {
-    throw stopError(why, limits) ?? err;
-  } finally {
-    limit.cancel();
-    signal.removeEventListener('abort', onAbort);
-    call.cancel();
-  }
-}
-
-function stopError(why: StopReason | null, limits: PeerCalls): Error | null {
-  if (why === 'stalled') return transferFault('stalled', `nothing came for ${limits.stallMs} ms`);
-  if (why === 'late') return transferFault('stalled', `the transfer took more than ${limits.limitMs} ms`);
-  return why === 'cancelled' ? fail('cancelled', 'the transfer is no longer wanted') : null;
+/** Messages of a call; a peer that is too slow is a fault of wire.ts. */
+function messagesOf<T>(call: ClientReadableStream<T>, limits: PeerCalls): AsyncGenerator<T, void, void> {
+  return pacedReplies(call, { ...limits, stalled: (message) => transferFault('stalled', message) });
 }
 
 /** Bytes that arrive in parts with a checksum each. */

@@ -6,13 +6,13 @@ import {
   fail,
   type Logger,
   type Metrics,
+  PacedCall,
   toGrpc,
   toGuildhallError,
 } from '@guildhall/common';
 import { type CheckpointFiles, type ExpertBytes, sha256Hex } from '@guildhall/model/weights';
 import type { weights } from '@guildhall/proto';
 import type { LayerExperts } from '../shard.ts';
-import { PacedCall } from './paced-call.ts';
 import { type Checksum, MAX_EXPERTS_PER_FETCH, PART_BYTES, partsOf } from './wire.ts';
 
 export interface WeightsRpcOptions {

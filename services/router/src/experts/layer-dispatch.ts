@@ -45,8 +45,6 @@ export class LayerDispatch {
   readonly #suspects: Retry[] = [];
   /** Workers that failed in this layer; not asked again while another holds the expert. */
   readonly #faulty = new Set<string>();
-  /** Workers that have computed rows of this layer. */
-  readonly #able = new Set<string>();
   /** Sequences that a worker failed on when it had the rows of one only. */
   readonly #failures = new Map<string, Set<number>>();
   readonly #startedAtMs: number;
@@ -61,17 +59,10 @@ export class LayerDispatch {
     this.#o = options;
     this.#startedAtMs = clock.monotonicMs();
     this.#giveUpAtMs = ctx.deadlineMs ?? this.#startedAtMs + expertWaitMs;
-    const onRows = (worker: string, row: number, count: number): void => {
-      this.#able.add(worker);
-      options.onRows(worker, row, count);
-    };
-    this.#jobs = new LayerJobs(
-      { ...options, onRows },
-      {
-        onFailed: (item, failure) => this.#onFailed(item, failure),
-        onProgress: () => this.#onProgress(),
-      },
-    );
+    this.#jobs = new LayerJobs(options, {
+      onFailed: (item, failure) => this.#onFailed(item, failure),
+      onProgress: () => this.#onProgress(),
+    });
     this.#second = new SecondCalls(options, this.#jobs);
     this.#wait = this.#makeWait();
     this.done = new Promise((resolve, reject) => {
@@ -142,7 +133,7 @@ export class LayerDispatch {
     const worker = history.faults.at(-1) ?? '';
     this.#faulty.add(worker);
     if (numSequences === 1) this.#failedOn(worker).add(sequencesOf([entries], ownerOf)[0] ?? -1);
-    const isAble = (id: string): boolean => this.#isLone || this.#able.has(id);
+    const isAble = (id: string): boolean => this.#isLone || this.#jobs.able.has(id);
     // Whoever failed on each of several sequences and computed none is no witness against one of them.
     const isHealthy = (id: string): boolean => policy.isHealthy(id) && (isAble(id) || this.#failedOn(id).size <= 1);
     this.#follow(afterFault(history, numSequences, isHealthy, isAble), item);

@@ -24,6 +24,8 @@ export interface LayerJobsHandler {
 export class LayerJobs {
   /** What is on its way. */
   readonly jobs = new Set<Job>();
+  /** Workers that have computed rows of this layer. */
+  readonly able = new Set<string>();
   /** When the first call was made that failed or is late; null while none has. */
   troubleSinceMs: number | null = null;
   readonly #o: LayerDispatchOptions;
@@ -248,6 +250,7 @@ export class LayerJobs {
   }
 
   #count(part: Part, peer: ExpertPeer): void {
+    this.able.add(peer.id);
     this.#o.observer.rows(peer.id, part.slots.length);
     for (let row = 0; row < part.rowIndex.length; row++) {
       this.#o.onRows(peer.id, part.rowIndex[row] as number, part.entryCount[row] as number);

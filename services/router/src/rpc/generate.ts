@@ -1,11 +1,10 @@
 import type { ServerWritableStream } from '@grpc/grpc-js';
-import { type Clock, fail, toGuildhallError } from '@guildhall/common';
+import { type Clock, fail, PacedCall, toGuildhallError } from '@guildhall/common';
 import type { router } from '@guildhall/proto';
 import type { Drain } from '../drain.ts';
 import type { Engine } from '../engine.ts';
 import type { Sequence } from '../sequence.ts';
 import { EventStream } from './event-stream.ts';
-import { PacedCall } from './paced-call.ts';
 import { type RequestLimits, toSpec } from './validate.ts';
 
 export interface RouterRpcOptions {

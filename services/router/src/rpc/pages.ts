@@ -6,6 +6,7 @@ import {
   type Logger,
   type Metrics,
   NAME_BYTES,
+  PacedCall,
   type PageName,
   toGrpc,
   toGuildhallError,
@@ -15,7 +16,6 @@ import type { pages } from '@guildhall/proto';
 import type { Blob, BlobKind } from '../kv/blob.ts';
 import type { ParkedSequences } from '../kv/parked.ts';
 import { MAX_NAMES, PART_BYTES, toWireKind } from '../kv/peer/wire.ts';
-import { PacedCall } from './paced-call.ts';
 
 /** Where shared blobs are read from: the pool, host memory, disk. */
 export interface BlobSource {

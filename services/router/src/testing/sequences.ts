@@ -1,3 +1,4 @@
+import { plainSpec } from '../plain-spec.ts';
 import type { GuildhallError } from '@guildhall/common';
 import type { Sample, SamplerState } from '@guildhall/native';
 import { type FinishOutput, Sequence, type SequenceSink, type SequenceSpec, type TokenOutput } from '../sequence.ts';
@@ -71,38 +72,8 @@ export function sampleOf(id: number): Sample {
 /** A spec with defaults for everything that a test does not care about. */
 export function specOf(given: Partial<SequenceSpec> & { numPrompt?: number; maxTokens?: number } = {}): SequenceSpec {
   const { numPrompt = 10, maxTokens = 8, ...spec } = given;
-  return {
-    requestId: 'request',
-    choice: 0,
-    priority: 0,
-    promptIds: Int32Array.from({ length: numPrompt }, (_, i) => (i * 7 + 3) % 97),
-    generatedIds: new Int32Array(0),
-    sampler: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      repetitionPenalty: 1,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      seed: 0n,
-      choice: 0,
-      biasIds: new Int32Array(0),
-      biasValues: new Float32Array(0),
-      stopIds: new Int32Array(0),
-      minTokens: 0,
-      topLogprobs: -1,
-    },
-    stop: { maxTokens, minTokens: 0, stopStrings: [], stopIds: [] },
-    deadlineAtMs: null,
-    promptLogprobs: false,
-    tenant: '',
-    cacheSalt: '',
-    traceparent: null,
-    holder: null,
-    moved: null,
-    ...spec,
-  };
+  const promptIds = Int32Array.from({ length: numPrompt }, (_, i) => (i * 7 + 3) % 97);
+  return { ...plainSpec(promptIds, maxTokens), ...spec };
 }
 
 let tickets = 0;

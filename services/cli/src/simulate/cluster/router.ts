@@ -2,10 +2,10 @@ import { createLogger } from '@guildhall/common';
 import {
   Engine,
   type ExpertView,
+  plainSpec,
   PrefillAllowance,
   RouterKv,
   type SequenceSink,
-  type SequenceSpec,
   type WorkerLink,
 } from '@guildhall/router/scheduling';
 import type { SimHost, SimThread } from '../kernel/host.ts';
@@ -120,7 +120,7 @@ export class SimRouter {
 
   /** Takes a request whose tokens do not matter. */
   submit(promptTokens: number, answerTokens: number, sink: SequenceSink): void {
-    this.engine.submit(specOf(promptTokens, answerTokens), sink);
+    this.engine.submit(plainSpec(new Int32Array(promptTokens), answerTokens), sink);
   }
 }
 
@@ -221,38 +221,4 @@ function makeKv(maxRunning: number, numPages: number): RouterKv {
       throw err;
     },
   });
-}
-
-function specOf(promptTokens: number, maxTokens: number): SequenceSpec {
-  return {
-    requestId: 'simulated',
-    choice: 0,
-    priority: 0,
-    promptIds: new Int32Array(promptTokens),
-    generatedIds: new Int32Array(0),
-    sampler: {
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      repetitionPenalty: 1,
-      presencePenalty: 0,
-      frequencyPenalty: 0,
-      seed: 0n,
-      choice: 0,
-      biasIds: new Int32Array(0),
-      biasValues: new Float32Array(0),
-      stopIds: new Int32Array(0),
-      minTokens: 0,
-      topLogprobs: -1,
-    },
-    stop: { maxTokens, minTokens: 0, stopStrings: [], stopIds: [] },
-    deadlineAtMs: null,
-    promptLogprobs: false,
-    tenant: '',
-    cacheSalt: '',
-    traceparent: null,
-    holder: null,
-    moved: null,
-  };
 }

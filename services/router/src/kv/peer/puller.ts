@@ -4,8 +4,9 @@ import {
   isGuildhallError,
   type Logger,
   type Metrics,
-  type PageName,
+  pacedReplies,
   packNames,
+  type PageName,
 } from '@guildhall/common';
 import type { pages } from '@guildhall/proto';
 import { type BlobKey, blobKey, type BlobKind } from '../blob.ts';
@@ -14,10 +15,9 @@ import type { Checksum } from './blob-assembly.ts';
 import type { PeerChannels } from './channels.ts';
 import { NamedBlobs, type WantedBlob } from './named-blobs.ts';
 import type { PullRates } from './rates.ts';
-import { repliesOf } from './reply-stream.ts';
 import { PeerStanding } from './standing.ts';
 import { Turns } from './turns.ts';
-import { faultOf, isCacheFault, MAX_NAMES, type PullFault } from './wire.ts';
+import { faultOf, isCacheFault, MAX_NAMES, type PullFault, stalled } from './wire.ts';
 
 /** Another router, as the directory or the gateway names it. */
 export interface PeerHolder {
@@ -181,7 +181,7 @@ export class PeerPuller {
     let firstAt: number | null = null;
     return await channels.use(holder.address, async (client) => {
       const call = client.fetch(this.#fetchRequest(blobs.wanted), channels.metadata);
-      for await (const reply of repliesOf(call, { clock, stallMs, limitMs, signal })) {
+      for await (const reply of pacedReplies(call, { clock, stallMs, limitMs, signal, stalled })) {
         firstAt ??= clock.monotonicMs();
         const blob = await blobs.take(reply);
         if (blob === null) continue;

@@ -1,4 +1,4 @@
-import { type Clock, isGuildhallError, type Logger, type Metrics } from '@guildhall/common';
+import { type Clock, isGuildhallError, type Logger, type Metrics, pacedReplies } from '@guildhall/common';
 import type { pages } from '@guildhall/proto';
 import type { Sequence } from '../../sequence.ts';
 import { PAGE_TOKENS } from '../page-pool.ts';
@@ -8,10 +8,9 @@ import type { BlobStore } from '../tiers/blob-store.ts';
 import type { Checksum } from './blob-assembly.ts';
 import type { PeerChannels } from './channels.ts';
 import type { PeerHolder, PeerPuller } from './puller.ts';
-import { repliesOf } from './reply-stream.ts';
 import { type SequencePiece, SequenceReader } from './sequence-reader.ts';
 import { Turns } from './turns.ts';
-import { faultOf, isCacheFault, pullFault, type PullFault } from './wire.ts';
+import { faultOf, isCacheFault, pullFault, type PullFault, stalled } from './wire.ts';
 
 /** Where a router has parked a sequence. */
 export interface MovedFrom extends PeerHolder {
@@ -112,7 +111,7 @@ export class TakeOver {
     };
     return await channels.use(from.address, async (client) => {
       const call = client.fetch(request, channels.metadata);
-      for await (const reply of repliesOf(call, { clock, stallMs, limitMs, signal })) {
+      for await (const reply of pacedReplies(call, { clock, stallMs, limitMs, signal, stalled })) {
         const piece = await reader.take(reply);
         if (piece !== null && !(await keep(piece))) return null;
       }

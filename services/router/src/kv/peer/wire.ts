@@ -30,6 +30,11 @@ export function pullFault(fault: PullFault, detail: string): GuildhallError {
   return fail('peer_unavailable', detail, { details: { fault } });
 }
 
+/** The error for a sender that is too slow. */
+export function stalled(detail: string): GuildhallError {
+  return pullFault('stalled', detail);
+}
+
 /** True for faults of a transfer; the others are no fault of anybody. */
 export function isCacheFault(fault: PullFault): fault is Exclude<PullFault, 'refused' | 'busy'> {
   return fault !== 'refused' && fault !== 'busy';

@@ -1,5 +1,7 @@
 import type { ServerWritableStream } from '@grpc/grpc-js';
-import { type Clock, fail, type GuildhallError, resetServerCall, toGrpc } from '@guildhall/common';
+import type { Clock } from '../clock.ts';
+import { fail, type GuildhallError, toGrpc } from '../errors.ts';
+import { resetServerCall } from './reset.ts';
 
 /** Messages given to the transport and not yet taken by it. */
 const MAX_UNSENT = 4;
@@ -23,6 +25,11 @@ export class PacedCall<Reply> {
     this.#readerLimitMs = options.readerLimitMs;
     this.#stopped.promise.catch(() => undefined);
     call.on('cancelled', () => this.#stop(fail('cancelled', 'the caller cancelled')));
+  }
+
+  /** Aborts when nobody reads any more. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
   }
 
   /** Rejects when nobody reads any more. Errors: `cancelled`, `deadline_exceeded`. */

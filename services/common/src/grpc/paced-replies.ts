@@ -1,7 +1,6 @@
 import type { ClientReadableStream } from '@grpc/grpc-js';
-import { type Clock, fail } from '@guildhall/common';
-import type { pages } from '@guildhall/proto';
-import { pullFault } from './wire.ts';
+import type { Clock } from '../clock.ts';
+import { fail } from '../errors.ts';
 
 export interface ReplyLimits {
   clock: Clock;
@@ -10,19 +9,23 @@ export interface ReplyLimits {
   /** Time of the whole call, milliseconds. */
   limitMs: number;
   signal: AbortSignal;
+  /** The error for a sender that is too slow. */
+  stalled: (message: string) => Error;
 }
 
+type StopReason = 'stalled' | 'late' | 'cancelled';
+
 /**
- * Messages of a Fetch call as they are asked for: what is not asked for waits in the transport, which holds the sender
- * back. Errors: faults of wire.ts; `cancelled` when the signal aborts. The call is over when the iteration is.
+ * Messages of a streaming answer as they are asked for: what is not asked for waits in the transport, which holds the
+ * sender back. The call is over when the iteration is. Errors: those of `stalled`; `cancelled` when the signal aborts.
  */
-export async function* repliesOf(
-  call: ClientReadableStream<pages.FetchReply>,
+export async function* pacedReplies<T>(
+  call: ClientReadableStream<T>,
   limits: ReplyLimits,
-): AsyncGenerator<pages.FetchReply, void, void> {
+): AsyncGenerator<T, void, void> {
   const { clock, signal } = limits;
-  let why: 'stalled' | 'late' | 'cancelled' | null = null;
-  const stop = (reason: 'stalled' | 'late' | 'cancelled'): void => {
+  let why: StopReason | null = null;
+  const stop = (reason: StopReason): void => {
     why ??= reason;
     call.cancel();
   };
@@ -33,7 +36,7 @@ export async function* repliesOf(
   const limit = clock.setTimer(limits.limitMs, () => stop('late'));
   if (signal.aborted) onAbort();
   try {
-    const messages = call[Symbol.asyncIterator]() as AsyncIterator<pages.FetchReply>;
+    const messages = call[Symbol.asyncIterator]() as AsyncIterator<T>;
     for (;;) {
       const stall = clock.setTimer(limits.stallMs, () => stop('stalled'));
       const next = await messages.next().finally(() => stall.cancel());
@@ -41,7 +44,7 @@ export async function* repliesOf(
       yield next.value;
     }
   } catch (err) {
-    throw reasonOf(why, limits) ?? err;
+    throw stopError(why, limits) ?? err;
   } finally {
     limit.cancel();
     signal.removeEventListener('abort', onAbort);
@@ -49,8 +52,8 @@ export async function* repliesOf(
   }
 }
 
-function reasonOf(why: 'stalled' | 'late' | 'cancelled' | null, limits: ReplyLimits): Error | null {
-  if (why === 'stalled') return pullFault('stalled', `nothing came for ${limits.stallMs} ms`);
-  if (why === 'late') return pullFault('stalled', `the transfer took more than ${limits.limitMs} ms`);
+function stopError(why: StopReason | null, { stalled, stallMs, limitMs }: ReplyLimits): Error | null {
+  if (why === 'stalled') return stalled(`nothing came for ${stallMs} ms`);
+  if (why === 'late') return stalled(`the transfer took more than ${limitMs} ms`);
   return why === 'cancelled' ? fail('cancelled', 'the transfer is no longer wanted') : null;
 }
