@@ -124,6 +124,32 @@ export interface Member {
   /** Code and text of why the last expert could not be loaded; empty when nothing is wrong. */
   loadProblemCode: string;
   loadProblem: string;
+  /** Expert group of a worker: the machines that are scaled together; empty outside Kubernetes. */
+  group: string;
+  /** Machine that the process runs on, as Kubernetes names it; empty where nobody said. */
+  node: string;
+  /**
+   * Share of the last ten seconds in which the process computed (workers) or ran steps (routers), 0 to 1. Absent before it
+   * was measured: absent is not idle.
+   */
+  busy?:
+    | number
+    | undefined;
+  /** Workers only. Expert rows computed a second over the last ten seconds. */
+  rowsPerSecond?:
+    | number
+    | undefined;
+  /**
+   * Routers only. Share of KV pages in use by sequences, 0 to 1; and 95th percentiles of the last 30 s, in ms, absent while there
+   * was nothing to measure.
+   */
+  kvUsage?: number | undefined;
+  ttftP95Ms?: number | undefined;
+  itlP95Ms?:
+    | number
+    | undefined;
+  /** Gateways only. Requests that are held until a router takes them. */
+  heldRequests: number;
 }
 
 export interface LayerHoldings {
@@ -222,6 +248,14 @@ function createBaseMember(): Member {
     stored: [],
     loadProblemCode: "",
     loadProblem: "",
+    group: "",
+    node: "",
+    busy: undefined,
+    rowsPerSecond: undefined,
+    kvUsage: undefined,
+    ttftP95Ms: undefined,
+    itlP95Ms: undefined,
+    heldRequests: 0,
   };
 }
 
@@ -337,6 +371,30 @@ export const Member: MessageFns<Member> = {
     }
     if (message.loadProblem !== "") {
       writer.uint32(258).string(message.loadProblem);
+    }
+    if (message.group !== "") {
+      writer.uint32(266).string(message.group);
+    }
+    if (message.node !== "") {
+      writer.uint32(274).string(message.node);
+    }
+    if (message.busy !== undefined) {
+      writer.uint32(285).float(message.busy);
+    }
+    if (message.rowsPerSecond !== undefined) {
+      writer.uint32(293).float(message.rowsPerSecond);
+    }
+    if (message.kvUsage !== undefined) {
+      writer.uint32(301).float(message.kvUsage);
+    }
+    if (message.ttftP95Ms !== undefined) {
+      writer.uint32(309).float(message.ttftP95Ms);
+    }
+    if (message.itlP95Ms !== undefined) {
+      writer.uint32(317).float(message.itlP95Ms);
+    }
+    if (message.heldRequests !== 0) {
+      writer.uint32(320).uint32(message.heldRequests);
     }
     return writer;
   },
@@ -610,6 +668,70 @@ export const Member: MessageFns<Member> = {
             message.loadProblem = reader.string();
             continue;
           }
+          case 33: {
+            if (tag !== 266) {
+              break;
+            }
+
+            message.group = reader.string();
+            continue;
+          }
+          case 34: {
+            if (tag !== 274) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 35: {
+            if (tag !== 285) {
+              break;
+            }
+
+            message.busy = reader.float();
+            continue;
+          }
+          case 36: {
+            if (tag !== 293) {
+              break;
+            }
+
+            message.rowsPerSecond = reader.float();
+            continue;
+          }
+          case 37: {
+            if (tag !== 301) {
+              break;
+            }
+
+            message.kvUsage = reader.float();
+            continue;
+          }
+          case 38: {
+            if (tag !== 309) {
+              break;
+            }
+
+            message.ttftP95Ms = reader.float();
+            continue;
+          }
+          case 39: {
+            if (tag !== 317) {
+              break;
+            }
+
+            message.itlP95Ms = reader.float();
+            continue;
+          }
+          case 40: {
+            if (tag !== 320) {
+              break;
+            }
+
+            message.heldRequests = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -742,6 +864,34 @@ export const Member: MessageFns<Member> = {
         : isSet(object.load_problem)
         ? globalThis.String(object.load_problem)
         : "",
+      group: isSet(object.group) ? globalThis.String(object.group) : "",
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      busy: isSet(object.busy) ? globalThis.Number(object.busy) : undefined,
+      rowsPerSecond: isSet(object.rowsPerSecond)
+        ? globalThis.Number(object.rowsPerSecond)
+        : isSet(object.rows_per_second)
+        ? globalThis.Number(object.rows_per_second)
+        : undefined,
+      kvUsage: isSet(object.kvUsage)
+        ? globalThis.Number(object.kvUsage)
+        : isSet(object.kv_usage)
+        ? globalThis.Number(object.kv_usage)
+        : undefined,
+      ttftP95Ms: isSet(object.ttftP95Ms)
+        ? globalThis.Number(object.ttftP95Ms)
+        : isSet(object.ttft_p95_ms)
+        ? globalThis.Number(object.ttft_p95_ms)
+        : undefined,
+      itlP95Ms: isSet(object.itlP95Ms)
+        ? globalThis.Number(object.itlP95Ms)
+        : isSet(object.itl_p95_ms)
+        ? globalThis.Number(object.itl_p95_ms)
+        : undefined,
+      heldRequests: isSet(object.heldRequests)
+        ? globalThis.Number(object.heldRequests)
+        : isSet(object.held_requests)
+        ? globalThis.Number(object.held_requests)
+        : 0,
     };
   },
 
@@ -843,6 +993,30 @@ export const Member: MessageFns<Member> = {
     if (message.loadProblem !== "") {
       obj.loadProblem = message.loadProblem;
     }
+    if (message.group !== "") {
+      obj.group = message.group;
+    }
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.busy !== undefined) {
+      obj.busy = floatToJson(message.busy);
+    }
+    if (message.rowsPerSecond !== undefined) {
+      obj.rowsPerSecond = floatToJson(message.rowsPerSecond);
+    }
+    if (message.kvUsage !== undefined) {
+      obj.kvUsage = floatToJson(message.kvUsage);
+    }
+    if (message.ttftP95Ms !== undefined) {
+      obj.ttftP95Ms = floatToJson(message.ttftP95Ms);
+    }
+    if (message.itlP95Ms !== undefined) {
+      obj.itlP95Ms = floatToJson(message.itlP95Ms);
+    }
+    if (message.heldRequests !== 0) {
+      obj.heldRequests = Math.round(message.heldRequests);
+    }
     return obj;
   },
 
@@ -893,6 +1067,14 @@ export const Member: MessageFns<Member> = {
     message.stored = object.stored?.map((e) => LayerHoldings.fromPartial(e)) || [];
     message.loadProblemCode = object.loadProblemCode ?? "";
     message.loadProblem = object.loadProblem ?? "";
+    message.group = object.group ?? "";
+    message.node = object.node ?? "";
+    message.busy = object.busy ?? undefined;
+    message.rowsPerSecond = object.rowsPerSecond ?? undefined;
+    message.kvUsage = object.kvUsage ?? undefined;
+    message.ttftP95Ms = object.ttftP95Ms ?? undefined;
+    message.itlP95Ms = object.itlP95Ms ?? undefined;
+    message.heldRequests = object.heldRequests ?? 0;
     return message;
   },
 };
