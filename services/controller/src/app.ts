@@ -9,12 +9,15 @@ import {
   type MemberLease,
   type Metrics,
   newIncarnation,
+  openTracing,
   Poller,
   processId,
   type Readiness,
   refuseInsecureListen,
   startAdminServer,
   type Timer,
+  toGuildhallError,
+  type Tracing,
   VERSION,
 } from '@guildhall/common';
 import { control } from '@guildhall/proto';
@@ -25,6 +28,7 @@ import type { Observed } from './controllers/placement/observed.ts';
 import type { Emit } from './events.ts';
 import { Observer } from './observer.ts';
 import { Planner } from './planner/planner.ts';
+import { ReconcileTraces } from './reconcile-trace.ts';
 import { measuredImbalance, statusOf } from './status.ts';
 import { redisPlacements } from './store/placement-store.ts';
 
@@ -51,9 +55,15 @@ const RECONCILE_MS = 1000;
 const STATUS_EVERY_MS = 5000;
 const DRAIN_STATES = ['asked', 'moving', 'kept', 'done'] as const;
 
+interface ControllerParts {
+  id: string;
+  metrics: Metrics;
+  tracing: Tracing;
+}
+
 class Controller {
   readonly id: string;
-  readonly metrics: Metrics = createMetrics('controller');
+  readonly metrics: Metrics;
   readonly cluster: Cluster;
   readonly leader: LeaderElection;
   readonly #deps: ControllerDeps;
@@ -64,24 +74,28 @@ class Controller {
   readonly #poller: Poller;
   readonly #incarnation = newIncarnation();
   readonly #abort = new AbortController();
+  readonly #traces: ReconcileTraces;
   #lease: MemberLease | null = null;
   #again: Timer | null = null;
   #statusText = '';
   #statusMs = Number.NEGATIVE_INFINITY;
   last: Outcome | null = null;
 
-  constructor(config: ControllerConfig, deps: ControllerDeps) {
+  constructor(config: ControllerConfig, deps: ControllerDeps, parts: ControllerParts) {
     const { clock, logger } = deps;
-    const { metrics } = this;
+    const { id, metrics, tracing } = parts;
     this.#deps = deps;
-    this.id = processId('controller', config.id);
+    this.id = id;
+    this.metrics = metrics;
+    this.#traces = new ReconcileTraces(tracing, clock);
     this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
     const { redis, keys, eventLog } = this.cluster;
     const owner = `${this.id}/${this.#incarnation}`;
     this.leader = new LeaderLock({ redis, keys, clock, logger, owner });
     this.leader.onChange((leading) => this.#led(leading));
     const emit: Emit = (kind, message, details) => {
-      if (this.leader.fence !== null) eventLog.append(kind, this.id, message, details);
+      if (this.leader.fence === null) return;
+      eventLog.append(kind, this.id, message, { ...details, ...this.#traces.event(kind, message) });
     };
     this.#emit = emit;
     const { cluster, leader } = this;
@@ -95,7 +109,12 @@ class Controller {
     return new PlacementController({
       observe: (placement) => this.#observer.observe(placement),
       placements: redisPlacements(this.cluster.placementStore, logger),
-      plan: (input) => this.#planner.plan(input),
+      plan: (input) =>
+        this.#traces.part(
+          'plan placement',
+          () => this.#planner.plan(input),
+          ({ kind }) => ({ 'guildhall.plan': kind }),
+        ),
       policy: {
         minReplicas: config.replicas,
         maxReplicas: config.maxReplicas,
@@ -185,8 +204,11 @@ class Controller {
 
   async #reconcile(): Promise<void> {
     const { logger, clock } = this.#deps;
+    let traced: Outcome | null = null;
+    this.#traces.begin();
     try {
       const outcome = await this.#placement.reconcile();
+      traced = outcome;
       this.#note(outcome);
       if (outcome.action === 'refused' && outcome.reason === 'not_leader') this.leader.check();
       this.#again?.cancel();
@@ -194,7 +216,11 @@ class Controller {
         this.#again = clock.setTimer(Math.max(outcome.againMs, 10), () => this.#poller.poke());
       if (outcome.observed !== null) await this.#tell(outcome, outcome.observed);
     } catch (err) {
-      if (!this.#abort.signal.aborted) logger.error({ reason: errorMessage(err), err }, 'a reconciliation failed');
+      if (this.#abort.signal.aborted) return;
+      this.#traces.failed(toGuildhallError(err).code);
+      logger.error({ reason: errorMessage(err), err }, 'a reconciliation failed');
+    } finally {
+      this.#traces.end(traced);
     }
   }
 
@@ -241,7 +267,11 @@ class Controller {
 /** Starts a controller: its admin server listens when this returns, and it joins the cluster in the background. */
 export async function startController(config: ControllerConfig, deps: ControllerDeps): Promise<ControllerApp> {
   refuseInsecureListen(config);
-  const controller = new Controller(config, deps);
+  const { clock, logger } = deps;
+  const metrics = createMetrics('controller');
+  const id = processId('controller', config.id);
+  const tracing = await openTracing({ config, service: 'controller', id, clock, logger, metrics });
+  const controller = new Controller(config, deps, { id, metrics, tracing });
   const admin = await startAdminServer(config.adminListen, controller.metrics, () => controller.readiness());
   controller.metrics.gauge('guildhall_build_info', 1, { service: 'controller', version: VERSION, numerics_id: '' });
   let stopping = false;
@@ -261,6 +291,7 @@ export async function startController(config: ControllerConfig, deps: Controller
       stopping = true;
       await controller.stop();
       await started;
+      await tracing.shutDown();
       await admin.close();
     },
   };

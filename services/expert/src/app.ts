@@ -8,10 +8,13 @@ import {
   type Logger,
   type MemberLease,
   type Metrics,
+  openTracing,
+  processId,
   type Readiness,
   refuseInsecureListen,
   shutDownGrpcServer,
   startAdminServer,
+  type Tracing,
   VERSION,
 } from '@guildhall/common';
 import { expertBytes } from '@guildhall/model/weights';
@@ -53,9 +56,17 @@ export interface ExpertApp {
 const SHUTDOWN_GRACE_MS = 1000;
 const GAUGE_EVERY_MS = 2000;
 
+interface WorkerParts {
+  cluster: Cluster;
+  peers: Peers;
+  metrics: Metrics;
+  tracing: Tracing;
+}
+
 /** The parts of a worker, wired. */
 class Worker {
-  readonly metrics: Metrics = createMetrics('expert');
+  readonly metrics: Metrics;
+  readonly tracing: Tracing;
   readonly cluster: Cluster;
   readonly batcher: Batcher;
   readonly shard: Shard;
@@ -71,8 +82,11 @@ class Worker {
   #lease: MemberLease | null = null;
   #draining = false;
 
-  constructor(config: ExpertConfig, deps: ExpertDeps, cluster: Cluster, peers: Peers) {
+  constructor(config: ExpertConfig, deps: ExpertDeps, parts: WorkerParts) {
     const { clock, logger } = deps;
+    const { cluster, peers } = parts;
+    this.metrics = parts.metrics;
+    this.tracing = parts.tracing;
     this.#config = config;
     this.#deps = deps;
     this.engine = openEngine(config, logger);
@@ -135,6 +149,7 @@ class Worker {
       countMessage: (rows, us) => this.speed.observe(rows, us),
       logger,
       metrics,
+      tracing: this.tracing,
       clock,
     });
   }
@@ -223,14 +238,19 @@ async function openWorker(config: ExpertConfig, deps: ExpertDeps): Promise<{ wor
   const peers = openPeers(config, deps);
   const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
   const started = cluster.start();
+  const metrics = createMetrics('expert');
+  const id = processId('expert', config.id);
+  let tracing: Tracing | null = null;
   try {
+    tracing = await openTracing({ config, service: 'expert', id, clock, logger, metrics });
     if (config.modelFromPeers) {
       await started;
       await bootstrapCheckpoint({ dir: config.model, cluster, peers, clock, logger, signal });
     }
-    return { worker: new Worker(config, deps, cluster, peers), started };
+    return { worker: new Worker({ ...config, id }, deps, { cluster, peers, metrics, tracing }), started };
   } catch (err) {
     peers.close();
+    await tracing?.shutDown();
     await cluster.close();
     throw err;
   }
@@ -281,6 +301,7 @@ export async function startExpert(config: ExpertConfig, deps: ExpertDeps): Promi
       await worker.stop();
       await joined;
       await shutDownGrpcServer(server, SHUTDOWN_GRACE_MS);
+      await worker.tracing.shutDown();
       await admin.close();
     },
   };

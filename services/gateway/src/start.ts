@@ -14,6 +14,7 @@ import {
   MAX_MESSAGE_BYTES,
   type Metrics,
   newIncarnation,
+  openTracing,
   parseHostPort,
   processId,
   refuseInsecureListen,
@@ -21,6 +22,7 @@ import {
   type ServiceHandle,
   startAdminServer,
   systemClock,
+  type Tracing,
   VERSION,
 } from '@guildhall/common';
 import { control, router } from '@guildhall/proto';
@@ -72,11 +74,12 @@ export interface GatewayParts {
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
+  tracing: Tracing;
 }
 
 /** Puts together what routes need. */
 export function createContext(config: GatewayConfig, parts: GatewayParts): GatewayContext {
-  const { assets, members, directory, clock, logger, metrics } = parts;
+  const { assets, members, directory, clock, logger, metrics, tracing } = parts;
   const pool = new RouterPool({ members, connect: routerConnector(config), clock, logger });
   const timeoutMs = config.routingTimeoutMs;
   const lookup = directory === null ? null : new PrefixLookup({ directory, clock, logger, metrics, timeoutMs });
@@ -101,6 +104,7 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
     clock,
     logger,
     metrics,
+    tracing,
     startedAtS: Math.floor(clock.nowMs() / 1000),
   };
 }
@@ -158,6 +162,8 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   const assets = loadAssets(config.model);
   const metrics = createMetrics('gateway');
   const id = processId('gateway', config.id);
+  const tracing = await openTracing({ config, service: 'gateway', id, clock, logger, metrics });
+  service.onShutdown(() => tracing.shutDown());
   const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
   service.onShutdown(() => cluster.close());
   cluster.directory.meter(metrics);
@@ -170,6 +176,7 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
     clock,
     logger,
     metrics,
+    tracing,
   });
   service.onShutdown(() => context.pool.close());
   await context.guard.quarantine.start();
