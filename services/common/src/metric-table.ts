@@ -516,6 +516,12 @@ export const METRICS = {
     labels: ['kind'],
     services: ['controller'],
   },
+  guildhall_placement_copies: {
+    type: 'gauge',
+    help: 'Live workers that hold the expert with the fewest holders (least), and how many are asked for (wanted).',
+    labels: ['kind'],
+    services: ['controller'],
+  },
   guildhall_drains: { type: 'gauge', help: 'Draining workers by state.', labels: ['state'], services: ['controller'] },
   guildhall_workers: { type: 'gauge', help: 'Expert workers by state.', labels: ['state'], services: ['controller'] },
 
