@@ -65,7 +65,7 @@ test('pods of a Deployment become ready on a fake node and scale through the API
   await scaling.replaceNamespacedDeploymentScale({
     namespace,
     name: 'plain',
-    body: { ...scale, spec: { replicas: 1 } },
+    body: Object.assign(scale, { spec: { replicas: 1 } }),
   });
   await eventually(async () => (await status('plain'))?.replicas === 1, 'one pod');
 });
