@@ -1,5 +1,6 @@
 import { DISPATCH_METRICS } from './metric-table-dispatch.ts';
 import { LATENCY, type MetricInfo, SHORT } from './metric-info.ts';
+import { TELEMETRY_METRICS } from './metric-table-telemetry.ts';
 
 export type { MetricInfo, MetricService } from './metric-info.ts';
 
@@ -8,7 +9,7 @@ const MODEL = ['model_name'] as const;
 
 /**
  * Every metric there is. Names that start with `vllm:` mean what they mean in vLLM, so that its dashboards and
- * autoscalers work; everything else starts with `guildhall_`.
+ * autoscalers work; those that start with `gen_ai_` are OpenTelemetry's; everything else starts with `guildhall_`.
  */
 export const METRICS = {
   'vllm:num_requests_running': {
@@ -158,6 +159,33 @@ export const METRICS = {
     services: ['router'],
     buckets: LATENCY,
   },
+  'vllm:request_inference_time_seconds': {
+    type: 'histogram',
+    help: 'From admission to the last token.',
+    labels: MODEL,
+    services: ['router'],
+    buckets: LATENCY,
+  },
+  'vllm:request_params_n': {
+    type: 'histogram',
+    help: 'Choices that a request asks for.',
+    labels: MODEL,
+    services: ['gateway'],
+    buckets: [1, 2, 5, 10, 20],
+  },
+  'vllm:request_params_max_tokens': {
+    type: 'histogram',
+    help: 'Tokens that a request may generate for each choice.',
+    labels: MODEL,
+    services: ['gateway'],
+    buckets: TOKENS,
+  },
+  'vllm:cache_config_info': {
+    type: 'gauge',
+    help: 'Always 1; its labels tell the tokens of a KV page (block_size), the number of pages, and how prefixes are shared.',
+    labels: ['model_name', 'block_size', 'num_gpu_blocks', 'enable_prefix_caching', 'cache_dtype'],
+    services: ['router'],
+  },
   'vllm:request_prompt_tokens': {
     type: 'histogram',
     help: 'Prompt tokens of a request.',
@@ -279,6 +307,7 @@ export const METRICS = {
     buckets: LATENCY,
   },
   ...DISPATCH_METRICS,
+  ...TELEMETRY_METRICS,
   guildhall_expert_rows_total: {
     type: 'counter',
     help: 'Expert rows by the worker that computed them.',
@@ -513,6 +542,12 @@ export const METRICS = {
   guildhall_placement_imbalance: {
     type: 'gauge',
     help: 'Busiest worker over the mean: predicted when the placement was made, and measured since.',
+    labels: ['kind'],
+    services: ['controller'],
+  },
+  guildhall_placement_copies: {
+    type: 'gauge',
+    help: 'Live workers that hold the expert with the fewest holders (least), and how many are asked for (wanted).',
     labels: ['kind'],
     services: ['controller'],
   },
