@@ -1,3 +1,4 @@
+import { METRICS, type MetricInfo } from '@guildhall/common';
 import { autoscalerPolicySchema } from '@guildhall/controller/autoscaler';
 import { KV_DTYPES, WEIGHT_FORMATS } from '@guildhall/model/weights';
 import { z } from 'zod';
@@ -97,6 +98,15 @@ const networkPolicy = object({
   pullPorts: z.array(port),
 });
 
+/**
+ * A bound between slow and not slow, which must be one of the histogram's. Whole numbers are left out: their `le` is `5` in one
+ * major version of Prometheus and `5.0` in the next.
+ */
+function bucketOf(metric: keyof typeof METRICS): z.ZodType {
+  const { buckets } = METRICS[metric] as MetricInfo;
+  return z.literal((buckets ?? []).filter((bound) => !Number.isInteger(bound)));
+}
+
 const observability = {
   metrics: object({
     serviceMonitor: object({
@@ -107,7 +117,16 @@ const observability = {
       metricRelabelings: passedList,
     }),
   }),
-  alerts: object({ enabled: z.boolean(), labels: strings }),
+  alerts: object({
+    enabled: z.boolean(),
+    labels: strings,
+    runbooks: z.string(),
+    slo: object({
+      ttftSeconds: bucketOf('vllm:time_to_first_token_seconds'),
+      itlSeconds: bucketOf('vllm:inter_token_latency_seconds'),
+      allowedShare: z.number().gt(0).lt(1),
+    }),
+  }),
   dashboards: object({ enabled: z.boolean(), labels: strings, annotations: strings }),
   tracing: object({
     endpoint: z.string(),
