@@ -58,7 +58,12 @@ export async function runStream(
   const stream = new SseStream({
     response: reply.raw,
     onOpen: () => void reply.hijack(),
-    headers: () => ({ 'x-request-id': reply.request.id, ...trace?.headers(), ...reply.request.telemetry?.headers }),
+    headers: () => ({
+      'x-request-id': reply.request.id,
+      ...(context.inFlight.draining ? { connection: 'close' } : {}),
+      ...trace?.headers(),
+      ...reply.request.telemetry?.headers,
+    }),
     clock,
     keepAliveMs: config.keepAliveMs,
     signal: scope.signal,
