@@ -70,6 +70,8 @@ export function engineObserver(metrics: Metrics, modelName: string): EngineObser
 export class DispatchMetrics implements ExpertObserver {
   readonly rowsByWorker = new Map<string, number>();
   readonly #metrics: Metrics;
+  /** Workers that are gone, and whose series go when nothing of them can come any more. */
+  readonly #gone = new Set<string>();
 
   constructor(metrics: Metrics) {
     this.#metrics = metrics;
@@ -118,7 +120,13 @@ export class DispatchMetrics implements ExpertObserver {
   }
 
   gone(worker: string): void {
-    this.#metrics.remove('guildhall_worker_breaker_open', { worker });
+    this.#gone.add(worker);
+  }
+
+  /** Forgets the series of workers that were gone when it was called the last time; names of pods never come back. */
+  sweep(): void {
+    for (const worker of this.#gone) void this.#metrics.forget('worker', worker);
+    this.#gone.clear();
   }
 
   experts(change: 'lost' | 'recovered', count: number): void {

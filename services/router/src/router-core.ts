@@ -152,6 +152,7 @@ export class RouterCore {
     const { engine, experts, loaded } = this;
     const { latest } = experts.views;
     this.kvHome.setGauges();
+    this.#dispatch.sweep();
     setGauges(this.metrics, loaded.servedModels[0] ?? '', {
       scheduler: engine.scheduler,
       pool: engine.scheduler.pool,
