@@ -1,5 +1,5 @@
 /**
- * Writes what is generated: protobuf code, docs/errors.md, docs/config.md, and docs/metrics.md.
+ * Writes what is generated: protobuf code, docs/errors.md, docs/config.md, docs/metrics.md, and Grafana's dashboards.
  * With `--check` it writes nothing and fails when something differs.
  */
 import { execFileSync } from 'node:child_process';
@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { format, resolveConfig } from 'prettier';
+import { dashboards } from '../deploy/monitoring/index.ts';
 import { configDocument, errorsDocument, metricsDocument } from './documents.ts';
 
 const ROOT = resolve(fileURLToPath(new URL('..', import.meta.url)));
@@ -45,6 +46,7 @@ generateProto();
 await putDocument('docs/errors.md', errorsDocument());
 await putDocument('docs/config.md', await configDocument());
 await putDocument('docs/metrics.md', metricsDocument());
+for (const { file, json } of dashboards()) put(`charts/guildhall/files/dashboards/${file}`, json);
 if (differing.length > 0) {
   process.stderr.write(`out of date: ${differing.join(', ')}\nrun: npm run gen\n`);
   process.exitCode = 1;

@@ -141,3 +141,16 @@ export { Cluster, type ClusterOptions } from './redis/cluster.ts';
 export { VERSION } from './version.ts';
 export { Poller } from './redis/poller.ts';
 export { startTicks } from './process-start.ts';
+export { openTracing, type OpenTracingOptions } from './telemetry/open-tracing.ts';
+export { type TelemetryConfig, telemetryOptions } from './telemetry/telemetry-options.ts';
+export { formatTraceparent, parseTraceparent, type TraceContext, traceFields } from './telemetry/trace-context.ts';
+export {
+  type Attributes,
+  type HeadOptions,
+  NO_TRACING,
+  type Span,
+  type SpanOptions,
+  type SpanRole,
+  type TraceHead,
+  type Tracing,
+} from './telemetry/tracing.ts';

@@ -7,7 +7,7 @@ import { createMetrics } from './metrics.ts';
 
 test('every metric is named by its convention, and histograms have rising buckets', () => {
   for (const [name, info] of Object.entries(METRICS) as [string, MetricInfo][]) {
-    assert.match(name, /^(vllm:|guildhall_)[a-z0-9_]+$/);
+    assert.match(name, /^(vllm:|gen_ai_|guildhall_)[a-z0-9_]+$/);
     assert.ok(info.help.endsWith('.'), name);
     assert.equal(info.buckets !== undefined, info.type === 'histogram', name);
     const buckets = info.buckets ?? [];

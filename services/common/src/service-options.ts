@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { errorMessage, fail } from './errors.ts';
+import { telemetryOptions } from './telemetry/telemetry-options.ts';
 
 /** A parsed `host:port`. */
 export interface HostPort {
@@ -101,6 +102,7 @@ export const serviceOptions = {
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')
     .describe('Least level that is logged.'),
+  ...telemetryOptions,
   readyFd: z
     .int()
     .min(1)

@@ -19,6 +19,7 @@ import {
 } from '@guildhall/common';
 import { control } from '@guildhall/proto';
 import type { ControllerConfig } from './config.ts';
+import { leastCopiesOf } from './controllers/coverage/controller.ts';
 import type { Drain } from './controllers/drains/controller.ts';
 import { type Outcome, PlacementController } from './controllers/placement/controller.ts';
 import type { Observed } from './controllers/placement/observed.ts';
@@ -82,6 +83,7 @@ class Controller {
     const { clock, logger } = deps;
     const { metrics } = this;
     this.#deps = deps;
+    metrics.gauge('guildhall_placement_copies', config.replicas, { kind: 'wanted' });
     this.id = processId('controller', config.id);
     this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
     const { redis, keys, eventLog } = this.cluster;
@@ -248,6 +250,7 @@ class Controller {
     const measured = measuredImbalance(observed);
     if (predicted !== null) metrics.gauge('guildhall_placement_imbalance', predicted, { kind: 'predicted' });
     if (measured !== null) metrics.gauge('guildhall_placement_imbalance', measured, { kind: 'measured' });
+    metrics.gauge('guildhall_placement_copies', leastCopiesOf(observed.live.workers), { kind: 'least' });
     for (const state of DRAIN_STATES)
       metrics.gauge('guildhall_drains', drains.filter((drain) => drain.state === state).length, { state });
   }

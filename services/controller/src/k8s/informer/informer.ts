@@ -20,7 +20,7 @@ export interface InformerOptions<T> {
   labelSelector?: string;
   /** Reads an object; throws for one that cannot be read, which is then passed over. */
   read: (object: unknown) => T;
-  /** The resource may be missing from the cluster (404): then there are no objects of it. */
+  /** The resource may be missing from the cluster (404) or from the Role (403): then there are no objects of it. */
   optional?: boolean;
   /**
    * Time without a word from a watch, not even a bookmark, after which everything is listed again, in ms. API servers send a
@@ -203,8 +203,8 @@ export class Informer<T> {
       return 0;
     }
     const { status, reason, retryAfterMs } = apiFailureOf(err);
-    if (status === 404 && optional === true) {
-      // The resource's definition is not installed, which is an answer too.
+    if (optional === true && (status === 404 || status === 403)) {
+      // The resource's definition is not installed, or its objects are none of our business: an answer too.
       this.#items = new Map();
       this.#heardMs = this.#o.clock.monotonicMs();
       this.#relist('start');
