@@ -1,4 +1,5 @@
 import {
+  advertisedAdmin,
   type Clock,
   Cluster,
   createMetrics,
@@ -9,6 +10,7 @@ import {
   type MemberLease,
   type Metrics,
   newIncarnation,
+  once,
   Poller,
   processId,
   type Readiness,
@@ -67,6 +69,7 @@ class Controller {
   /** Null outside Kubernetes. */
   readonly kubernetes: Kubernetes | null;
   readonly #deps: ControllerDeps;
+  readonly #node: string;
   readonly #emit: Emit;
   readonly #observer: Observer;
   readonly #planner = new Planner();
@@ -76,6 +79,8 @@ class Controller {
   readonly #abort = new AbortController();
   #lease: MemberLease | null = null;
   #again: Timer | null = null;
+  #draining = false;
+  readonly #stopLeading = once(() => this.leader.stop());
   #statusText = '';
   #statusMs = Number.NEGATIVE_INFINITY;
   #wasSynced = false;
@@ -86,6 +91,7 @@ class Controller {
     const { metrics } = this;
     this.#deps = deps;
     metrics.gauge('guildhall_placement_copies', config.replicas, { kind: 'wanted' });
+    this.#node = config.node;
     this.id = processId('controller', config.id);
     this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
     const { redis, keys, eventLog } = this.cluster;
@@ -156,6 +162,7 @@ class Controller {
       epoch: this.last?.epoch ?? 0,
       action: this.last?.action ?? null,
     };
+    if (this.#draining) return { ready: false, reason: 'shutting down', details };
     if (this.last === null || this.last.action === 'stale')
       return { ready: false, reason: this.last?.reason ?? 'starting', details };
     // Once they were there, an API server that is away is no reason to be replaced.
@@ -184,8 +191,14 @@ class Controller {
     });
     this.kubernetes?.start();
     await this.#lease.join(this.#abort.signal);
-    await this.leader.start();
+    if (!this.#draining) await this.leader.start();
     await this.#poller.start();
+  }
+
+  /** Hands the lead to another controller, and does not take it again. */
+  async drain(): Promise<void> {
+    this.#draining = true;
+    await this.#stopLeading();
   }
 
   async stop(): Promise<void> {
@@ -195,7 +208,7 @@ class Controller {
     await this.#planner.stop();
     await this.#poller.stop();
     await this.#planner.stop();
-    await this.leader.stop();
+    await this.#stopLeading();
     await this.kubernetes?.stop();
     await this.cluster.close();
   }
@@ -206,6 +219,7 @@ class Controller {
         kind: control.MemberKind.MEMBER_KIND_CONTROLLER,
         id: this.id,
         incarnation: this.#incarnation,
+        node: this.#node,
         address: admin,
         adminAddress: admin,
         version: VERSION,
@@ -286,10 +300,14 @@ export async function startController(config: ControllerConfig, deps: Controller
   refuseInsecureListen(config);
   const access = await connectKubernetes(config, { clock: deps.clock, env: deps.env ?? process.env });
   const controller = new Controller(config, deps, access);
-  const admin = await startAdminServer(config.adminListen, controller.metrics, () => controller.readiness());
+  const admin = await startAdminServer(config.adminListen, controller.metrics, {
+    started: () => true,
+    readiness: () => controller.readiness(),
+    drain: () => controller.drain(),
+  });
   controller.metrics.gauge('guildhall_build_info', 1, { service: 'controller', version: VERSION, numerics_id: '' });
   let stopping = false;
-  const started = controller.start(admin.address).catch((err: unknown) => {
+  const started = controller.start(advertisedAdmin(config, admin.address)).catch((err: unknown) => {
     if (!stopping) deps.onFatal(err);
   });
   return {
