@@ -55,6 +55,8 @@ export interface ControllerApp {
   readonly leading: boolean;
   /** What the last reconciliation came to. */
   readonly last: Outcome | null;
+  /** Null outside Kubernetes. */
+  readonly kubernetes: Kubernetes | null;
   stop(): Promise<void>;
 }
 
@@ -343,6 +345,7 @@ export async function startController(config: ControllerConfig, deps: Controller
   return {
     id: controller.id,
     admin: admin.address,
+    kubernetes: controller.kubernetes,
     get leading() {
       return controller.leader.fence !== null;
     },

@@ -235,7 +235,8 @@ class Worker {
     if (this.#config.drainMs === 0 || this.#lease?.held !== true) return;
     this.#lease.touch();
     const { clock, logger } = this.#deps;
-    const end = await waitDrained({ ...engine.identity, cluster, limitMs: this.#config.drainMs, clock });
+    const { drainMs: limitMs, node } = this.#config;
+    const end = await waitDrained({ ...engine.identity, cluster, limitMs, untilRoutersEnd: node !== '', clock });
     logger.info({ end }, 'the drain is over');
   }
 
