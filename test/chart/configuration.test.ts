@@ -70,9 +70,8 @@ for (const given of taken) {
       const config = await load(objects, pod, ipv6);
       clusters.add(config['cluster']);
       const address = ipv6 ? '[fd00::3]' : '10.1.2.3';
-      if (serviceOf(pod) !== 'controller') {
-        assert.ok([`${address}:8000`, `${address}:9000`].includes(String(config['advertise'])));
-      }
+      const port = { gateway: 8000, router: 9000, expert: 9000 }[serviceOf(pod)] ?? 9090;
+      assert.equal(config['advertise'], `${address}:${port}`);
       assert.match(String(config['adminListen']), /:9090$/);
     }
     assert.equal(clusters.size, 1, 'all are in one cluster');

@@ -140,7 +140,8 @@ test('pods get the time that their drain takes, and 15 s', async () => {
   const seconds = (service: string): number => Math.ceil((drainMs[service] ?? Number.NaN) / 1000);
   const grace = async (values: Record<string, unknown>, component: string): Promise<number> =>
     (await podOf(values, component)).terminationGracePeriodSeconds;
-  assert.equal(await grace({}, 'gateway'), 5 + seconds('gateway') + 15);
+  assert.equal(await grace({}, 'gateway'), 5 + 600 + 15);
+  assert.equal(await grace({ gateway: { config: { drainMs: null } } }, 'gateway'), 5 + seconds('gateway') + 15);
   assert.equal(await grace({}, 'router'), seconds('router') + 15);
   assert.equal(await grace({}, 'expert'), seconds('expert') + 15);
   assert.equal(await grace({ router: { config: { drainMs: 120_001 } } }, 'router'), 136);

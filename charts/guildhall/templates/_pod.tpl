@@ -12,9 +12,7 @@ token (whether it may call the API server).
   args: [--config, /etc/guildhall/config.json]
   env:
     {{- include "guildhall.env" . | trim | nindent 4 }}
-    {{- if .port }}
-    {{- include "guildhall.advertiseEnv" (dict "root" .root "port" (include "guildhall.port" .port)) | nindent 4 }}
-    {{- end }}
+    {{- include "guildhall.advertiseEnv" (dict "root" .root "port" (include "guildhall.port" (.port | default "admin"))) | nindent 4 }}
     {{- with .env | default "" | trim }}{{ . | nindent 4 }}{{ end }}
   {{- with .values.extraEnvFrom }}
   envFrom:
