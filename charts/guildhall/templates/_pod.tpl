@@ -123,8 +123,8 @@ kind: Deployment
 metadata:
   {{- include "guildhall.metadata" . | nindent 2 }}
 spec:
-  {{- if not (include "guildhall.scaledBy" .) }}
-  replicas: {{ .values.replicas }}
+  {{- with include "guildhall.replicas" . }}
+  {{- . | nindent 2 }}
   {{- end }}
   revisionHistoryLimit: 5
   minReadySeconds: {{ .values.minReadySeconds }}
