@@ -143,7 +143,6 @@ const SCALERS: Case[] = [
           ],
         },
       },
-      controller: { watchScaledObjects: true },
     },
   },
   {
