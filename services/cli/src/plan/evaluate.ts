@@ -1,6 +1,13 @@
 import { kvFormatOf } from '@guildhall/model/weights';
 import type { WeightFormat } from '@guildhall/native';
-import { type Layout, planModel, type PlannedModel, type RouterSettings, type WorkerGroup } from './layout.ts';
+import {
+  type Layout,
+  makeLayout,
+  planModel,
+  type PlannedModel,
+  type RouterSettings,
+  type WorkerGroup,
+} from './layout.ts';
 import { type Performance, performanceOf } from './load.ts';
 import type { Machine } from './machines.ts';
 import {
@@ -123,7 +130,7 @@ export class Evaluator {
 
   #layoutOf(candidate: Candidate): Layout {
     const model = this.model(candidate.weights);
-    return {
+    return makeLayout({
       model,
       router: candidate.router,
       routers: candidate.routers,
@@ -132,7 +139,7 @@ export class Evaluator {
       combine: candidate.experts === 'local' ? 'exact' : candidate.combine,
       oneMachine: hostsOf(this.request.machines) === 1,
       settings: { ...ROUTER_SETTINGS, decodeSlowdown: candidate.decodeSlowdown },
-    };
+    });
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Evaluation } from './evaluate.ts';
-import { numWorkers } from './layout.ts';
-import { fullLayers, spreadOf } from './pass.ts';
+import { numWorkers, spreadOf } from './layout.ts';
+import { fullLayers } from './pass.ts';
 import type { PlanRequest } from './request.ts';
 
 /** The formulas of a plan with its numbers in them. */

@@ -3,6 +3,7 @@ import { footprintOf, matrixBytes, type ModelConfig, type ModelFootprint } from 
 import { numMicroBatches } from '@guildhall/router/scheduling';
 import type { KnownModel } from '../catalogue/models.ts';
 import { type ModelShape, shapeOf } from '../simulate/model/shape.ts';
+import { type Spread, workersPerToken } from './formulas.ts';
 import type { Machine } from './machines.ts';
 
 /** A model in the formats that it is to be served in. */
@@ -44,6 +45,19 @@ export interface Layout {
   /** Routers and workers are processes of one machine. */
   oneMachine: boolean;
   settings: RouterSettings;
+  /** Distinct workers that a token's row goes to on a layer. */
+  workersPerToken: number;
+}
+
+/** A layout with what follows from it. */
+export function makeLayout(parts: Omit<Layout, 'workersPerToken'>): Layout {
+  return { ...parts, workersPerToken: workersPerToken(spreadOf(parts)) };
+}
+
+/** How the experts of a layer lie on the workers. */
+export function spreadOf(layout: Pick<Layout, 'model' | 'groups' | 'copies'>): Spread {
+  const { numExperts, topK } = layout.model.shape;
+  return { numExperts, topK, workers: numWorkers(layout), copies: layout.copies };
 }
 
 /** A model under a weight format and a format of KV pages. */

@@ -2,8 +2,8 @@ import { replyBytes, requestBytes } from '@guildhall/router/scheduling';
 import { CARD_CALL_US, WIRE_US } from '../catalogue/host-costs.ts';
 import type { LayerShape, ModelShape } from '../simulate/model/shape.ts';
 import type { Station } from './closed-network.ts';
-import { distinctExperts, slowestEntries, type Spread, workersPerToken, workersReached, workMs } from './formulas.ts';
-import { type Layout, numWorkers, type WorkerGroup } from './layout.ts';
+import { distinctExperts, slowestEntries, workersReached, workMs } from './formulas.ts';
+import { type Layout, numWorkers, spreadOf, type WorkerGroup } from './layout.ts';
 import { type Machine, processorOf } from './machines.ts';
 
 /** What one micro-batch or one chunk of a prompt computes. */
@@ -38,12 +38,6 @@ export interface LayerCost {
   workersPerToken: number;
   /** Core time of all processes together. */
   coreMs: number;
-}
-
-/** How the rows of a pass spread. */
-export function spreadOf(layout: Layout): Spread {
-  const { numExperts, topK } = layout.model.shape;
-  return { numExperts, topK, workers: numWorkers(layout), copies: layout.copies };
 }
 
 /** The cost of a layer of a pass. */
@@ -85,9 +79,8 @@ interface Wire {
 /** Messages of a layer: one for each worker that a row goes to, more where one would be too large. */
 export function messagesOf(layout: Layout, rows: number): Wire {
   const { rowBytes, topK } = layout.model.shape;
-  const spread = spreadOf(layout);
-  const perToken = workersPerToken(spread);
-  const reached = workersReached(spread, rows);
+  const perToken = layout.workersPerToken;
+  const reached = workersReached(numWorkers(layout), perToken, rows);
   const backRows = rows * (layout.combine === 'exact' ? topK : perToken);
   const [framing, replyFraming] = [requestBytes(0, 0, rowBytes), replyBytes(0, rowBytes)];
   const outPayload = requestBytes(rows * perToken, rows * topK, rowBytes) - framing;
@@ -110,7 +103,7 @@ function workerTimes(layout: Layout, { machine, share }: WorkerGroup, rows: numb
   const processor = processorOf(machine, print.weights);
   const all = rows * shape.topK;
   const evenness = share * spread.workers;
-  const parts = wire.messages / Math.max(1, workersReached(spread, rows));
+  const parts = wire.messages / Math.max(1, workersReached(spread.workers, wire.workersPerToken, rows));
   const kib = (wire.outBytes + wire.backBytes) / 1024 / Math.max(1, wire.messages);
   const timeOf = (entries: number): { wallMs: number; computeMs: number } => {
     const computeMs = workMs(

@@ -1,3 +1,4 @@
+import { fail } from '@guildhall/common';
 import { type Candidate, type Evaluation, Evaluator } from './evaluate.ts';
 import type { Machine } from './machines.ts';
 import type { PlanRequest } from './request.ts';
@@ -28,7 +29,7 @@ export function search(request: PlanRequest): Plan {
   const compare = comparison(request);
   const sorted = evaluations.toSorted(compare);
   const [chosen] = sorted;
-  if (chosen === undefined) throw new Error('a request without candidates');
+  if (chosen === undefined) throw fail('internal', 'a request without candidates');
   return { request, chosen, rejected: rejections(request, chosen, sorted), considered: evaluations.length };
 }
 
@@ -116,7 +117,8 @@ function comparison({ traffic }: PlanRequest): (a: Evaluation, b: Evaluation) =>
 
 /** What weighs more comes later: what fits nowhere, then what serves too little, then what is only too slow. */
 function severity({ shortfalls }: Evaluation): number {
-  if (shortfalls.includes('router_memory') || shortfalls.includes('expert_memory')) return 2;
+  if (shortfalls.includes('router_memory')) return 3;
+  if (shortfalls.includes('expert_memory')) return 2;
   return shortfalls.length === 0 ? 0 : 1;
 }
 
