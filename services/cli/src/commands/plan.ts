@@ -51,6 +51,7 @@ export function planCommand(): Command {
     .option('--kv-dtype <format>', 'auto, f32, bf16 or fp8', 'auto')
     .option('--combine <mode>', 'exact, partial; auto chooses', 'exact')
     .option('--copies <n>', 'of each expert; auto prefers two', 'auto')
+    .option('--layer-shards <n>', 'deal the layers out in so many parts, each to its own workers; auto chooses', 'auto')
     .option('--experts <place>', 'remote: in workers; local: all in each router; auto chooses', 'auto')
     .option('--routers <n>', 'exactly so many')
     .option('--workers <n>', 'exactly so many')

@@ -3,7 +3,7 @@ import { stepBufferBytes } from '@guildhall/model/weights';
 import type { HostCosts } from '../catalogue/host-costs.ts';
 import { formatTable } from '../ui/table.ts';
 import { layoutOf, machineHere, type PlanMeasurements } from './measured.ts';
-import { routerMemory, workerMemory } from './memory.ts';
+import { configuredRouter, workerMemory } from './memory.ts';
 import { decodeStep, prefill } from './step.ts';
 
 /** One measured figure beside what the planner says of it. */
@@ -70,16 +70,14 @@ function memoryRows(measurement: ServingMeasurement, here: ReturnType<typeof mac
   return memory.flatMap(({ process, native, resident }) => {
     const sum = Object.values(native).reduce((total, bytes) => total + bytes, 0);
     if (process.startsWith('router')) {
-      const kv = Math.floor((setup.kvMemoryMib * MIB) / print.pageBytes) * print.pageBytes;
-      const states = setup.maxRunning * print.stateBytes;
-      const planned = routerMemory(layout, { users: 1, context: 64, running: setup.maxRunning }, 1e15);
-      const own = (planned?.weights ?? 0) + kv + states + (planned?.buffers ?? 0);
-      const exact = print.denseBytes + (setup.workers === 0 ? print.allExpertBytes : 0) + kv + states;
+      const sizes = { maxRunning: setup.maxRunning, kvBytes: setup.kvMemoryMib * MIB, snapshotBytes: 0 };
+      const planned = configuredRouter(layout, sizes);
+      const exact = print.denseBytes + (setup.workers === 0 ? print.allExpertBytes : 0) + planned.kv + planned.states;
       const held = (native['weights'] ?? 0) + (native['kv'] ?? 0) + (native['states'] ?? 0);
       return [
         row(`${process}: weights, KV, states`, 'MiB', held / MIB, exact / MIB),
-        row(`${process}: native`, 'MiB', sum / MIB, own / MIB),
-        row(`${process}: resident, own`, 'MiB', resident.anonymous / MIB, (own + (planned?.base ?? 0)) / MIB),
+        row(`${process}: native`, 'MiB', sum / MIB, (exact + planned.buffers) / MIB),
+        row(`${process}: resident, own`, 'MiB', resident.anonymous / MIB, planned.total / MIB),
       ];
     }
     const planned = workerMemory(layout, here, 1 / setup.workers, Infinity);

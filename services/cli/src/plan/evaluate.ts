@@ -27,6 +27,7 @@ export interface Candidate {
   weights: WeightFormat;
   combine: 'exact' | 'partial';
   copies: number;
+  layerShards: number;
   experts: ExpertPlace;
   router: Machine;
   routers: number;
@@ -136,6 +137,7 @@ export class Evaluator {
       routers: candidate.routers,
       groups: candidate.experts === 'local' ? [] : groupsOf(model, candidate),
       copies: candidate.experts === 'local' ? 1 : candidate.copies,
+      layerShards: candidate.experts === 'local' ? 1 : candidate.layerShards,
       combine: candidate.experts === 'local' ? 'exact' : candidate.combine,
       oneMachine: hostsOf(this.request.machines) === 1,
       settings: { ...ROUTER_SETTINGS, decodeSlowdown: candidate.decodeSlowdown },

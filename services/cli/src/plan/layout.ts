@@ -18,7 +18,7 @@ export interface PlannedModel {
 export interface WorkerGroup {
   machine: Machine;
   count: number;
-  /** Part of each layer's experts that one of them holds as the first copy. */
+  /** Part of all experts that one of them holds as the first copy. */
   share: number;
 }
 
@@ -41,6 +41,8 @@ export interface Layout {
   /** Empty where every router holds all experts itself. */
   groups: readonly WorkerGroup[];
   copies: number;
+  /** Parts that the layers are dealt out in, each to its own workers; 1: every worker has experts of all layers. */
+  layerShards: number;
   combine: 'exact' | 'partial';
   /** Routers and workers are processes of one machine. */
   oneMachine: boolean;
@@ -54,10 +56,11 @@ export function makeLayout(parts: Omit<Layout, 'workersPerToken'>): Layout {
   return { ...parts, workersPerToken: workersPerToken(spreadOf(parts)) };
 }
 
-/** How the experts of a layer lie on the workers. */
-export function spreadOf(layout: Pick<Layout, 'model' | 'groups' | 'copies'>): Spread {
+/** How the experts of a layer lie on the workers that have that layer. */
+export function spreadOf(layout: Pick<Layout, 'model' | 'groups' | 'copies' | 'layerShards'>): Spread {
   const { numExperts, topK } = layout.model.shape;
-  return { numExperts, topK, workers: numWorkers(layout), copies: layout.copies };
+  const workers = numWorkers(layout) / layout.layerShards;
+  return { numExperts, topK, workers, copies: layout.copies };
 }
 
 /** A model under a weight format and a format of KV pages. */

@@ -81,7 +81,8 @@ function atRate(layout: Layout, traffic: Traffic, prompt: Prefill, rate: number,
   const taken = prefillBusy * prompt.routerShare;
   const slowed = { 'router processor': taken, 'router event loop': taken, cores: taken };
   const decode = steadyDecode(layout, traffic, rate, slowed);
-  const ttftMs = firstToken(layout, prompt, prefillBusy, decode);
+  // Above what can be served the wait grows without end; what is left is the prompt's own time.
+  const ttftMs = firstToken(layout, prompt, sustained ? prefillBusy : 0, decode);
   return {
     requestsPerSecond: rate * layout.routers,
     outputTokensPerSecond: rate * layout.routers * traffic.outputTokens,

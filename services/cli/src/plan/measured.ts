@@ -53,6 +53,7 @@ export function layoutOf({ setup }: ServingMeasurement, machine: Machine): Layou
     routers: 1,
     groups: setup.workers === 0 ? [] : [{ machine, count: setup.workers, share: 1 / setup.workers }],
     copies: 1,
+    layerShards: 1,
     combine: 'exact',
     oneMachine: true,
     settings: ROUTER_SETTINGS,

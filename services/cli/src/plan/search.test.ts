@@ -130,7 +130,7 @@ describe('any plan', () => {
         const share = chosen.layout.groups.reduce((sum, group) => sum + group.share * group.count, 0);
         if (chosen.layout.groups.length > 0) assert.ok(Math.abs(share - 1) < 1e-9);
       }),
-      { numRuns: 25 },
+      { numRuns: 8 },
     );
   });
 
@@ -150,7 +150,7 @@ describe('any plan', () => {
         };
         assert.ok(best(o.count + 1) >= best(o.count) * (1 - 1e-6));
       }),
-      { numRuns: 12 },
+      { numRuns: 8 },
     );
   });
 
@@ -175,7 +175,7 @@ describe('any plan', () => {
         assert.ok(long.performance.outputTokensPerSecond <= short.performance.outputTokensPerSecond * (1 + 1e-3));
         if (o.kind === 'h100') assert.ok(long.userCapacity <= short.userCapacity);
       }),
-      { numRuns: 25 },
+      { numRuns: 8 },
     );
   });
 });

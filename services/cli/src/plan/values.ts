@@ -41,7 +41,7 @@ export function valuesOf({ chosen, request }: Plan, source: string | null): Reco
     },
     ...(onCards ? { gpu: { mode: 'devicePlugin' } } : {}),
     router: routerValues(chosen),
-    expertGroups: layout.groups.map((group, i) => groupValues(chosen, group, i)),
+    expertGroups: layout.groups.flatMap((group, i) => groupsOf(chosen, group, i)),
     ...(candidate.experts === 'local' ? {} : { controller: { config: controllerConfig(chosen) } }),
   };
 }
@@ -68,6 +68,18 @@ function routerValues({ candidate, router, layout, performance }: Evaluation): R
     resources: resourcesOf(candidate.router, card ? CARD_HOST_MIB * MIB : router.total),
     ...(card ? { gpus: 1 } : {}),
   };
+}
+
+/** One group, or one for each part of the layers. */
+function groupsOf(chosen: Evaluation, group: WorkerGroup, index: number): Record<string, unknown>[] {
+  const parts = chosen.layout.layerShards;
+  if (parts === 1) return [groupValues(chosen, group, index)];
+  const part = { ...group, count: group.count / parts };
+  return Array.from({ length: parts }, (_, i) => ({
+    ...groupValues(chosen, part, index),
+    name: `layers-${i + 1}-of-${parts}`,
+    shard: `${i + 1}/${parts}`,
+  }));
 }
 
 function groupValues(

@@ -27,6 +27,7 @@ export function request(given: Partial<PlanRequest> = {}, traffic: Partial<PlanR
     kvDtype: 'auto',
     combine: ['exact'],
     copies: [2, 1],
+    layerShards: 1,
     experts: ['remote', 'local'],
     routers: null,
     workers: null,
