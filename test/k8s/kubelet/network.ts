@@ -36,6 +36,13 @@ export async function prepareNodeNetwork(nodes: number): Promise<void> {
   await run('ip', ['route', 'add', 'unreachable', POD_RANGE]);
 }
 
+/** Takes back what `prepareNodeNetwork` and kube-proxy made. */
+export async function removeNodeNetwork(): Promise<void> {
+  await attempt('ip', ['link', 'delete', NODE_LINK]);
+  await attempt('ip', ['route', 'delete', 'unreachable', POD_RANGE]);
+  await attempt('nft', ['flush', 'ruleset']);
+}
+
 /**
  * Gives pods their network. Pods are routed, not bridged: every packet between two pods passes the node's netfilter
  * hooks, where kube-proxy changes Service addresses on the way there and back.
