@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { V1Container, V1ContainerStatus, V1Pod, V1Service } from '@kubernetes/client-node';
+import type { V1Container, V1Service } from '@kubernetes/client-node';
 import { FakeClock } from '@guildhall/common';
 import fc from 'fast-check';
 import { writeAtomically } from './atomic-files.ts';
@@ -18,7 +18,7 @@ import { projectedFiles } from './projection.ts';
 import { inUnits, parseQuantity } from './quantity.ts';
 import { processRights, RefusedContainer } from './security.ts';
 
-const pod: V1Pod = {
+const pod = {
   metadata: {
     name: 'web-1',
     namespace: 'shop',
@@ -283,7 +283,7 @@ test('names of images without tag and digest', () => {
 });
 
 test('phase and conditions of a pod', () => {
-  const running: V1ContainerStatus = {
+  const running = {
     name: 'main',
     image: 'i',
     imageID: 'i',
@@ -291,7 +291,7 @@ test('phase and conditions of a pod', () => {
     restartCount: 0,
     state: { running: { startedAt: new Date(0) } },
   };
-  const ended = (exitCode: number): V1ContainerStatus => ({
+  const ended = (exitCode: number) => ({
     ...running,
     ready: false,
     state: { terminated: { exitCode } },
