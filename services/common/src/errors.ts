@@ -260,6 +260,13 @@ export const ERRORS = {
     summary: 'Redis does not answer.',
     hint: 'Check --redis and that the server runs; services recover by themselves.',
   },
+  redis_denied: {
+    http: 503,
+    grpc: 7,
+    type: 'server_error',
+    summary: 'Redis refuses the credentials, or a command.',
+    hint: 'Check --redis-username and --redis-password; docs/redis.md has the rights that a user needs.',
+  },
   id_in_use: {
     http: 409,
     grpc: 6,

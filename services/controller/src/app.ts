@@ -81,7 +81,7 @@ class Controller {
     this.#deps = deps;
     this.#node = config.node;
     this.id = processId('controller', config.id);
-    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
     const { redis, keys, eventLog } = this.cluster;
     const owner = `${this.id}/${this.#incarnation}`;
     this.leader = new LeaderLock({ redis, keys, clock, logger, owner });

@@ -170,7 +170,7 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   service.onShutdown(() => admin.close());
   const assets = loadAssets(config.model);
   const id = processId('gateway', config.id);
-  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
   service.onShutdown(() => cluster.close());
   cluster.directory.meter(metrics);
   await cluster.members.start();
