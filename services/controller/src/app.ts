@@ -108,7 +108,7 @@ class Controller {
     metrics.gauge('guildhall_placement_copies', config.replicas, { kind: 'wanted' });
     this.#node = config.node;
     this.#traces = new ReconcileTraces(tracing, clock);
-    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
     const { redis, keys, eventLog } = this.cluster;
     const owner = `${this.id}/${this.#incarnation}`;
     const emit: Emit = (kind, message, given = {}) => {

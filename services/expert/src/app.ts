@@ -255,7 +255,7 @@ async function openWorker(
 ): Promise<{ worker: Worker; started: Promise<void> }> {
   const { clock, logger, signal = new AbortController().signal } = deps;
   const peers = openPeers(config, deps);
-  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
   const started = cluster.start();
   const id = processId('expert', config.id);
   let tracing: Tracing | null = null;

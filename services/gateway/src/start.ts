@@ -176,7 +176,7 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   const id = processId('gateway', config.id);
   const tracing = await openTracing({ config, service: 'gateway', id, clock, logger, metrics });
   service.onShutdown(() => tracing.shutDown());
-  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
   service.onShutdown(() => cluster.close());
   cluster.directory.meter(metrics);
   await cluster.members.start();

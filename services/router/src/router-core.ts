@@ -79,7 +79,7 @@ export class RouterCore {
     this.engine = this.#makeEngine();
     this.kvHome.attach(this.engine.scheduler);
     this.moving = this.#makeDrain();
-    this.#cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+    this.#cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
     this.experts.views.onChange(() => this.#onViewChange());
     // Experts of this process are there from the beginning.
     this.#onViewChange();
