@@ -1,3 +1,4 @@
+import { AUTOSCALER_METRICS } from './metric-table-autoscaler.ts';
 import { DISPATCH_METRICS } from './metric-table-dispatch.ts';
 import { LATENCY, type MetricInfo, SHORT } from './metric-info.ts';
 
@@ -279,6 +280,7 @@ export const METRICS = {
     buckets: LATENCY,
   },
   ...DISPATCH_METRICS,
+  ...AUTOSCALER_METRICS,
   guildhall_expert_rows_total: {
     type: 'counter',
     help: 'Expert rows by the worker that computed them.',

@@ -49,6 +49,31 @@ export interface Workloads {
   event(deployment: string, type: 'Normal' | 'Warning', reason: string, message: string): void;
 }
 
+/** Pods of a Deployment that are being taken away. */
+export interface Shrink {
+  deployment: string;
+  pods: readonly string[];
+  /** `deleting` once /scale was lowered: from then on it cannot be taken back. */
+  state: 'draining' | 'drained' | 'deleting';
+  /** When it was asked for, milliseconds since the Unix epoch. */
+  sinceMs: number;
+  /** What is waited for; for people. */
+  why: string;
+}
+
+/**
+ * Taking pods away without loss: drain, then delete exactly those. Its state is in Redis and the API server only, so that a
+ * controller that takes over goes on with it.
+ */
+export interface Shrinks {
+  /** Those under way, one for a deployment at most. */
+  readonly current: readonly Shrink[];
+  /** Begins one; `refused` while one is under way for this deployment, and where this process does not lead. */
+  shrink(deployment: string, pods: readonly string[]): Promise<WriteOutcome>;
+  /** Takes one back that has not lowered replicas yet: its pods get work again. */
+  abort(deployment: string): Promise<WriteOutcome>;
+}
+
 /**
  * Which pods may be given work, by the EndpointSlices of the headless services: the truth of liveness, which is joined with what
  * processes say of themselves in Redis.
