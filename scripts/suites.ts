@@ -139,6 +139,14 @@ export const SUITES: Suite[] = [
     concurrency: 1,
   },
   {
+    name: 'monitoring',
+    about: 'alerts by promtool, and every panel of the dashboards by a real Prometheus over a real run',
+    budgetSeconds: 90,
+    kind: 'node',
+    run: ['test/monitoring/*.test.ts'],
+    concurrency: 1,
+  },
+  {
     name: 'sanitize',
     about: 'native operators under AddressSanitizer and UndefinedBehaviorSanitizer',
     budgetSeconds: 360,
@@ -185,6 +193,7 @@ export const SETS: Record<string, string[]> = {
     'faults',
     'chaos',
     'machines',
+    'monitoring',
     'readme',
     'smoke',
   ],

@@ -19,10 +19,12 @@ export {
   toHttp,
 } from './errors.ts';
 export { type FileLock, isLocalHolder, type LockHolder, lockFile, tryLockFile } from './file-lock.ts';
+export { once } from './once.ts';
 export { guildhallHome } from './home.ts';
 export { kebabCase, type OptionInfo, type OptionKind, optionsOf } from './options.ts';
 export {
   advertisedAddress,
+  advertisedAdmin,
   formatHostPort,
   type HostPort,
   hostPortField,
@@ -33,7 +35,7 @@ export {
   type ServiceConfig,
   serviceOptions,
 } from './service-options.ts';
-export { type AdminServer, type Readiness, startAdminServer } from './admin.ts';
+export { type AdminProbes, type AdminServer, type Readiness, startAdminServer } from './admin.ts';
 export {
   newIncarnation,
   processId,
@@ -124,6 +126,7 @@ export {
   type TlsConfig,
   WINDOW_BYTES,
 } from './grpc/channel.ts';
+export { GrpcHealth, type GrpcHealthOptions } from './grpc/health.ts';
 export { identityBidiDefinition, openIdentityStream } from './grpc/identity.ts';
 export { PacedCall } from './grpc/paced-call.ts';
 export { pacedReplies, type ReplyLimits } from './grpc/paced-replies.ts';
@@ -133,3 +136,16 @@ export { Cluster, type ClusterOptions } from './redis/cluster.ts';
 export { VERSION } from './version.ts';
 export { Poller } from './redis/poller.ts';
 export { startTicks } from './process-start.ts';
+export { openTracing, type OpenTracingOptions } from './telemetry/open-tracing.ts';
+export { type TelemetryConfig, telemetryOptions } from './telemetry/telemetry-options.ts';
+export { formatTraceparent, parseTraceparent, type TraceContext, traceFields } from './telemetry/trace-context.ts';
+export {
+  type Attributes,
+  type HeadOptions,
+  NO_TRACING,
+  type Span,
+  type SpanOptions,
+  type SpanRole,
+  type TraceHead,
+  type Tracing,
+} from './telemetry/tracing.ts';

@@ -16,6 +16,8 @@ export interface Metrics {
   observe(name: MetricName, value: number, labels?: Labels): void;
   /** Forgets a labelled series, such as that of a worker that is gone. */
   remove(name: MetricName, labels: Labels): void;
+  /** Has `update` called before the metrics are read, for gauges that are cheaper to ask than to keep. */
+  beforeRender(update: () => void): void;
   /** Prometheus text and its content type. */
   render(): Promise<{ contentType: string; body: string }>;
 }
@@ -78,6 +80,7 @@ export function createMetrics(service: Exclude<MetricService, 'all'>): Metrics {
     return instrument;
   };
   const counts = new PendingCounts();
+  const updates: (() => void)[] = [];
   return {
     registry,
     count: (name, labels = {}, by = 1) => counts.add(find(name, Counter), name, labels, by),
@@ -87,7 +90,9 @@ export function createMetrics(service: Exclude<MetricService, 'all'>): Metrics {
       counts.flush();
       instruments.get(name)?.remove(labels);
     },
+    beforeRender: (update) => void updates.push(update),
     async render() {
+      for (const update of updates) update();
       counts.flush();
       return { contentType: registry.contentType, body: await registry.metrics() };
     },

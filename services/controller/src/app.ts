@@ -1,4 +1,5 @@
 import {
+  advertisedAdmin,
   type Clock,
   Cluster,
   createMetrics,
@@ -9,6 +10,7 @@ import {
   type MemberLease,
   type Metrics,
   newIncarnation,
+  once,
   Poller,
   processId,
   type Readiness,
@@ -19,6 +21,7 @@ import {
 } from '@guildhall/common';
 import { control } from '@guildhall/proto';
 import type { ControllerConfig } from './config.ts';
+import { leastCopiesOf } from './controllers/coverage/controller.ts';
 import type { Drain } from './controllers/drains/controller.ts';
 import { type Outcome, PlacementController } from './controllers/placement/controller.ts';
 import type { Observed } from './controllers/placement/observed.ts';
@@ -57,6 +60,7 @@ class Controller {
   readonly cluster: Cluster;
   readonly leader: LeaderElection;
   readonly #deps: ControllerDeps;
+  readonly #node: string;
   readonly #emit: Emit;
   readonly #observer: Observer;
   readonly #planner = new Planner();
@@ -66,6 +70,8 @@ class Controller {
   readonly #abort = new AbortController();
   #lease: MemberLease | null = null;
   #again: Timer | null = null;
+  #draining = false;
+  readonly #stopLeading = once(() => this.leader.stop());
   #statusText = '';
   #statusMs = Number.NEGATIVE_INFINITY;
   last: Outcome | null = null;
@@ -74,6 +80,8 @@ class Controller {
     const { clock, logger } = deps;
     const { metrics } = this;
     this.#deps = deps;
+    metrics.gauge('guildhall_placement_copies', config.replicas, { kind: 'wanted' });
+    this.#node = config.node;
     this.id = processId('controller', config.id);
     this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
     const { redis, keys, eventLog } = this.cluster;
@@ -122,6 +130,7 @@ class Controller {
       epoch: this.last?.epoch ?? 0,
       action: this.last?.action ?? null,
     };
+    if (this.#draining) return { ready: false, reason: 'shutting down', details };
     if (this.last === null || this.last.action === 'stale')
       return { ready: false, reason: this.last?.reason ?? 'starting', details };
     return { ready: true, reason: null, details };
@@ -146,8 +155,14 @@ class Controller {
       },
     });
     await this.#lease.join(this.#abort.signal);
-    await this.leader.start();
+    if (!this.#draining) await this.leader.start();
     await this.#poller.start();
+  }
+
+  /** Hands the lead to another controller, and does not take it again. */
+  async drain(): Promise<void> {
+    this.#draining = true;
+    await this.#stopLeading();
   }
 
   async stop(): Promise<void> {
@@ -157,7 +172,7 @@ class Controller {
     await this.#planner.stop();
     await this.#poller.stop();
     await this.#planner.stop();
-    await this.leader.stop();
+    await this.#stopLeading();
     await this.cluster.close();
   }
 
@@ -167,6 +182,7 @@ class Controller {
         kind: control.MemberKind.MEMBER_KIND_CONTROLLER,
         id: this.id,
         incarnation: this.#incarnation,
+        node: this.#node,
         address: admin,
         adminAddress: admin,
         version: VERSION,
@@ -211,6 +227,7 @@ class Controller {
     const measured = measuredImbalance(observed);
     if (predicted !== null) metrics.gauge('guildhall_placement_imbalance', predicted, { kind: 'predicted' });
     if (measured !== null) metrics.gauge('guildhall_placement_imbalance', measured, { kind: 'measured' });
+    metrics.gauge('guildhall_placement_copies', leastCopiesOf(observed.live.workers), { kind: 'least' });
     for (const state of DRAIN_STATES)
       metrics.gauge('guildhall_drains', drains.filter((drain) => drain.state === state).length, { state });
   }
@@ -242,10 +259,14 @@ class Controller {
 export async function startController(config: ControllerConfig, deps: ControllerDeps): Promise<ControllerApp> {
   refuseInsecureListen(config);
   const controller = new Controller(config, deps);
-  const admin = await startAdminServer(config.adminListen, controller.metrics, () => controller.readiness());
+  const admin = await startAdminServer(config.adminListen, controller.metrics, {
+    started: () => true,
+    readiness: () => controller.readiness(),
+    drain: () => controller.drain(),
+  });
   controller.metrics.gauge('guildhall_build_info', 1, { service: 'controller', version: VERSION, numerics_id: '' });
   let stopping = false;
-  const started = controller.start(admin.address).catch((err: unknown) => {
+  const started = controller.start(advertisedAdmin(config, admin.address)).catch((err: unknown) => {
     if (!stopping) deps.onFatal(err);
   });
   return {

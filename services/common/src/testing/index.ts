@@ -1,3 +1,5 @@
 export { freePort, RedisServer } from './redis-server.ts';
 export { eventually } from './eventually.ts';
 export { silentLogger } from './silent-logger.ts';
+export type { SinkSpan } from './otlp-decode.ts';
+export { OtlpSink } from './otlp-sink.ts';
