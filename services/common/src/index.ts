@@ -70,7 +70,15 @@ export {
 } from './redis/event-log.ts';
 export { type ClusterEvent, ClusterEvents } from './redis/events.ts';
 export { type RedisKeys, redisKeys } from './redis/keys.ts';
-export { type DrainRequest, type DrainSnapshot, type DrainState, DrainStore } from './redis/drains.ts';
+export {
+  type DrainRequest,
+  type DrainSnapshot,
+  type DrainState,
+  DrainStore,
+  type ShrinkBegin,
+  type ShrinkId,
+  shrinkOf,
+} from './redis/drains.ts';
 export { type LeaderElection, type LeaderFence, LeaderLock, type LeaderLockOptions } from './redis/leader.ts';
 export { LOAD_TTL_MS, LoadStore, type StoredLoad } from './redis/loads.ts';
 export {

@@ -30,6 +30,8 @@ export interface Workload {
   otherScaler: string | null;
   /** The annotation `guildhall.dev/autoscale: paused` is set. */
   paused: boolean;
+  /** Its pods are being replaced: which of them a lower number would delete cannot be told. */
+  rolling: boolean;
   pods: readonly WorkloadPod[];
 }
 
@@ -49,30 +51,36 @@ export interface Workloads {
   event(deployment: string, type: 'Normal' | 'Warning', reason: string, message: string): void;
 }
 
-/** Pods of a Deployment that are being taken away. */
+/** Taking pods away without loss. State lives in Redis and the API server only: a controller that takes over goes on. */
+export interface Shrinks {
+  /** Shrinks under way, one for a deployment at most. */
+  readonly current: readonly Shrink[];
+  /**
+   * Drains the pods, then deletes exactly them by lowering replicas (deletion cost, /scale). Returns once it is begun and noted.
+   * `conflict` when one is under way for this deployment; `refused` when this process does not lead, when a pod is not of the
+   * deployment, and while its pods are being replaced.
+   */
+  shrink(deployment: string, pods: readonly string[]): Promise<WriteOutcome>;
+  /**
+   * Takes a shrink back that has not lowered replicas yet: workers get work again. `refused` where it is too late, or where a
+   * router has begun to move its streams: then it goes on, and the deployment is to be scaled up after it.
+   */
+  abort(deployment: string): Promise<WriteOutcome>;
+}
+
+/** A shrink under way. */
 export interface Shrink {
   deployment: string;
   pods: readonly string[];
-  /** `deleting` once /scale was lowered: from then on it cannot be taken back. */
   state: 'draining' | 'drained' | 'deleting';
-  /** When it was asked for, milliseconds since the Unix epoch. */
+  /** When it was begun, milliseconds since the Unix epoch. */
   sinceMs: number;
   /** What is waited for; for people. */
   why: string;
 }
 
-/**
- * Taking pods away without loss: drain, then delete exactly those. Its state is in Redis and the API server only, so that a
- * controller that takes over goes on with it.
- */
-export interface Shrinks {
-  /** Those under way, one for a deployment at most. */
-  readonly current: readonly Shrink[];
-  /** Begins one; `refused` while one is under way for this deployment, and where this process does not lead. */
-  shrink(deployment: string, pods: readonly string[]): Promise<WriteOutcome>;
-  /** Takes one back that has not lowered replicas yet: its pods get work again. */
-  abort(deployment: string): Promise<WriteOutcome>;
-}
+/** Asked right before replicas are lowered: why these pods may not go after all; null when they may. */
+export type ShrinkGuard = (deployment: string, pods: readonly string[]) => string | null;
 
 /**
  * Which pods may be given work, by the EndpointSlices of the headless services: the truth of liveness, which is joined with what
