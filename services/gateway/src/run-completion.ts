@@ -19,7 +19,7 @@ export interface PlannedRequest {
 
 /** The generation of a planned request, not yet running. */
 export function startGeneration(context: GatewayContext, scope: RequestScope, planned: PlannedRequest): Generation {
-  const { routing, guard, clock, logger, metrics, config } = context;
+  const { routing, guard, hold, models, clock, logger, metrics, config } = context;
   const { modelName, routerModel, trace } = planned;
   return new Generation({
     routing,
@@ -31,6 +31,10 @@ export function startGeneration(context: GatewayContext, scope: RequestScope, pl
     guard,
     modelName,
     routerModel,
+    hold: async (signal) => {
+      // While no router had been seen the name could not be checked.
+      if (await hold.wait(signal)) models.resolve(modelName);
+    },
     ...scope,
   });
 }

@@ -34,6 +34,7 @@ import { type Assets, loadAssets } from './assets.ts';
 import { ApiKeys } from './auth.ts';
 import { type GatewayConfig, gatewaySchema } from './config.ts';
 import type { GatewayContext } from './context.ts';
+import { Hold } from './hold.ts';
 import { InFlight } from './in-flight.ts';
 import type { ParserName } from './parsers/registry.ts';
 import { type GuardDeps, PoisonGuard } from './quarantine/guard.ts';
@@ -101,7 +102,8 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
       maxDeathsAlone: config.maxFruitlessResumes,
       onFree: () => pool.nudge(),
     }),
-    models: new ServedModels(config.servedModelName, pool, assets.name),
+    models: new ServedModels(config.servedModelName, pool, assets.name, config.holdMs > 0),
+    hold: new Hold({ pool, holdMs: config.holdMs, maxHeld: config.maxHeld, clock, metrics }),
     keys: ApiKeys.load(config),
     inFlight,
     drain: once(() => inFlight.drain(config.lingerMs, config.drainMs)),
@@ -150,6 +152,7 @@ function ownMember(
     draining: context.inFlight.draining,
     servedModels: [...context.models.names],
     running: context.inFlight.size,
+    heldRequests: context.hold.size,
   });
   return control.Member.encode(member).finish();
 }
@@ -223,6 +226,8 @@ async function joinCluster(
     onLost: (err) => service.fatal(err),
     onRenew,
   });
+  // A request that is held wakes the model up, as soon as others know of it.
+  context.hold.onChange = () => lease.touch();
   // Serving does not depend on being listed, so it does not wait for Redis.
   lease.join(service.signal).catch((err: unknown) => {
     if (!service.signal.aborted) service.fatal(err);

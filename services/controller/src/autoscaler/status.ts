@@ -2,6 +2,9 @@ import type { Plan } from './plan.ts';
 import type { AutoscalerPolicy } from './policy.ts';
 import type { View } from './view.ts';
 
+/** Under which name the status is kept: `keys.status(AUTOSCALER_STATUS)`. */
+export const AUTOSCALER_STATUS = 'autoscaler';
+
 /** What the autoscaler of the leading controller says of itself; JSON under the key `status:autoscaler`. */
 export interface AutoscalerStatus {
   controller: string;

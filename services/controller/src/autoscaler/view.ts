@@ -94,6 +94,8 @@ export interface WorkloadView {
   stuck: readonly string[];
   /** Why nothing may be written to it at all. */
   blocks: readonly Block[];
+  /** Its pods are being replaced: which of them would go cannot be told. */
+  rolling: boolean;
   /** Pods that are being taken away; null when none is. */
   shrinking: { pods: readonly string[]; committed: boolean; why: string } | null;
   victim: Victim | null;

@@ -152,6 +152,7 @@ export function tryToGo(
   if (isBlocked(member)) return view.blocks.forEach((block) => draft.hold(member, block.reason, block.message));
   if (view.shrinking !== null)
     return draft.hold(member, 'shrinking', `${view.shrinking.pods.join(', ')}: ${view.shrinking.why}`);
+  if (view.rolling) return draft.hold(member, 'settling', 'its pods are being replaced');
   // What takes no requests yet goes first and is missed by nobody.
   if (idlePods(member) > 0) return draft.set(member, draft.count(member) - 1, reason, message);
   if (view.victim === null) return draft.hold(member, 'coverage', 'no replica is ready');

@@ -26,11 +26,7 @@ export class SimClock implements Clock {
     return new Promise(() => {});
   }
 
-  setTimer(): Timer {
-    return { cancel: () => {} };
-  }
-
-  setInterval(): Timer {
-    return { cancel: () => {} };
-  }
+  // Nothing falls due by itself.
+  readonly setTimer = (): Timer => ({ cancel: () => {} });
+  readonly setInterval = (): Timer => ({ cancel: () => {} });
 }

@@ -1,3 +1,4 @@
+import { fail } from '@guildhall/common';
 import type { Shrink, Shrinks, Workload, WorkloadPod, Workloads, WriteOutcome } from '../../k8s/types.ts';
 import type { Scenario } from './scenario.ts';
 import type { SimClock } from './sim-clock.ts';
@@ -87,7 +88,7 @@ export class SimCluster {
 
   find(name: string): SimDeployment {
     const found = this.deployments.find((one) => one.name === name);
-    if (found === undefined) throw new Error(`no deployment ${name}`);
+    if (found === undefined) throw fail('internal', `no deployment ${name}`);
     return found;
   }
 
@@ -222,6 +223,7 @@ export class SimCluster {
       foreignWriter: one.foreignWriter,
       otherScaler: null,
       paused: false,
+      rolling: false,
       pods: one.pods.map((pod) => podOf(pod)),
     };
   }

@@ -79,13 +79,17 @@ export class Tracker {
       name: workload.name,
       deployment: workload.deployment,
       replicas: workload.replicas,
-      pods: countPods(workload.pods, atMs),
+      pods: countPods(
+        workload.pods.filter(({ name, phase }) => phase !== 'ready' || !leaving.has(name)),
+        atMs,
+      ),
       group: experts ? memo.group.load : null,
       router: experts ? null : memo.router.load,
       memory: experts ? memo.memory : null,
       missing,
       stuck,
       blocks: this.#blocks(workload, atMs, policy),
+      rolling: workload.rolling,
       shrinking:
         shrink === null ? null : { pods: shrink.pods, committed: shrink.state === 'deleting', why: shrink.why },
       victim: this.#victim(workload, ready, signals),
