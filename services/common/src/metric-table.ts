@@ -1,3 +1,4 @@
+import { BATCH_METRICS } from './metric-table-batch.ts';
 import { DISPATCH_METRICS } from './metric-table-dispatch.ts';
 import { KV_METRICS } from './metric-table-kv.ts';
 import { LATENCY, type MetricInfo, SHORT } from './metric-info.ts';
@@ -297,7 +298,7 @@ export const METRICS = {
     type: 'counter',
     help: 'Errors given to callers, by code.',
     labels: ['code'],
-    services: ['gateway', 'router', 'expert'],
+    services: ['gateway', 'router', 'expert', 'batch'],
   },
 
   guildhall_step_seconds: {
@@ -307,6 +308,7 @@ export const METRICS = {
     services: ['router'],
     buckets: LATENCY,
   },
+  ...BATCH_METRICS,
   ...DISPATCH_METRICS,
   ...TELEMETRY_METRICS,
   guildhall_expert_rows_total: {
