@@ -19,10 +19,12 @@ export {
   toHttp,
 } from './errors.ts';
 export { type FileLock, isLocalHolder, type LockHolder, lockFile, tryLockFile } from './file-lock.ts';
+export { once } from './once.ts';
 export { guildhallHome } from './home.ts';
 export { kebabCase, type OptionInfo, type OptionKind, optionsOf } from './options.ts';
 export {
   advertisedAddress,
+  advertisedAdmin,
   formatHostPort,
   type HostPort,
   hostPortField,
@@ -33,7 +35,7 @@ export {
   type ServiceConfig,
   serviceOptions,
 } from './service-options.ts';
-export { type AdminServer, type Readiness, startAdminServer } from './admin.ts';
+export { type AdminProbes, type AdminServer, type Readiness, startAdminServer } from './admin.ts';
 export {
   newIncarnation,
   processId,
@@ -68,7 +70,15 @@ export {
 } from './redis/event-log.ts';
 export { type ClusterEvent, ClusterEvents } from './redis/events.ts';
 export { type RedisKeys, redisKeys } from './redis/keys.ts';
-export { type DrainRequest, type DrainSnapshot, type DrainState, DrainStore } from './redis/drains.ts';
+export {
+  type DrainRequest,
+  type DrainSnapshot,
+  type DrainState,
+  DrainStore,
+  type ShrinkBegin,
+  type ShrinkId,
+  shrinkOf,
+} from './redis/drains.ts';
 export { type LeaderElection, type LeaderFence, LeaderLock, type LeaderLockOptions } from './redis/leader.ts';
 export { LOAD_TTL_MS, LoadStore, type StoredLoad } from './redis/loads.ts';
 export {
@@ -124,6 +134,7 @@ export {
   type TlsConfig,
   WINDOW_BYTES,
 } from './grpc/channel.ts';
+export { GrpcHealth, type GrpcHealthOptions } from './grpc/health.ts';
 export { identityBidiDefinition, openIdentityStream } from './grpc/identity.ts';
 export { PacedCall } from './grpc/paced-call.ts';
 export { pacedReplies, type ReplyLimits } from './grpc/paced-replies.ts';

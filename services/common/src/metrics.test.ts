@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { startAdminServer } from './admin.ts';
 import { createLogger } from './logger.ts';
 import { type MetricInfo, METRICS } from './metric-table.ts';
 import { createMetrics } from './metrics.ts';
@@ -37,37 +36,6 @@ test('a service has its own metrics and no others', async () => {
   assert.doesNotMatch((await metrics.render()).body, /expert-1/);
   metrics.count('guildhall_expert_rows_total', { worker: 'expert-1' }, 5);
   assert.match((await metrics.render()).body, /guildhall_expert_rows_total\{worker="expert-1"\} 5/);
-});
-
-test('the admin server tells alive from ready', async () => {
-  let reason: string | null = 'experts are missing';
-  const admin = await startAdminServer('127.0.0.1:0', createMetrics('expert'), () => ({
-    ready: reason === null,
-    reason,
-    details: { epoch: 4 },
-  }));
-  const get = async (path: string, init?: RequestInit): Promise<[number, string]> => {
-    const response = await fetch(`http://${admin.address}${path}`, init);
-    return [response.status, await response.text()];
-  };
-  try {
-    assert.deepEqual(await get('/health'), [200, '{"status":"alive"}']);
-    assert.deepEqual(await get('/ready'), [503, '{"ready":false,"reason":"experts are missing","epoch":4}']);
-    reason = null;
-    assert.equal((await get('/ready?x=1'))[0], 200);
-    assert.match((await get('/metrics'))[1], /guildhall_redis_up/);
-    assert.equal((await get('/nothing'))[0], 404);
-    assert.equal((await get('/health', { method: 'POST' }))[0], 405);
-    await assert.rejects(
-      startAdminServer(admin.address, createMetrics('expert'), () => ({ ready: true, reason: null })),
-      {
-        code: 'config_invalid',
-        field: 'adminListen',
-      },
-    );
-  } finally {
-    await admin.close();
-  }
 });
 
 test('log lines are JSON with the service and without secrets', () => {

@@ -1,13 +1,17 @@
 import {
+  type AdminServer,
   advertisedAddress,
+  advertisedAdmin,
   bindGrpcServer,
   type Clock,
   Cluster,
   createGrpcServer,
   createMetrics,
+  GrpcHealth,
   type Logger,
   type MemberLease,
   type Metrics,
+  once,
   type Readiness,
   refuseInsecureListen,
   shutDownGrpcServer,
@@ -15,6 +19,7 @@ import {
   VERSION,
 } from '@guildhall/common';
 import { expertBytes } from '@guildhall/model/weights';
+import { experts, weights } from '@guildhall/proto';
 import { Batcher } from './batcher.ts';
 import type { ExpertConfig } from './config.ts';
 import { waitDrained } from './drain.ts';
@@ -46,6 +51,8 @@ export interface ExpertApp {
   admin: string;
   fingerprint: string;
   numericsId: string;
+  /** Waits until nobody needs this worker, or there is no point in waiting. */
+  drain(): Promise<void>;
   /** Drains, leaves the cluster, ends the streams and frees what it holds. */
   stop(): Promise<void>;
 }
@@ -53,9 +60,16 @@ export interface ExpertApp {
 const SHUTDOWN_GRACE_MS = 1000;
 const GAUGE_EVERY_MS = 2000;
 
+/** What a worker is put together from. */
+interface WorkerParts {
+  cluster: Cluster;
+  peers: Peers;
+  metrics: Metrics;
+}
+
 /** The parts of a worker, wired. */
 class Worker {
-  readonly metrics: Metrics = createMetrics('expert');
+  readonly metrics: Metrics;
   readonly cluster: Cluster;
   readonly batcher: Batcher;
   readonly shard: Shard;
@@ -70,9 +84,13 @@ class Worker {
   readonly #abort = new AbortController();
   #lease: MemberLease | null = null;
   #draining = false;
+  /** Says that this worker wants to go, and waits until it may; every call gets the one drain that there is. */
+  readonly drain = once(() => this.#runDrain());
 
-  constructor(config: ExpertConfig, deps: ExpertDeps, cluster: Cluster, peers: Peers) {
+  constructor(config: ExpertConfig, deps: ExpertDeps, parts: WorkerParts) {
     const { clock, logger } = deps;
+    const { cluster, peers } = parts;
+    this.metrics = parts.metrics;
     this.#config = config;
     this.#deps = deps;
     this.engine = openEngine(config, logger);
@@ -141,6 +159,7 @@ class Worker {
 
   readiness(): Readiness {
     const details = { epoch: this.watch.acked, held: this.shard.heldCount, wanted: this.watch.wanted };
+    if (this.#draining) return { ready: false, reason: 'shutting down', details };
     if (this.#lease?.held !== true) return { ready: false, reason: 'not registered in Redis yet', details };
     if (this.watch.acked === 0) return { ready: false, reason: 'no placement epoch is held yet', details };
     return { ready: true, reason: null, details };
@@ -163,6 +182,8 @@ class Worker {
           capacityBytes: this.shard.capacityBytes,
           expertBytes: Math.max(this.engine.shard.expertBytes, expertBytes(model, this.#config.weights)),
           failureDomain: this.#config.failureDomain,
+          group: this.#config.group,
+          node: this.#config.node,
           acked: this.watch.acked,
           draining: this.#draining,
           speed: this.speed.speed,
@@ -192,7 +213,7 @@ class Worker {
   async stop(): Promise<void> {
     this.#abort.abort();
     this.loads.stop();
-    if (this.#config.drainMs > 0 && this.#lease?.held === true) await this.#drain();
+    await this.drain();
     await this.#lease?.leave();
     await this.watch.stop();
     this.weights.stop();
@@ -201,10 +222,11 @@ class Worker {
     await this.cluster.close();
   }
 
-  async #drain(): Promise<void> {
+  async #runDrain(): Promise<void> {
     const { cluster, engine } = this;
     this.#draining = true;
-    this.#lease?.touch();
+    if (this.#config.drainMs === 0 || this.#lease?.held !== true) return;
+    this.#lease.touch();
     const { clock, logger } = this.#deps;
     const end = await waitDrained({ ...engine.identity, cluster, limitMs: this.#config.drainMs, clock });
     logger.info({ end }, 'the drain is over');
@@ -218,7 +240,11 @@ class Worker {
 }
 
 /** A worker with its model open; where that comes from peers, waits for them. */
-async function openWorker(config: ExpertConfig, deps: ExpertDeps): Promise<{ worker: Worker; started: Promise<void> }> {
+async function openWorker(
+  config: ExpertConfig,
+  deps: ExpertDeps,
+  metrics: Metrics,
+): Promise<{ worker: Worker; started: Promise<void> }> {
   const { clock, logger, signal = new AbortController().signal } = deps;
   const peers = openPeers(config, deps);
   const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
@@ -228,7 +254,7 @@ async function openWorker(config: ExpertConfig, deps: ExpertDeps): Promise<{ wor
       await started;
       await bootstrapCheckpoint({ dir: config.model, cluster, peers, clock, logger, signal });
     }
-    return { worker: new Worker(config, deps, cluster, peers), started };
+    return { worker: new Worker(config, deps, { cluster, peers, metrics }), started };
   } catch (err) {
     peers.close();
     await cluster.close();
@@ -236,49 +262,75 @@ async function openWorker(config: ExpertConfig, deps: ExpertDeps): Promise<{ wor
   }
 }
 
-/** Starts a worker: it listens when this returns, and joins the cluster in the background. */
+/**
+ * Starts a worker: /health answers from the beginning, calls are taken once the checkpoint is open, and the cluster is
+ * joined in the background. Errors: `config_invalid`, `insecure_listen`, those of a checkpoint.
+ */
 export async function startExpert(config: ExpertConfig, deps: ExpertDeps): Promise<ExpertApp> {
   refuseInsecureListen(config);
+  const metrics = createMetrics('expert');
+  let worker: Worker | null = null;
+  const admin = await startAdminServer(config.adminListen, metrics, {
+    started: () => worker !== null,
+    readiness: () => worker?.readiness() ?? { ready: false, reason: 'opening the checkpoint' },
+    // A worker that has not joined is nobody's; SIGTERM ends it.
+    drain: async () => await worker?.drain(),
+  });
+  try {
+    const server = createGrpcServer(config, { maxMessageBytes: config.maxMessageBytes });
+    const opened = await openWorker(config, deps, metrics);
+    worker = opened.worker;
+    return await serve(config, deps, { ...opened, server, admin });
+  } catch (err) {
+    await admin.close();
+    throw err;
+  }
+}
+
+interface Serving {
+  worker: Worker;
+  /** Resolves once Redis was asked for the members. */
+  started: Promise<void>;
+  server: ReturnType<typeof createGrpcServer>;
+  admin: AdminServer;
+}
+
+async function serve(
+  config: ExpertConfig,
+  deps: ExpertDeps,
+  { worker, started, server, admin }: Serving,
+): Promise<ExpertApp> {
   const { clock, logger } = deps;
-  const server = createGrpcServer(config, { maxMessageBytes: config.maxMessageBytes });
-  const { worker, started } = await openWorker(config, deps);
   worker.service.addTo(server);
   worker.weights.addTo(server);
+  const services = [experts.ExpertsClient.serviceName, weights.WeightsClient.serviceName];
+  const health = new GrpcHealth(server, { services, ready: () => worker.readiness().ready, clock });
   const bound = await bindGrpcServer(server, config.listen);
-  const admin = await startAdminServer(config.adminListen, worker.metrics, () => worker.readiness());
   const { identity, runtime } = worker.engine;
-  worker.metrics.gauge('guildhall_build_info', 1, {
-    service: 'expert',
-    version: VERSION,
-    numerics_id: identity.numericsId,
-  });
+  const { fingerprint, numericsId } = identity;
+  worker.metrics.gauge('guildhall_build_info', 1, { service: 'expert', version: VERSION, numerics_id: numericsId });
   const gauges = clock.setInterval(GAUGE_EVERY_MS, () => worker.observe());
-  logger.info(
-    {
-      fingerprint: identity.fingerprint,
-      numericsId: identity.numericsId,
-      isa: runtime.info.isa,
-      threads: runtime.info.threads,
-    },
-    'worker started',
-  );
-  const address = advertisedAddress(config, bound);
+  const { isa, threads } = runtime.info;
+  logger.info({ fingerprint, numericsId, isa, threads }, 'worker started');
+  const addresses = [advertisedAddress(config, bound), advertisedAdmin(config, admin.address)] as const;
+  let stopping = false;
   const joined = started
-    .then(() => worker.join(address, admin.address))
+    .then(() => worker.join(...addresses))
     .catch((err: unknown) => {
       if (!stopping) deps.onFatal(err);
     });
-  let stopping = false;
   return {
     id: identity.id,
     address: bound,
     admin: admin.address,
-    fingerprint: identity.fingerprint,
-    numericsId: identity.numericsId,
+    fingerprint,
+    numericsId,
+    drain: () => worker.drain(),
     async stop() {
       stopping = true;
       gauges.cancel();
       await worker.stop();
+      health.close();
       await joined;
       await shutDownGrpcServer(server, SHUTDOWN_GRACE_MS);
       await admin.close();

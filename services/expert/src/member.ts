@@ -13,6 +13,8 @@ export interface WorkerState {
   capacityBytes: number;
   expertBytes: number;
   failureDomain: string;
+  group: string;
+  node: string;
   acked: number;
   draining: boolean;
   /** Measured by itself. */
@@ -50,6 +52,8 @@ export function encodeMember(state: WorkerState): Uint8Array {
       numExperts: identity.numExperts,
       adminAddress: state.admin,
       failureDomain: state.failureDomain,
+      group: state.group,
+      node: state.node,
       holdings: state.held,
       partialCheckpoint: state.loadable !== null,
       loadable: state.loadable ?? [],

@@ -91,6 +91,8 @@ function addHooks(app: GatewayApp, context: GatewayContext): void {
   app.addHook('onResponse', async (request, reply) => {
     const route = routeOf(request);
     const status = reply.raw.statusCode;
+    // A stream that began before the drain promised to keep its connection; the next request is to go elsewhere.
+    if (inFlight.draining && reply.raw.shouldKeepAlive) request.raw.socket.end();
     metrics.count('guildhall_http_requests_total', { route, method: request.method, status });
     metrics.observe('guildhall_http_request_seconds', reply.elapsedTime / 1000, { route });
     logger.debug(

@@ -22,6 +22,8 @@ export interface GatewayContext {
   models: ServedModels;
   keys: ApiKeys;
   inFlight: InFlight;
+  /** Takes the gateway out of service: lingers, lets running completions end. There is one drain only. */
+  drain: () => Promise<void>;
   clock: Clock;
   logger: Logger;
   metrics: Metrics;

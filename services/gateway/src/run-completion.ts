@@ -50,7 +50,11 @@ export async function runStream(
   const stream = new SseStream({
     response: reply.raw,
     onOpen: () => void reply.hijack(),
-    headers: () => ({ 'x-request-id': reply.request.id, ...trace?.headers() }),
+    headers: () => ({
+      'x-request-id': reply.request.id,
+      ...(context.inFlight.draining ? { connection: 'close' } : {}),
+      ...trace?.headers(),
+    }),
     clock,
     keepAliveMs: config.keepAliveMs,
     signal: scope.signal,

@@ -1,5 +1,7 @@
 import {
+  type AdminProbes,
   advertisedAddress,
+  advertisedAdmin,
   authMetadata,
   channelCredentials,
   channelOptions,
@@ -14,11 +16,14 @@ import {
   MAX_MESSAGE_BYTES,
   type Metrics,
   newIncarnation,
+  once,
   parseHostPort,
   processId,
+  type Readiness,
   refuseInsecureListen,
   type ServiceContext,
   type ServiceHandle,
+  SHUTDOWN_LIMIT_MS,
   startAdminServer,
   systemClock,
   VERSION,
@@ -79,6 +84,7 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
   const { assets, members, directory, clock, logger, metrics } = parts;
   const pool = new RouterPool({ members, connect: routerConnector(config), clock, logger });
   const timeoutMs = config.routingTimeoutMs;
+  const inFlight = new InFlight(config.maxInFlight, clock);
   const lookup = directory === null ? null : new PrefixLookup({ directory, clock, logger, metrics, timeoutMs });
   return {
     config,
@@ -97,7 +103,8 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
     }),
     models: new ServedModels(config.servedModelName, pool, assets.name),
     keys: ApiKeys.load(config),
-    inFlight: new InFlight(config.maxInFlight, clock),
+    inFlight,
+    drain: once(() => inFlight.drain(config.lingerMs, config.drainMs)),
     clock,
     logger,
     metrics,
@@ -136,7 +143,8 @@ function ownMember(
     id,
     incarnation,
     address: advertisedAddress(config, address),
-    adminAddress: admin,
+    adminAddress: advertisedAdmin(config, admin),
+    node: config.node,
     version: VERSION,
     ready: readiness(context).ready,
     draining: context.inFlight.draining,
@@ -152,11 +160,15 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   const config = loadConfig(gatewaySchema, { argv: service.argv, env: service.env, program: 'gateway' });
   const clock = systemClock;
   refuseInsecureListen(config, {
-    authenticated: ApiKeys.load(config).required,
-    remedy: 'set --api-key (GUILDHALL_API_KEYS)',
+    authenticated: config.allowAnonymous || ApiKeys.load(config).required,
+    remedy: 'set --api-key (GUILDHALL_API_KEYS), or --allow-anonymous where something else keeps strangers out,',
   });
-  const assets = loadAssets(config.model);
   const metrics = createMetrics('gateway');
+  const probes = new GatewayProbes();
+  const admin = await startAdminServer(config.adminListen, metrics, probes);
+  // Added first and so closed last: readiness and metrics are there to the end.
+  service.onShutdown(() => admin.close());
+  const assets = loadAssets(config.model);
   const id = processId('gateway', config.id);
   const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
   service.onShutdown(() => cluster.close());
@@ -176,9 +188,8 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   service.onShutdown(() => context.guard.quarantine.stop());
   const app = await buildApp(context);
   const address = await listen(app, config.listen);
-  service.onShutdown(() => closeApp(app, context));
-  const admin = await startAdminServer(config.adminListen, metrics, () => readiness(context));
-  service.onShutdown(() => admin.close());
+  service.onShutdown(() => closeApp(app, context), config.lingerMs + config.drainMs + SHUTDOWN_LIMIT_MS);
+  probes.serve(context);
   const gauges = clock.setInterval(GAUGES_EVERY_MS, () => {
     metrics.gauge('guildhall_routers', context.pool.usable.length);
   });
@@ -218,9 +229,31 @@ async function joinCluster(
   });
 }
 
+/** What the admin server asks a gateway that may still be starting. */
+class GatewayProbes implements AdminProbes {
+  #context: GatewayContext | null = null;
+
+  /** The start is over. */
+  serve(context: GatewayContext): void {
+    this.#context = context;
+  }
+
+  started(): boolean {
+    return this.#context !== null;
+  }
+
+  readiness(): Readiness {
+    return this.#context === null ? { ready: false, reason: 'starting' } : readiness(this.#context);
+  }
+
+  async drain(): Promise<void> {
+    await this.#context?.drain();
+  }
+}
+
 /** Lets running completions end, then closes all connections. */
 export async function closeApp(app: GatewayApp, context: GatewayContext): Promise<void> {
-  await context.inFlight.drain(context.config.drainMs);
+  await context.drain();
   const closed = app.close();
   app.server.closeAllConnections();
   await closed;

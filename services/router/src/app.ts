@@ -1,11 +1,12 @@
 import {
   type AdminServer,
   advertisedAddress,
+  advertisedAdmin,
   bindGrpcServer,
   type Clock,
   createGrpcServer,
   createMetrics,
-  fail,
+  GrpcHealth,
   type Logger,
   newIncarnation,
   processId,
@@ -38,7 +39,9 @@ export interface RouterApp {
   numericsId: string;
   fingerprint: string;
   readiness(): Readiness;
-  /** Takes nothing new, moves running streams to other routers or lets them finish for a while, leaves the cluster and frees everything. */
+  /** Takes nothing new, and moves running streams to other routers or lets them finish for a while. */
+  drain(): Promise<void>;
+  /** Drains, leaves the cluster and frees everything. */
   stop(): Promise<void>;
 }
 
@@ -57,7 +60,12 @@ export async function startRouter(config: RouterConfig, deps: RouterDeps): Promi
   const id = processId('router', config.id);
   let core: RouterCore | null = null;
   const readiness = (): Readiness => core?.readiness() ?? { ready: false, reason: 'loading the model' };
-  const admin = await startAdminServer(config.adminListen, metrics, readiness);
+  const admin = await startAdminServer(config.adminListen, metrics, {
+    started: () => core !== null,
+    readiness,
+    // A router that has not loaded its model has nothing to move; SIGTERM ends it.
+    drain: async () => await core?.drain(),
+  });
   try {
     const loaded = await loadModel(config, deps.logger, deps.signal);
     const identity = { id, incarnation: newIncarnation() };
@@ -76,15 +84,19 @@ async function serve(config: RouterConfig, deps: RouterDeps, core: RouterCore, a
   const server = createGrpcServer(config, { maxMessageBytes: RPC_MESSAGE_BYTES });
   server.addService(router.RouterService, core.rpc());
   server.addService(pages.PagesService, core.kvHome.peers.rpc());
+  const services = [router.RouterClient.serviceName, pages.PagesClient.serviceName];
+  const health = new GrpcHealth(server, { services, ready: () => core.readiness().ready, clock });
   const address = await bindGrpcServer(server, config.listen);
   const { numericsId, fingerprint } = core.loaded;
   core.metrics.gauge('guildhall_build_info', 1, { service: 'router', version: VERSION, numerics_id: numericsId });
   logger.info({ address, fingerprint, numericsId, maxContext: core.loaded.maxContext }, 'router started');
   core.setGauges();
   const gauges = clock.setInterval(GAUGES_EVERY_MS, () => core.setGauges());
-  const joined = core.join(advertisedAddress(config, address), admin.address).catch((err: unknown) => {
-    if (!core.stopping) deps.onFatal(err);
-  });
+  const joined = core
+    .join(advertisedAddress(config, address), advertisedAdmin(config, admin.address))
+    .catch((err: unknown) => {
+      if (!core.stopping) deps.onFatal(err);
+    });
   return {
     id: core.id,
     address,
@@ -92,9 +104,11 @@ async function serve(config: RouterConfig, deps: RouterDeps, core: RouterCore, a
     numericsId,
     fingerprint,
     readiness: () => core.readiness(),
+    drain: () => core.drain(),
     async stop() {
-      await core.drain(config.drainMs, fail('not_ready', 'the router is shutting down'));
+      await core.drain();
       gauges.cancel();
+      health.close();
       await core.stop();
       await joined;
       await shutDownGrpcServer(server, SHUTDOWN_GRACE_MS);

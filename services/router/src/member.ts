@@ -6,6 +6,7 @@ export interface RouterMember {
   incarnation: bigint;
   address: string;
   admin: string;
+  node: string;
   version: string;
   modelFingerprint: string;
   numericsId: string;

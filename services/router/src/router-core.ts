@@ -2,10 +2,10 @@ import {
   type Clock,
   Cluster,
   fail,
-  type GuildhallError,
   type Logger,
   type MemberLease,
   type Metrics,
+  once,
   type Readiness,
   VERSION,
 } from '@guildhall/common';
@@ -51,6 +51,11 @@ export class RouterCore {
   readonly #cluster: Cluster;
   readonly #dispatch: DispatchMetrics;
   readonly #abort = new AbortController();
+  /**
+   * Takes nothing new. What runs is moved to other routers if there are any, or else gets `drainMs` to finish; what is left
+   * then ends with `not_ready`. Every call gets the one drain that there is.
+   */
+  readonly drain = once(() => this.#runDrain());
   #lease: MemberLease | null = null;
   #draining = false;
   #address = '';
@@ -157,19 +162,19 @@ export class RouterCore {
     this.#pausesCounted = count;
   }
 
-  /**
-   * Takes nothing new. What runs is moved to other routers if there are any, or else gets `limitMs` to finish; what is left
-   * then ends with `reason`.
-   */
-  async drain(limitMs: number, reason: GuildhallError): Promise<void> {
-    const { clock, logger } = this.#o;
+  async #runDrain(): Promise<void> {
+    const { clock, logger, config } = this.#o;
     this.#announceDrain();
-    if (this.#othersServe()) this.moving.begin(0);
-    const until = clock.monotonicMs() + limitMs;
+    const until = clock.monotonicMs() + config.drainMs;
     const left = (): number => this.engine.scheduler.sequences().length + this.kvHome.peers.parked.size;
-    while (left() > 0 && clock.monotonicMs() < until) await clock.sleep(20);
+    for (;;) {
+      // In a rolling update the router that could take over may become ready after this one was asked to go.
+      if (!this.moving.begun && this.#othersServe()) this.moving.begin(0);
+      if (left() === 0 || clock.monotonicMs() >= until) break;
+      await clock.sleep(20);
+    }
     logger.info({ left: left() }, 'drained');
-    await this.engine.stop(reason);
+    await this.engine.stop(fail('not_ready', 'the router is shutting down'));
   }
 
   #announceDrain(): void {
@@ -299,6 +304,7 @@ export class RouterCore {
       ...identity,
       address,
       admin,
+      node: this.#o.config.node,
       version: VERSION,
       modelFingerprint: loaded.fingerprint,
       numericsId: loaded.numericsId,

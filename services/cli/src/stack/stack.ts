@@ -7,7 +7,7 @@ import { Child, type ChildProgress } from './child.ts';
 import { chooseGatewayAddress } from './ports.ts';
 import { endProcesses, startTicks } from './processes.ts';
 import { chooseRedisEndpoint, redisUrl, startRedis, type RedisEndpoint } from './redis.ts';
-import { ROOT, type RunSecrets, type StateDir } from './state-dir.ts';
+import { type RunSecrets, serviceMain, type StateDir } from './state-dir.ts';
 
 export interface StackOptions {
   model: string;
@@ -181,7 +181,7 @@ export class Stack {
     const child = new Child({
       name,
       command: process.execPath,
-      args: [join(ROOT, 'services', service, 'src', 'main.ts'), ...withListen(args), '--parent-pipe'],
+      args: [serviceMain(service), ...withListen(args), '--parent-pipe'],
       env: this.#environment(service),
       logFile: this.#state.logFile(name),
       onProgress: (progress) => this.#on.progress(progress),
