@@ -100,7 +100,10 @@ export class BatchRun {
     return null;
   }
 
-  async #fail(batch: Batch, problems: readonly { code: string; message: string; param: string; line: number }[]): Promise<TurnEnd> {
+  async #fail(
+    batch: Batch,
+    problems: readonly { code: string; message: string; param: string; line: number }[],
+  ): Promise<TurnEnd> {
     const { batches, metrics, logger } = this.#d;
     const fields = { errors: JSON.stringify(problems) };
     if (!(await batches.advance(this.#id, this.#owner, RUNNING, 'failed', fields))) return 'lost';

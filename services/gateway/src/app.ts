@@ -2,13 +2,16 @@ import swagger from '@fastify/swagger';
 import { fail } from '@guildhall/common';
 import fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
 import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import { callerOf } from './caller.ts';
 import type { GatewayContext } from './context.ts';
 import { httpsFactory } from './https.ts';
 import { onClientError, sendError } from './http-errors.ts';
 import { withUsedSchemas } from './openapi-schemas.ts';
 import { requestIdOf } from './request-id.ts';
+import { batchesRoute } from './routes/batches.ts';
 import { chatCompletionsRoute } from './routes/chat-completions.ts';
 import { completionsRoute } from './routes/completions.ts';
+import { filesRoute } from './routes/files.ts';
 import { healthRoute } from './routes/health.ts';
 import { metricsRoute } from './routes/metrics.ts';
 import { modelsRoute } from './routes/models.ts';
@@ -72,6 +75,8 @@ function addRoutes(app: GatewayApp, context: GatewayContext): void {
   completionsRoute(app, context);
   modelsRoute(app, context);
   tokenizeRoute(app, context);
+  filesRoute(app, context);
+  batchesRoute(app, context);
   healthRoute(app, context);
   metricsRoute(app, context);
   openapiRoute(app);
@@ -82,11 +87,11 @@ function routeOf(request: FastifyRequest): string {
 }
 
 function addHooks(app: GatewayApp, context: GatewayContext): void {
-  const { keys, metrics, logger, inFlight } = context;
+  const { metrics, logger, inFlight } = context;
   app.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);
     if (inFlight.draining) void reply.header('connection', 'close');
-    if (!OPEN_ROUTES.has(routeOf(request))) keys.check(request.headers.authorization);
+    if (!OPEN_ROUTES.has(routeOf(request))) callerOf(context, request.headers);
   });
   app.addHook('onResponse', async (request, reply) => {
     const route = routeOf(request);

@@ -1,6 +1,7 @@
 import type { Clock, Logger, Metrics } from '@guildhall/common';
 import type { Assets } from './assets.ts';
 import type { ApiKeys } from './auth.ts';
+import type { BatchServices } from './batches/batch-services.ts';
 import type { GatewayConfig } from './config.ts';
 import type { InFlight } from './in-flight.ts';
 import type { PoisonGuard } from './quarantine/guard.ts';
@@ -19,6 +20,8 @@ export interface GatewayContext {
   routing: Routing;
   /** Knows which requests break processes. */
   guard: PoisonGuard;
+  /** Processes that have files and batches. */
+  batches: BatchServices;
   models: ServedModels;
   keys: ApiKeys;
   inFlight: InFlight;

@@ -29,7 +29,8 @@ export async function checkInput(source: AsyncIterable<Uint8Array>, limits: Inpu
   for await (const { place, text } of readLines(source, maxLineBytes)) {
     total += 1;
     if (total > maxLines || problems.length >= MAX_PROBLEMS) break;
-    const add = (code: string, message: string, param: string): unknown => problems.push({ code, message, param, line: place });
+    const add = (code: string, message: string, param: string): unknown =>
+      problems.push({ code, message, param, line: place });
     if (text === null) {
       add('line_too_long', `the line is longer than ${maxLineBytes} bytes`, '');
       continue;
@@ -39,11 +40,13 @@ export async function checkInput(source: AsyncIterable<Uint8Array>, limits: Inpu
       add(line.code, line.message, line.param);
       continue;
     }
-    const name = createHash('sha1').update(line.custom_id).digest('latin1');
-    if (seen.has(name)) add('duplicate_custom_id', `custom_id: "${line.custom_id.slice(0, 80)}" was there before`, 'custom_id');
+    const name = createHash('sha1').update(line.custom_id).digest('base64');
+    if (seen.has(name))
+      add('duplicate_custom_id', `custom_id: "${line.custom_id.slice(0, 80)}" was there before`, 'custom_id');
     seen.add(name);
   }
-  if (total === 0) problems.push({ code: 'empty_file', message: 'the file holds no request', param: 'input_file_id', line: 0 });
+  if (total === 0)
+    problems.push({ code: 'empty_file', message: 'the file holds no request', param: 'input_file_id', line: 0 });
   if (total > maxLines) {
     const message = `the file holds more than ${maxLines} requests`;
     problems.push({ code: 'too_many_requests', message, param: 'input_file_id', line: 0 });

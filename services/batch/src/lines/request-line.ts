@@ -34,7 +34,11 @@ export function parseRequestLine(text: string, endpoint: string): RequestLine | 
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     const param = issue?.path.join('.') ?? '';
-    return { code: 'invalid_request', message: `${param === '' ? 'the line' : param}: ${issue?.message ?? 'is wrong'}`, param };
+    return {
+      code: 'invalid_request',
+      message: `${param === '' ? 'the line' : param}: ${issue?.message ?? 'is wrong'}`,
+      param,
+    };
   }
   if (parsed.data.url !== endpoint)
     return { code: 'mismatched_url', message: `url: must be ${endpoint}, as the batch says`, param: 'url' };

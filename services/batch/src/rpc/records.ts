@@ -29,7 +29,7 @@ export function batchMessage(batch: Batch): batches.BatchRecord {
     completed,
     failed,
     errors: batch.errors,
-    metadata: batch.metadata,
+    metadata: new Map(Object.entries(batch.metadata)),
     createdAt: seconds(batch.createdMs),
     expiresAt: seconds(batch.expiresMs),
     inProgressAt: seconds(times.in_progress),

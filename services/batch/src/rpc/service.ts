@@ -50,7 +50,7 @@ export function batchesRpc(options: BatchesRpcOptions): batches.BatchesServer {
       const { files: found, hasMore } = await files.list(request.tenant, pageOf(request), request.purpose);
       return { files: found.map(fileMessage), hasMore };
     }),
-    readFile: (call) => void sendFile(options, call),
+    readFile: (call) => sendFile(options, call),
     deleteFile: unary(async ({ tenant, id }) => {
       const record = await files.get(tenant, id);
       await files.remove(record);
@@ -90,21 +90,20 @@ async function upload(
   return fileMessage(await files.add(stored, { tenant, filename, purpose, ttlMs }));
 }
 
-async function sendFile(
+function sendFile(
   { files, clock, metrics }: BatchesRpcOptions,
   call: ServerWritableStream<batches.OwnedId, batches.FileBytes>,
-): Promise<void> {
-  const paced = new PacedCall(call, clock, READER_LIMIT_MS);
-  try {
+): void {
+  const paced = new PacedCall(call, { clock, readerLimitMs: READER_LIMIT_MS });
+  const send = async (): Promise<void> => {
     const record = await files.get(call.request.tenant, call.request.id);
     for await (const data of files.read(record)) {
-      await paced.send({ data });
+      await paced.write({ data: Buffer.from(data.buffer, data.byteOffset, data.byteLength) });
       metrics.count('guildhall_file_bytes_total', { direction: 'read' }, data.byteLength);
     }
-    call.end();
-  } catch (err) {
-    call.destroy(toGrpc(err) as Error);
-  }
+    await paced.end();
+  };
+  send().catch((err: unknown) => paced.fail(err));
 }
 
 async function createBatch(
@@ -118,7 +117,8 @@ async function createBatch(
     const message = `input_file_id: the file was uploaded with purpose "${file.purpose}", not "batch"`;
     throw fail('invalid_value', message, { field: 'input_file_id' });
   }
-  const batch = await store.create({ tenant, endpoint, inputFileId, metadata }, windowMs);
+  const facts = { tenant, endpoint, inputFileId, metadata: Object.fromEntries(metadata) };
+  const batch = await store.create(facts, windowMs);
   await enqueue(batch.id);
   return batchMessage(batch);
 }

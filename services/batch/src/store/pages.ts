@@ -17,6 +17,6 @@ export async function idsAfter(
 ): Promise<string[]> {
   const rank = after === '' ? null : await (ascending ? redis.zrank(key, after) : redis.zrevrank(key, after));
   const start = rank === null ? 0 : rank + 1;
-  const end = start + count - 1;
-  return ascending ? await redis.zrange(key, start, end) : await redis.zrange(key, start, end, 'REV');
+  const end = String(start + count - 1);
+  return ascending ? await redis.zrange(key, String(start), end) : await redis.zrange(key, String(start), end, 'REV');
 }

@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type ChatAnswerOptions, ChatCollector, ChatStreamer } from '../answers/chat-answer.ts';
+import { callerOf } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices } from '../plan.ts';
 import { prepareChat, tokenBudget } from '../prompt.ts';
@@ -37,7 +38,7 @@ async function planChat(context: GatewayContext, body: ChatRequest, request: Fas
     topLogprobs: logprobs ? (body.top_logprobs ?? 0) : -1,
     promptLogprobs: false,
     traceparent: traceOf(request),
-    tenant: context.keys.check(request.headers.authorization),
+    caller: callerOf(context, request.headers),
   };
   return {
     modelName: body.model,

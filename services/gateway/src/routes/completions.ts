@@ -6,6 +6,7 @@ import {
   CompletionStreamer,
   type EchoedPrompt,
 } from '../answers/completion-answer.ts';
+import { callerOf } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices, type PlannedPrompt } from '../plan.ts';
 import { preparePrompt, tokenBudget } from '../prompt.ts';
@@ -87,7 +88,7 @@ async function planCompletion(
     topLogprobs,
     promptLogprobs: echo && topLogprobs >= 0,
     traceparent: traceOf(request),
-    tenant: context.keys.check(request.headers.authorization),
+    caller: callerOf(context, request.headers),
   };
   return {
     modelName: body.model,
