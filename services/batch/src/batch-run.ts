@@ -184,6 +184,8 @@ export class BatchRun {
     const now = await batches.find(this.#id);
     if (now === null) return 'lost';
     if (now.status !== 'cancelling' && batch.expiresMs <= clock.nowMs()) {
+      const fields = { '?end': 'expired' };
+      if (!(await batches.advance(this.#id, this.#owner, ['in_progress'], 'in_progress', fields))) return 'lost';
       const done = await batches.done(this.#id);
       const error = { code: 'batch_expired', message: 'the request was not run before the window of the batch ended' };
       for await (const { number, customId } of this.#names(batch, input)) {
@@ -255,9 +257,8 @@ export class BatchRun {
 }
 
 /** What a batch comes to whose lines are no longer run. */
-function endOf({ times, completed, failed, total, errors }: Batch): BatchStatus {
-  if (times.cancelling !== undefined) return 'cancelled';
-  return completed + failed >= total && errors.length === 0 ? 'completed' : 'expired';
+function endOf({ times }: Batch): BatchStatus {
+  return times.cancelling === undefined ? 'completed' : 'cancelled';
 }
 
 function problem(code: string, message: string): { code: string; message: string; param: string; line: number } {
