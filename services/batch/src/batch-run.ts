@@ -58,6 +58,16 @@ export class BatchRun {
 
   /** Takes the batch and works on it until it is over or `pause` aborts. */
   async turn(pause: AbortSignal): Promise<TurnEnd> {
+    try {
+      return await this.#work(pause);
+    } catch (err) {
+      // Whoever has taken it over may have removed what this turn was about to write.
+      if (!(await this.#d.batches.owns(this.#id, this.#owner))) return 'lost';
+      throw err;
+    }
+  }
+
+  async #work(pause: AbortSignal): Promise<TurnEnd> {
     const status = await this.#d.batches.claim(this.#id, this.#owner);
     const batch = status === null ? null : await this.#d.batches.find(this.#id);
     if (batch === null || ENDED.has(batch.status)) return 'over';

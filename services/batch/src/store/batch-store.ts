@@ -114,6 +114,11 @@ export class BatchStore {
     return status === '' ? null : (status as BatchStatus);
   }
 
+  /** True while nobody else has claimed the batch. */
+  async owns(id: string, owner: string): Promise<boolean> {
+    return (await this.#redis.hget(this.#keys.batch(id), 'owner')) === owner;
+  }
+
   /** False when another process owns the batch, or it is in none of the statuses `from`. */
   async advance(
     id: string,
