@@ -36,6 +36,7 @@ import { type Assets, loadAssets } from './assets.ts';
 import { ApiKeys } from './auth.ts';
 import { type GatewayConfig, gatewaySchema } from './config.ts';
 import type { GatewayContext } from './context.ts';
+import { Hold } from './hold.ts';
 import { InFlight } from './in-flight.ts';
 import type { ParserName } from './parsers/registry.ts';
 import { type GuardDeps, PoisonGuard } from './quarantine/guard.ts';
@@ -104,7 +105,8 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
       maxDeathsAlone: config.maxFruitlessResumes,
       onFree: () => pool.nudge(),
     }),
-    models: new ServedModels(config.servedModelName, pool, assets.name),
+    models: new ServedModels(config.servedModelName, pool, assets.name, config.holdMs > 0),
+    hold: new Hold({ pool, holdMs: config.holdMs, maxHeld: config.maxHeld, clock, metrics }),
     keys: ApiKeys.load(config),
     inFlight,
     drain: once(() => inFlight.drain(config.lingerMs, config.drainMs)),
@@ -154,6 +156,7 @@ function ownMember(
     draining: context.inFlight.draining,
     servedModels: [...context.models.names],
     running: context.inFlight.size,
+    heldRequests: context.hold.size,
   });
   return control.Member.encode(member).finish();
 }
@@ -176,7 +179,7 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   const id = processId('gateway', config.id);
   const tracing = await openTracing({ config, service: 'gateway', id, clock, logger, metrics });
   service.onShutdown(() => tracing.shutDown());
-  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
   service.onShutdown(() => cluster.close());
   cluster.directory.meter(metrics);
   await cluster.members.start();
@@ -230,6 +233,8 @@ async function joinCluster(
     onLost: (err) => service.fatal(err),
     onRenew,
   });
+  // A request that is held wakes the model up, as soon as others know of it.
+  context.hold.onChange = () => lease.touch();
   // Serving does not depend on being listed, so it does not wait for Redis.
   lease.join(service.signal).catch((err: unknown) => {
     if (!service.signal.aborted) service.fatal(err);
