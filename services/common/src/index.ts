@@ -59,7 +59,15 @@ export {
   rootName,
   unpackNames,
 } from './kv/page-names.ts';
-export { connectRedis, type RedisClientOptions, type RedisTls } from './redis/client.ts';
+export { parseRedisUrl, type RedisAddress, type RedisNode } from './redis/address.ts';
+export {
+  connectRedis,
+  type RedisAccess,
+  type RedisClientOptions,
+  redisOptions,
+  type RedisOptionsInput,
+  redisRefusal,
+} from './redis/client.ts';
 export {
   type ClusterRecord,
   EVENT_KINDS,
@@ -70,7 +78,15 @@ export {
 } from './redis/event-log.ts';
 export { type ClusterEvent, ClusterEvents } from './redis/events.ts';
 export { type RedisKeys, redisKeys } from './redis/keys.ts';
-export { type DrainRequest, type DrainSnapshot, type DrainState, DrainStore } from './redis/drains.ts';
+export {
+  type DrainRequest,
+  type DrainSnapshot,
+  type DrainState,
+  DrainStore,
+  type ShrinkBegin,
+  type ShrinkId,
+  shrinkOf,
+} from './redis/drains.ts';
 export { type LeaderElection, type LeaderFence, LeaderLock, type LeaderLockOptions } from './redis/leader.ts';
 export { LOAD_TTL_MS, LoadStore, type StoredLoad } from './redis/loads.ts';
 export {

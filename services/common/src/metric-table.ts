@@ -1,4 +1,5 @@
 import { DISPATCH_METRICS } from './metric-table-dispatch.ts';
+import { KUBERNETES_METRICS } from './metric-table-kubernetes.ts';
 import { KV_METRICS } from './metric-table-kv.ts';
 import { LATENCY, type MetricInfo, SHORT } from './metric-info.ts';
 import { TELEMETRY_METRICS } from './metric-table-telemetry.ts';
@@ -436,6 +437,7 @@ export const METRICS = {
     labels: ['kind'],
     services: ['controller'],
   },
+  ...KUBERNETES_METRICS,
   guildhall_placement_copies: {
     type: 'gauge',
     help: 'Live workers that hold the expert with the fewest holders (least), and how many are asked for (wanted).',
