@@ -7,6 +7,7 @@ import { doctorCommand } from './commands/doctor.ts';
 import { drainCommand } from './commands/drain.ts';
 import { eventsCommand } from './commands/events.ts';
 import { joinCommand } from './commands/join.ts';
+import { planCommand } from './commands/plan.ts';
 import { pullCommand } from './commands/pull.ts';
 import { serveCommand } from './commands/serve.ts';
 import { simulateCommand } from './commands/simulate.ts';
@@ -17,6 +18,7 @@ import { VERSION } from './version.ts';
 const COMMANDS = [
   upCommand,
   serveCommand,
+  planCommand,
   pullCommand,
   chatCommand,
   statusCommand,

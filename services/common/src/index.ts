@@ -1,3 +1,4 @@
+export { BusyMeter, twoDigits, WindowPercentile, WindowSum } from './window-meters.ts';
 export { type Clock, FakeClock, systemClock, type Timer } from './clock.ts';
 export { type ConfigRow, type ConfigSources, describeConfig, helpText, loadConfig, redactConfig } from './config.ts';
 export { type CoreLeaseBinding, coreLeasesField, openCoreLeases } from './core-leases.ts';
@@ -78,7 +79,15 @@ export {
 } from './redis/event-log.ts';
 export { type ClusterEvent, ClusterEvents } from './redis/events.ts';
 export { type RedisKeys, redisKeys } from './redis/keys.ts';
-export { type DrainRequest, type DrainSnapshot, type DrainState, DrainStore } from './redis/drains.ts';
+export {
+  type DrainRequest,
+  type DrainSnapshot,
+  type DrainState,
+  DrainStore,
+  type ShrinkBegin,
+  type ShrinkId,
+  shrinkOf,
+} from './redis/drains.ts';
 export { type LeaderElection, type LeaderFence, LeaderLock, type LeaderLockOptions } from './redis/leader.ts';
 export { LOAD_TTL_MS, LoadStore, type StoredLoad } from './redis/loads.ts';
 export {
@@ -146,3 +155,16 @@ export { Cluster, type ClusterOptions } from './redis/cluster.ts';
 export { VERSION } from './version.ts';
 export { Poller } from './redis/poller.ts';
 export { startTicks } from './process-start.ts';
+export { openTracing, type OpenTracingOptions } from './telemetry/open-tracing.ts';
+export { type TelemetryConfig, telemetryOptions } from './telemetry/telemetry-options.ts';
+export { formatTraceparent, parseTraceparent, type TraceContext, traceFields } from './telemetry/trace-context.ts';
+export {
+  type Attributes,
+  type HeadOptions,
+  NO_TRACING,
+  type Span,
+  type SpanOptions,
+  type SpanRole,
+  type TraceHead,
+  type Tracing,
+} from './telemetry/tracing.ts';

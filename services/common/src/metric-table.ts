@@ -1,5 +1,10 @@
+import { AUTOSCALER_METRICS } from './metric-table-autoscaler.ts';
+import { BATCH_METRICS } from './metric-table-batch.ts';
 import { DISPATCH_METRICS } from './metric-table-dispatch.ts';
+import { KUBERNETES_METRICS } from './metric-table-kubernetes.ts';
+import { KV_METRICS } from './metric-table-kv.ts';
 import { LATENCY, type MetricInfo, SHORT } from './metric-info.ts';
+import { TELEMETRY_METRICS } from './metric-table-telemetry.ts';
 
 export type { MetricInfo, MetricService } from './metric-info.ts';
 
@@ -8,7 +13,7 @@ const MODEL = ['model_name'] as const;
 
 /**
  * Every metric there is. Names that start with `vllm:` mean what they mean in vLLM, so that its dashboards and
- * autoscalers work; everything else starts with `guildhall_`.
+ * autoscalers work; those that start with `gen_ai_` are OpenTelemetry's; everything else starts with `guildhall_`.
  */
 export const METRICS = {
   'vllm:num_requests_running': {
@@ -158,6 +163,33 @@ export const METRICS = {
     services: ['router'],
     buckets: LATENCY,
   },
+  'vllm:request_inference_time_seconds': {
+    type: 'histogram',
+    help: 'From admission to the last token.',
+    labels: MODEL,
+    services: ['router'],
+    buckets: LATENCY,
+  },
+  'vllm:request_params_n': {
+    type: 'histogram',
+    help: 'Choices that a request asks for.',
+    labels: MODEL,
+    services: ['gateway'],
+    buckets: [1, 2, 5, 10, 20],
+  },
+  'vllm:request_params_max_tokens': {
+    type: 'histogram',
+    help: 'Tokens that a request may generate for each choice.',
+    labels: MODEL,
+    services: ['gateway'],
+    buckets: TOKENS,
+  },
+  'vllm:cache_config_info': {
+    type: 'gauge',
+    help: 'Always 1; its labels tell the tokens of a KV page (block_size), the number of pages, and how prefixes are shared.',
+    labels: ['model_name', 'block_size', 'num_gpu_blocks', 'enable_prefix_caching', 'cache_dtype'],
+    services: ['router'],
+  },
   'vllm:request_prompt_tokens': {
     type: 'histogram',
     help: 'Prompt tokens of a request.',
@@ -268,7 +300,7 @@ export const METRICS = {
     type: 'counter',
     help: 'Errors given to callers, by code.',
     labels: ['code'],
-    services: ['gateway', 'router', 'expert'],
+    services: ['gateway', 'router', 'expert', 'batch'],
   },
 
   guildhall_step_seconds: {
@@ -278,7 +310,10 @@ export const METRICS = {
     services: ['router'],
     buckets: LATENCY,
   },
+  ...BATCH_METRICS,
   ...DISPATCH_METRICS,
+  ...AUTOSCALER_METRICS,
+  ...TELEMETRY_METRICS,
   guildhall_expert_rows_total: {
     type: 'counter',
     help: 'Expert rows by the worker that computed them.',
@@ -297,117 +332,7 @@ export const METRICS = {
     labels: [],
     services: ['router', 'controller'],
   },
-  guildhall_kv_pages: {
-    type: 'gauge',
-    help: 'KV pages by state: free, used, or cached for prompts to come.',
-    labels: ['state'],
-    services: ['router'],
-  },
-  guildhall_state_slots: {
-    type: 'gauge',
-    help: 'DeltaNet state slots by state.',
-    labels: ['state'],
-    services: ['router'],
-  },
-  guildhall_kv_tier_capacity_bytes: {
-    type: 'gauge',
-    help: 'Limit of a tier of the page cache.',
-    labels: ['tier'],
-    services: ['router'],
-  },
-  guildhall_kv_tier_bytes: {
-    type: 'gauge',
-    help: 'Bytes that a tier of the page cache uses; on disk in whole blocks, with those of other models there.',
-    labels: ['tier'],
-    services: ['router'],
-  },
-  guildhall_kv_tier_held_bytes: {
-    type: 'gauge',
-    help: 'Bytes of sequences that were swapped out to a tier, part of what it uses.',
-    labels: ['tier'],
-    services: ['router'],
-  },
-  guildhall_kv_tier_blobs: {
-    type: 'gauge',
-    help: 'Pages and states in a tier of the page cache.',
-    labels: ['tier', 'kind'],
-    services: ['router'],
-  },
-  guildhall_kv_evictions_total: {
-    type: 'counter',
-    help: 'Pages and states that left a tier, by reason: evicted, leased (evicted while another router was about to fetch it), deleted, fault.',
-    labels: ['tier', 'reason'],
-    services: ['router'],
-  },
-  guildhall_kv_write_backs_total: {
-    type: 'counter',
-    help: 'Pages and states that were to be written to disk, by outcome: written, dropped (not worth it, or the disk is slow), failed.',
-    labels: ['outcome'],
-    services: ['router'],
-  },
-  guildhall_kv_faults_total: {
-    type: 'counter',
-    help: 'Faults of the page cache by kind; each costs a recomputation and nothing else.',
-    labels: ['kind'],
-    services: ['router'],
-  },
-
-  guildhall_kv_pulls_total: {
-    type: 'counter',
-    help: 'Transfers of pages from other routers by outcome: complete, partial, no_room, cancelled or a fault; slower and avoided were not begun.',
-    labels: ['outcome'],
-    services: ['router'],
-  },
-  guildhall_kv_pull_seconds: {
-    type: 'histogram',
-    help: 'One transfer of pages from another router.',
-    labels: [],
-    services: ['router'],
-    buckets: LATENCY,
-  },
-  guildhall_kv_pulled_bytes_total: {
-    type: 'counter',
-    help: 'Bytes of pages and states pulled from other routers and found good.',
-    labels: ['kind'],
-    services: ['router'],
-  },
-  guildhall_kv_fetches_total: {
-    type: 'counter',
-    help: 'Transfers of pages to other routers by outcome.',
-    labels: ['outcome'],
-    services: ['router'],
-  },
-  guildhall_kv_served_bytes_total: {
-    type: 'counter',
-    help: 'Bytes of pages and states sent to other routers.',
-    labels: [],
-    services: ['router'],
-  },
-  guildhall_sequences_moved_total: {
-    type: 'counter',
-    help: 'Sequences that this router has moved away: parked with their pages, or as a request only.',
-    labels: ['how'],
-    services: ['router'],
-  },
-  guildhall_parked_sequences: {
-    type: 'gauge',
-    help: 'Sequences that wait here to be taken over by another router.',
-    labels: [],
-    services: ['router'],
-  },
-  guildhall_parked_ended_total: {
-    type: 'counter',
-    help: 'Parked sequences by how they left: taken, expired or dropped.',
-    labels: ['how'],
-    services: ['router'],
-  },
-  guildhall_sequence_takeovers_total: {
-    type: 'counter',
-    help: 'Moved sequences taken over from other routers by outcome; those that are not taken are computed again.',
-    labels: ['outcome'],
-    services: ['router'],
-  },
-
+  ...KV_METRICS,
   guildhall_experts_held: { type: 'gauge', help: 'Experts that can be served.', labels: [], services: ['expert'] },
   guildhall_expert_loads_total: {
     type: 'counter',
@@ -513,6 +438,13 @@ export const METRICS = {
   guildhall_placement_imbalance: {
     type: 'gauge',
     help: 'Busiest worker over the mean: predicted when the placement was made, and measured since.',
+    labels: ['kind'],
+    services: ['controller'],
+  },
+  ...KUBERNETES_METRICS,
+  guildhall_placement_copies: {
+    type: 'gauge',
+    help: 'Live workers that hold the expert with the fewest holders (least), and how many are asked for (wanted).',
     labels: ['kind'],
     services: ['controller'],
   },

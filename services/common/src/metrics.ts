@@ -16,6 +16,10 @@ export interface Metrics {
   observe(name: MetricName, value: number, labels?: Labels): void;
   /** Forgets a labelled series, such as that of a worker that is gone. */
   remove(name: MetricName, labels: Labels): void;
+  /** Forgets every series in which a label has this value: of a worker that is gone, say, whatever was counted of it. */
+  forget(label: string, value: string): Promise<void>;
+  /** Has `update` called before the metrics are read, for gauges that are cheaper to ask than to keep. */
+  beforeRender(update: () => void): void;
   /** Prometheus text and its content type. */
   render(): Promise<{ contentType: string; body: string }>;
 }
@@ -78,6 +82,7 @@ export function createMetrics(service: Exclude<MetricService, 'all'>): Metrics {
     return instrument;
   };
   const counts = new PendingCounts();
+  const updates: (() => void)[] = [];
   return {
     registry,
     count: (name, labels = {}, by = 1) => counts.add(find(name, Counter), name, labels, by),
@@ -87,7 +92,19 @@ export function createMetrics(service: Exclude<MetricService, 'all'>): Metrics {
       counts.flush();
       instruments.get(name)?.remove(labels);
     },
+    async forget(label, value) {
+      counts.flush();
+      for (const [name, instrument] of instruments) {
+        const info: MetricInfo = METRICS[name];
+        // Histograms give a row for each bucket; none is labelled by what comes and goes.
+        if (!info.labels.includes(label) || instrument instanceof Histogram) continue;
+        const { values } = await instrument.get();
+        for (const { labels } of values) if (labels[label] === value) instrument.remove(labels as Labels);
+      }
+    },
+    beforeRender: (update) => void updates.push(update),
     async render() {
+      for (const update of updates) update();
       counts.flush();
       return { contentType: registry.contentType, body: await registry.metrics() };
     },

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { errorMessage, fail, type GuildhallError } from './errors.ts';
+import { telemetryOptions } from './telemetry/telemetry-options.ts';
 import { parseRedisUrl } from './redis/address.ts';
 
 /** A parsed `host:port`. */
@@ -127,6 +128,7 @@ export const serviceOptions = {
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
     .default('info')
     .describe('Least level that is logged.'),
+  ...telemetryOptions,
   readyFd: z
     .int()
     .min(1)

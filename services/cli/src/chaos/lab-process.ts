@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type Clock, fail } from '@guildhall/common';
 import { type Host, onHost } from '../net/network.ts';
 import { Child, type Listening } from '../stack/child.ts';
-import { ROOT } from '../stack/state-dir.ts';
+import { serviceMain } from '../stack/state-dir.ts';
 
 /** How one process of the lab is started, every time. */
 export interface ProcessSpec {
@@ -98,7 +98,7 @@ export class LabProcess {
 
 /** A service of the cluster, run from its sources. */
 export function serviceSpec(name: string, service: string, args: string[], env: NodeJS.ProcessEnv): ProcessSpec {
-  const main = join(ROOT, 'services', service, 'src', 'main.ts');
+  const main = serviceMain(service);
   return { name, service, command: process.execPath, args: [main, ...args, '--parent-pipe'], stdin: null, env };
 }
 

@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { commitOf, type Machine, machineOf, renderBarChart, SCHEMA } from '@guildhall/bench';
+import type { Machine, SCHEMA } from '@guildhall/bench';
+import { benchHarness } from '../bench-harness.ts';
 import { ROOT } from '../stack/state-dir.ts';
 import { formatTable } from '../ui/table.ts';
 import type { ChaosRow } from './measure.ts';
@@ -16,7 +17,9 @@ export interface ChaosReport {
   rows: ChaosRow[];
 }
 
-export function reportOf(rows: ChaosRow[], load: ChaosReport['load']): ChaosReport {
+/** Rows with what machine and commit they are of. */
+export async function reportOf(rows: ChaosRow[], load: ChaosReport['load']): Promise<ChaosReport> {
+  const { commitOf, machineOf, SCHEMA } = await benchHarness();
   return { schema: SCHEMA, suite: 'chaos', machine: machineOf(1), commit: commitOf(ROOT), load, rows };
 }
 
@@ -85,6 +88,7 @@ export async function saveReport(report: ChaosReport, name: string): Promise<voi
 
 /** The longest pause of each fault beside the usual one. Zeros of a logarithmic axis are drawn as one millisecond. */
 async function pausesPng({ rows, machine, load }: ChaosReport): Promise<Buffer> {
+  const { renderBarChart } = await benchHarness();
   const bar = (row: ChaosRow, series: string, value: number) => ({
     category: row.fault,
     series,

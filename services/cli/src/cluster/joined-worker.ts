@@ -1,11 +1,10 @@
 import { isIP } from 'node:net';
-import { join } from 'node:path';
 import { networkInterfaces } from 'node:os';
 import { type Clock, formatHostPort, type Timer } from '@guildhall/common';
 import { Child, type ChildProgress } from '../stack/child.ts';
 import { endProcesses } from '../stack/processes.ts';
 import { tlsEnvironment } from '../stack/stack.ts';
-import { ROOT } from '../stack/state-dir.ts';
+import { serviceMain } from '../stack/state-dir.ts';
 import type { JoinedConfig, JoinedDir, Membership } from './joined-dir.ts';
 import { redisUserOf } from './redis-access.ts';
 
@@ -98,11 +97,7 @@ export class JoinedWorker {
     const child = new Child({
       name: config.id,
       command: process.execPath,
-      args: [
-        join(ROOT, 'services', 'expert', 'src', 'main.ts'),
-        ...workerArgs(this.#dir, config, membership),
-        '--parent-pipe',
-      ],
+      args: [serviceMain('expert'), ...workerArgs(this.#dir, config, membership), '--parent-pipe'],
       env: workerEnvironment(this.#dir, config, membership),
       logFile: this.#dir.file('worker.log'),
       onProgress: (progress) => this.#on.progress(progress),

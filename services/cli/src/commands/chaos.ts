@@ -101,7 +101,7 @@ async function chaos(faults: readonly Fault[], flags: ChaosFlags): Promise<numbe
     },
     fault: (row) => progress.done(lineOf(row)),
   });
-  const report = reportOf(rows, { streams, seed, seconds });
+  const report = await reportOf(rows, { streams, seed, seconds });
   if (save) await saveReport(report, resolve(save));
   process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : `${tableOf(rows)}\n`);
   const bad = rows.filter((row) => !isClean(row));

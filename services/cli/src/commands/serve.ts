@@ -1,9 +1,8 @@
 import { spawn } from 'node:child_process';
-import { join } from 'node:path';
 import { Command } from 'commander';
 import { fail } from '@guildhall/common';
 import { ModelStore } from '../hub/model-store.ts';
-import { ROOT } from '../stack/state-dir.ts';
+import { serviceMain } from '../stack/state-dir.ts';
 import { addStackOptions, runStack, type UpFlags } from './up.ts';
 
 /** Services that can be run alone, for a cluster put together by hand. */
@@ -57,7 +56,7 @@ export function withPulledModel(service: string, args: readonly string[], store:
 /** Runs a service as a child that shares our terminal; signals reach it through us. */
 function runService(service: string, args: string[]): Promise<number> {
   return new Promise((resolve, reject) => {
-    const main = join(ROOT, 'services', service, 'src', 'main.ts');
+    const main = serviceMain(service);
     const child = spawn(process.execPath, [main, ...args], { stdio: 'inherit' });
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
     child.once('error', (error) => reject(fail('internal', `${service} could not be started: ${error.message}`)));

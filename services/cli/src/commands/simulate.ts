@@ -1,9 +1,10 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { commitOf, type Machine, machineOf } from '@guildhall/bench';
+import type { Machine } from '@guildhall/bench';
 import type { Measurement } from '@guildhall/bench/calibrate';
 import { systemClock } from '@guildhall/common';
 import { Command } from 'commander';
+import { benchHarness } from '../bench-harness.ts';
 import { compare } from '../simulate/calibration.ts';
 import { optionsFor, type SimulateFlags, workerCounts } from '../simulate/options.ts';
 import { chartsOf, writeCharts } from '../simulate/plots.ts';
@@ -56,6 +57,7 @@ export function simulateCommand(): Command {
 }
 
 async function simulate(flags: CommandFlags): Promise<void> {
+  const { commitOf, machineOf } = await benchHarness();
   const progress = new Progress({ quiet: false });
   const rows: SweepRow[] = [];
   for (const workers of workerCounts(flags)) {
@@ -101,6 +103,7 @@ interface Measured {
 }
 
 async function measureHere(progress: Progress): Promise<Measured> {
+  const { commitOf, machineOf } = await benchHarness();
   // Loaded when needed: it brings the tests' harness along.
   const { measureCluster } = await import('@guildhall/bench/calibrate');
   const measurements: Measurement[] = [];

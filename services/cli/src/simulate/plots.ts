@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type LineChart, renderLineChart } from '@guildhall/bench';
+import type { LineChart } from '@guildhall/bench';
+import { benchHarness } from '../bench-harness.ts';
 import type { SweepRow } from './report.ts';
 
 /** Charts of a sweep over worker counts, and of what faults did, by file name. */
@@ -72,6 +73,7 @@ export async function writeCharts(
   folder: string,
   stem: string,
 ): Promise<string[]> {
+  const { renderLineChart } = await benchHarness();
   mkdirSync(folder, { recursive: true });
   const names: string[] = [];
   for (const [name, chart] of charts) {

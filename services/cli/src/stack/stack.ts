@@ -7,7 +7,7 @@ import { Child, type ChildProgress } from './child.ts';
 import { chooseGatewayAddress } from './ports.ts';
 import { endProcesses, startTicks } from './processes.ts';
 import { chooseRedisEndpoint, redisUrl, startRedis, type RedisEndpoint } from './redis.ts';
-import { ROOT, type RunSecrets, type StateDir } from './state-dir.ts';
+import { type RunSecrets, serviceMain, type StateDir } from './state-dir.ts';
 
 export interface StackOptions {
   model: string;
@@ -31,6 +31,8 @@ export interface StackOptions {
   threads: number;
   /** Whether its processes lease the cores of the machine from each other. */
   coreLeases: 'on' | 'off';
+  /** URL of a collector that every process sends traces to; null for none, or for that of the environment. */
+  otlp?: string | null;
   /** For a stack that other machines join; without it everything is on loopback. */
   network?: StackNetwork | null;
 }
@@ -181,7 +183,7 @@ export class Stack {
     const child = new Child({
       name,
       command: process.execPath,
-      args: [join(ROOT, 'services', service, 'src', 'main.ts'), ...withListen(args), '--parent-pipe'],
+      args: [serviceMain(service), ...withListen(args), '--parent-pipe'],
       env: this.#environment(service),
       logFile: this.#state.logFile(name),
       onProgress: (progress) => this.#on.progress(progress),
@@ -203,6 +205,7 @@ export class Stack {
       GUILDHALL_REDIS: url,
       GUILDHALL_CLUSTER: cluster,
       ...(tls === undefined ? {} : tlsEnvironment(tls)),
+      ...(typeof this.#options.otlp === 'string' ? { GUILDHALL_OTLP_ENDPOINT: this.#options.otlp } : {}),
       ...(service === 'gateway' && keys !== '' ? { GUILDHALL_API_KEYS: keys } : {}),
     };
   }

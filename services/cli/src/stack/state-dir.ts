@@ -1,5 +1,5 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { extname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { RedisAccess, TlsConfig } from '@guildhall/common';
 
@@ -34,6 +34,11 @@ export interface RunSecrets {
 
 /** Root of the checkout: the folder that holds `services/`. */
 export const ROOT = resolve(fileURLToPath(new URL('../../../..', import.meta.url)));
+
+/** The program of a service: a source file in a checkout, a compiled one in an image. */
+export function serviceMain(service: string): string {
+  return join(ROOT, 'services', service, 'src', `main${extname(fileURLToPath(import.meta.url))}`);
+}
 
 /** Folder of a stack's run file, logs and secrets. */
 export class StateDir {

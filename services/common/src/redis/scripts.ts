@@ -13,12 +13,15 @@ export const SCRIPTS = {
   'placement-publish': 4,
   'leader-acquire': 2,
   'leader-release': 1,
+  'leader-take': 2,
   'load-report': 2,
   'loads-read': 1,
   'drain-request': 1,
   'drain-mark': 1,
   'drain-cancel': 1,
   'drains-read': 2,
+  'shrink-begin': 2,
+  'shrink-end': 2,
   'pages-fence': 5,
   'pages-publish': 2,
   'pages-evict': 2,
@@ -29,6 +32,9 @@ export const SCRIPTS = {
   'quarantine-add': 1,
   'quarantine-read': 1,
   'probation-hold': 1,
+  'batch-claim': 1,
+  'batch-advance': 1,
+  'batch-commit': 3,
 } as const;
 
 export type ScriptName = keyof typeof SCRIPTS;

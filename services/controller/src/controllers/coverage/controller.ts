@@ -1,17 +1,27 @@
 import type { Emit } from '../../events.ts';
 import type { WorkerInfo } from '../../store/worker-store.ts';
 
+/** How many workers hold each expert of each layer. */
+function* copiesOf(workers: readonly WorkerInfo[]): Generator<number> {
+  const { numLayers, numExperts } = workers[0] ?? { numLayers: 0, numExperts: 0 };
+  for (let layer = 0; layer < numLayers; layer++) {
+    const copies = new Uint32Array(numExperts);
+    for (const worker of workers) for (const expert of worker.holdings.get(layer) ?? []) copies[expert]! += 1;
+    yield* copies;
+  }
+}
+
 /** Share of (layer, expert) pairs that at least one worker holds, 0 to 1. */
 export function coverageOf(workers: readonly WorkerInfo[]): number {
-  const { numLayers, numExperts } = workers[0] ?? { numLayers: 0, numExperts: 0 };
-  if (numLayers * numExperts === 0) return 0;
-  let covered = 0;
-  for (let layer = 0; layer < numLayers; layer++) {
-    const held = new Set<number>();
-    for (const worker of workers) for (const expert of worker.holdings.get(layer) ?? []) held.add(expert);
-    covered += held.size;
-  }
-  return covered / (numLayers * numExperts);
+  const copies = [...copiesOf(workers)];
+  return copies.length === 0 ? 0 : copies.filter((count) => count > 0).length / copies.length;
+}
+
+/** Workers that hold the expert with the fewest holders. */
+export function leastCopiesOf(workers: readonly WorkerInfo[]): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (const count of copiesOf(workers)) least = Math.min(least, count);
+  return Number.isFinite(least) ? least : 0;
 }
 
 /** Tells when experts have lost their last holder, and when all have one again. */

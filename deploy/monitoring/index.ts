@@ -1,0 +1,14 @@
+import { type Board, renderBoard } from './board.ts';
+import { experts } from './dashboards/experts.ts';
+import { kv } from './dashboards/kv.ts';
+import { overview } from './dashboards/overview.ts';
+
+const BOARDS: readonly Board[] = [overview, experts, kv];
+
+/** Grafana dashboards by file name, as the chart ships them. */
+export function dashboards(): { file: string; json: string }[] {
+  return BOARDS.map((board) => ({
+    file: `${board.name}.json`,
+    json: `${JSON.stringify(renderBoard(board), null, 2)}\n`,
+  }));
+}
