@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { autoscalerCommand } from './commands/autoscaler.ts';
 import { chaosCommand } from './commands/chaos.ts';
 import { chatCommand } from './commands/chat.ts';
 import { clusterCommand } from './commands/cluster.ts';
@@ -21,6 +22,7 @@ const COMMANDS = [
   pullCommand,
   chatCommand,
   statusCommand,
+  autoscalerCommand,
   clusterCommand,
   joinCommand,
   drainCommand,
