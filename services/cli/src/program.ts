@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { autoscalerCommand } from './commands/autoscaler.ts';
 import { chaosCommand } from './commands/chaos.ts';
 import { chatCommand } from './commands/chat.ts';
+import { checkCommand } from './commands/check.ts';
 import { clusterCommand } from './commands/cluster.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { drainCommand } from './commands/drain.ts';
@@ -23,6 +24,7 @@ const COMMANDS = [
   chatCommand,
   statusCommand,
   autoscalerCommand,
+  checkCommand,
   clusterCommand,
   joinCommand,
   drainCommand,
