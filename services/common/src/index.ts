@@ -59,7 +59,15 @@ export {
   rootName,
   unpackNames,
 } from './kv/page-names.ts';
-export { connectRedis, type RedisClientOptions, type RedisTls } from './redis/client.ts';
+export { parseRedisUrl, type RedisAddress, type RedisNode } from './redis/address.ts';
+export {
+  connectRedis,
+  type RedisAccess,
+  type RedisClientOptions,
+  redisOptions,
+  type RedisOptionsInput,
+  redisRefusal,
+} from './redis/client.ts';
 export {
   type ClusterRecord,
   EVENT_KINDS,

@@ -12,10 +12,13 @@ import {
   type MemberLease,
   type Metrics,
   once,
+  openTracing,
+  processId,
   type Readiness,
   refuseInsecureListen,
   shutDownGrpcServer,
   startAdminServer,
+  type Tracing,
   VERSION,
 } from '@guildhall/common';
 import { expertBytes } from '@guildhall/model/weights';
@@ -65,11 +68,13 @@ interface WorkerParts {
   cluster: Cluster;
   peers: Peers;
   metrics: Metrics;
+  tracing: Tracing;
 }
 
 /** The parts of a worker, wired. */
 class Worker {
   readonly metrics: Metrics;
+  readonly tracing: Tracing;
   readonly cluster: Cluster;
   readonly batcher: Batcher;
   readonly shard: Shard;
@@ -91,6 +96,7 @@ class Worker {
     const { clock, logger } = deps;
     const { cluster, peers } = parts;
     this.metrics = parts.metrics;
+    this.tracing = parts.tracing;
     this.#config = config;
     this.#deps = deps;
     this.engine = openEngine(config, logger);
@@ -153,6 +159,7 @@ class Worker {
       countMessage: (rows, us) => this.speed.observe(rows, us),
       logger,
       metrics,
+      tracing: this.tracing,
       clock,
     });
   }
@@ -228,7 +235,8 @@ class Worker {
     if (this.#config.drainMs === 0 || this.#lease?.held !== true) return;
     this.#lease.touch();
     const { clock, logger } = this.#deps;
-    const end = await waitDrained({ ...engine.identity, cluster, limitMs: this.#config.drainMs, clock });
+    const { drainMs: limitMs, node } = this.#config;
+    const end = await waitDrained({ ...engine.identity, cluster, limitMs, untilRoutersEnd: node !== '', clock });
     logger.info({ end }, 'the drain is over');
   }
 
@@ -247,16 +255,20 @@ async function openWorker(
 ): Promise<{ worker: Worker; started: Promise<void> }> {
   const { clock, logger, signal = new AbortController().signal } = deps;
   const peers = openPeers(config, deps);
-  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
   const started = cluster.start();
+  const id = processId('expert', config.id);
+  let tracing: Tracing | null = null;
   try {
+    tracing = await openTracing({ config, service: 'expert', id, clock, logger, metrics });
     if (config.modelFromPeers) {
       await started;
       await bootstrapCheckpoint({ dir: config.model, cluster, peers, clock, logger, signal });
     }
-    return { worker: new Worker(config, deps, { cluster, peers, metrics }), started };
+    return { worker: new Worker({ ...config, id }, deps, { cluster, peers, metrics, tracing }), started };
   } catch (err) {
     peers.close();
+    await tracing?.shutDown();
     await cluster.close();
     throw err;
   }
@@ -333,6 +345,7 @@ async function serve(
       health.close();
       await joined;
       await shutDownGrpcServer(server, SHUTDOWN_GRACE_MS);
+      await worker.tracing.shutDown();
       await admin.close();
     },
   };

@@ -1,4 +1,4 @@
-import type { Clock, Logger, Metrics } from '@guildhall/common';
+import type { Clock, Logger, Metrics, Tracing } from '@guildhall/common';
 import type { Assets } from './assets.ts';
 import type { ApiKeys } from './auth.ts';
 import type { GatewayConfig } from './config.ts';
@@ -27,6 +27,7 @@ export interface GatewayContext {
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
+  tracing: Tracing;
   /** Seconds since the Unix epoch at start, as `created` of the models. */
   startedAtS: number;
 }

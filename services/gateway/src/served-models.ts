@@ -21,6 +21,11 @@ export class ServedModels {
     return seen.length > 0 ? seen : [this.#fallback];
   }
 
+  /** The name as metrics keep it: names that are not served, of which clients may think up any number, are one. */
+  labelOf(name: string): string {
+    return this.names.includes(name) ? name : 'unknown';
+  }
+
   /**
    * The name to ask routers for; null means any router, by a name of its own, as names that only the gateway knows do.
    * Throws `model_not_found`, or `no_router` while no router has ever said what it serves.

@@ -17,6 +17,7 @@ import {
   type Metrics,
   newIncarnation,
   once,
+  openTracing,
   parseHostPort,
   processId,
   type Readiness,
@@ -26,6 +27,7 @@ import {
   SHUTDOWN_LIMIT_MS,
   startAdminServer,
   systemClock,
+  type Tracing,
   VERSION,
 } from '@guildhall/common';
 import { control, router } from '@guildhall/proto';
@@ -77,11 +79,12 @@ export interface GatewayParts {
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
+  tracing: Tracing;
 }
 
 /** Puts together what routes need. */
 export function createContext(config: GatewayConfig, parts: GatewayParts): GatewayContext {
-  const { assets, members, directory, clock, logger, metrics } = parts;
+  const { assets, members, directory, clock, logger, metrics, tracing } = parts;
   const pool = new RouterPool({ members, connect: routerConnector(config), clock, logger });
   const timeoutMs = config.routingTimeoutMs;
   const inFlight = new InFlight(config.maxInFlight, clock);
@@ -108,6 +111,7 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
     clock,
     logger,
     metrics,
+    tracing,
     startedAtS: Math.floor(clock.nowMs() / 1000),
   };
 }
@@ -170,7 +174,9 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   service.onShutdown(() => admin.close());
   const assets = loadAssets(config.model);
   const id = processId('gateway', config.id);
-  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+  const tracing = await openTracing({ config, service: 'gateway', id, clock, logger, metrics });
+  service.onShutdown(() => tracing.shutDown());
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
   service.onShutdown(() => cluster.close());
   cluster.directory.meter(metrics);
   await cluster.members.start();
@@ -182,6 +188,7 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
     clock,
     logger,
     metrics,
+    tracing,
   });
   service.onShutdown(() => context.pool.close());
   await context.guard.quarantine.start();

@@ -7,6 +7,7 @@ import {
   type Metrics,
   once,
   type Readiness,
+  type Tracing,
   VERSION,
 } from '@guildhall/common';
 import { IncrementalDetokenizer } from '@guildhall/model';
@@ -25,6 +26,7 @@ import { routerRpc } from './rpc/generate.ts';
 import { ModelRunner } from './runner.ts';
 import { PrefillAllowance } from './scheduler/budget.ts';
 import type { Detokenizer } from './stop-conditions.ts';
+import { bothObservers, engineTraces } from './telemetry/engine-traces.ts';
 
 export interface RouterCoreOptions {
   config: RouterConfig;
@@ -32,6 +34,7 @@ export interface RouterCoreOptions {
   kvHome: KvHome;
   identity: { id: string; incarnation: bigint };
   metrics: Metrics;
+  tracing: Tracing;
   clock: Clock;
   logger: Logger;
   onFatal: (err: unknown) => void;
@@ -76,7 +79,7 @@ export class RouterCore {
     this.engine = this.#makeEngine();
     this.kvHome.attach(this.engine.scheduler);
     this.moving = this.#makeDrain();
-    this.#cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+    this.#cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
     this.experts.views.onChange(() => this.#onViewChange());
     // Experts of this process are there from the beginning.
     this.#onViewChange();
@@ -139,6 +142,7 @@ export class RouterCore {
       },
       routerId: this.id,
       notReady: () => this.#refusal(),
+      tracing: this.#o.tracing,
       info: () => this.#info(),
       onRefused: (code) => metrics.count('guildhall_errors_total', { code }),
     });
@@ -148,6 +152,7 @@ export class RouterCore {
     const { engine, experts, loaded } = this;
     const { latest } = experts.views;
     this.kvHome.setGauges();
+    this.#dispatch.sweep();
     setGauges(this.metrics, loaded.servedModels[0] ?? '', {
       scheduler: engine.scheduler,
       pool: engine.scheduler.pool,
@@ -217,8 +222,9 @@ export class RouterCore {
   }
 
   #makeEngine(): Engine {
-    const { config, loaded, metrics, clock, logger, onFatal } = this.#o;
+    const { config, loaded, metrics, tracing, clock, logger, onFatal } = this.#o;
     const { native } = loaded;
+    const observer = engineObserver(metrics, loaded.servedModels[0] ?? '');
     const allowance = new PrefillAllowance({
       clock,
       threads: loaded.runtime,
@@ -248,7 +254,7 @@ export class RouterCore {
       allowance,
       makeSampler: ({ sampler, promptIds }) => new native.SamplerState(loaded.config.vocab, sampler, promptIds),
       makeDetokenizer: () => this.#makeDetokenizer(),
-      observer: engineObserver(metrics, loaded.servedModels[0] ?? ''),
+      observer: tracing.enabled ? bothObservers(observer, engineTraces) : observer,
       queueLimitMs: config.queueLimitMs,
       expertWaitMs: config.expertWaitMs,
       onFatal,
