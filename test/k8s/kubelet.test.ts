@@ -245,6 +245,13 @@ test('a container that fails waits longer and longer, and says its last words', 
   }, 'an image that is not there');
 });
 
+test('a pod that takes too long is ended', async () => {
+  await apply(pod('overdue', 'sleep 1000', {}, { restartPolicy: 'Never', activeDeadlineSeconds: 2 }));
+  const { status } = await ended('overdue');
+  assert.deepEqual([status?.phase, status?.reason], ['Failed', 'DeadlineExceeded']);
+  await kubectl('delete', 'pod', 'overdue');
+});
+
 test('a Job ends, and what it wrote to a claimed volume stays', async () => {
   const claim = {
     apiVersion: 'v1',
