@@ -1,3 +1,4 @@
+export { BusyMeter, twoDigits, WindowPercentile, WindowSum } from './window-meters.ts';
 export { type Clock, FakeClock, systemClock, type Timer } from './clock.ts';
 export { type ConfigRow, type ConfigSources, describeConfig, helpText, loadConfig, redactConfig } from './config.ts';
 export { type CoreLeaseBinding, coreLeasesField, openCoreLeases } from './core-leases.ts';
