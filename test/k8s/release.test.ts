@@ -85,7 +85,7 @@ test('answers of an undisturbed cluster', async () => {
 
 test('helm upgrade replaces every pod under load', async () => {
   const old = uidsOf(await release.pods('expert'));
-  await changing('upgrade', async () => await release.upgrade(...VALUES, '--set', 'pods.annotations.change=one'));
+  await changing('upgrade', async () => await release.upgrade(...VALUES, '--set', 'pods.podAnnotations.change=one'));
   const fresh = uidsOf(await release.pods('expert'));
   assert.deepEqual(
     fresh.filter((uid) => old.includes(uid)),
