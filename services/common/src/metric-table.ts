@@ -1,3 +1,4 @@
+import { AUTOSCALER_METRICS } from './metric-table-autoscaler.ts';
 import { DISPATCH_METRICS } from './metric-table-dispatch.ts';
 import { KUBERNETES_METRICS } from './metric-table-kubernetes.ts';
 import { KV_METRICS } from './metric-table-kv.ts';
@@ -309,6 +310,7 @@ export const METRICS = {
     buckets: LATENCY,
   },
   ...DISPATCH_METRICS,
+  ...AUTOSCALER_METRICS,
   ...TELEMETRY_METRICS,
   guildhall_expert_rows_total: {
     type: 'counter',

@@ -15,6 +15,7 @@ import { modelsRoute } from './routes/models.ts';
 import { openapiRoute } from './routes/openapi.ts';
 import { tokenizeRoute } from './routes/tokenize.ts';
 import type { GatewayApp } from './routes/types.ts';
+import { OPERATIONS, RequestTelemetry } from './telemetry/request-telemetry.ts';
 import { zodValidatorCompiler } from './validation.ts';
 
 /** Time in which a whole request must have arrived. */
@@ -81,10 +82,22 @@ function routeOf(request: FastifyRequest): string {
   return request.is404 ? 'unknown' : (request.routeOptions.url ?? 'unknown');
 }
 
+/** Begins what is told of a completion. It ends when the answer is sent or its client is gone, which no hook hears of. */
+function tellOf(context: GatewayContext, request: FastifyRequest, reply: FastifyReply, operation: string): void {
+  const telemetry = new RequestTelemetry(context, request, operation);
+  request.telemetry = telemetry;
+  void reply.headers(telemetry.headers);
+  const { raw } = reply;
+  raw.once('close', () => telemetry.end(raw.statusCode, raw.writableFinished));
+}
+
 function addHooks(app: GatewayApp, context: GatewayContext): void {
   const { keys, metrics, logger, inFlight } = context;
+  app.decorateRequest('telemetry', null);
   app.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);
+    const operation = OPERATIONS[routeOf(request)];
+    if (operation !== undefined) tellOf(context, request, reply, operation);
     if (inFlight.draining) void reply.header('connection', 'close');
     if (!OPEN_ROUTES.has(routeOf(request))) keys.check(request.headers.authorization);
   });
@@ -95,10 +108,8 @@ function addHooks(app: GatewayApp, context: GatewayContext): void {
     if (inFlight.draining && reply.raw.shouldKeepAlive) request.raw.socket.end();
     metrics.count('guildhall_http_requests_total', { route, method: request.method, status });
     metrics.observe('guildhall_http_request_seconds', reply.elapsedTime / 1000, { route });
-    logger.debug(
-      { request: request.id, route, method: request.method, status, ms: Math.round(reply.elapsedTime) },
-      'request',
-    );
+    const facts = { request: request.id, ...request.telemetry?.logFields, route, method: request.method, status };
+    logger.debug({ ...facts, ms: Math.round(reply.elapsedTime) }, 'request');
   });
 }
 

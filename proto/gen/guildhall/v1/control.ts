@@ -150,6 +150,12 @@ export interface Member {
     | undefined;
   /** Gateways only. Requests that are held until a router takes them. */
   heldRequests: number;
+  /**
+   * Routers only. Tokens a second that the requests of the last 30 s will need in all, as their kind has on the mean, and tokens a
+   * second that were computed meanwhile: when more is offered than computed, queues grow.
+   */
+  offeredTokensPerSecond?: number | undefined;
+  computedTokensPerSecond?: number | undefined;
 }
 
 export interface LayerHoldings {
@@ -256,6 +262,8 @@ function createBaseMember(): Member {
     ttftP95Ms: undefined,
     itlP95Ms: undefined,
     heldRequests: 0,
+    offeredTokensPerSecond: undefined,
+    computedTokensPerSecond: undefined,
   };
 }
 
@@ -395,6 +403,12 @@ export const Member: MessageFns<Member> = {
     }
     if (message.heldRequests !== 0) {
       writer.uint32(320).uint32(message.heldRequests);
+    }
+    if (message.offeredTokensPerSecond !== undefined) {
+      writer.uint32(333).float(message.offeredTokensPerSecond);
+    }
+    if (message.computedTokensPerSecond !== undefined) {
+      writer.uint32(341).float(message.computedTokensPerSecond);
     }
     return writer;
   },
@@ -732,6 +746,22 @@ export const Member: MessageFns<Member> = {
             message.heldRequests = reader.uint32();
             continue;
           }
+          case 41: {
+            if (tag !== 333) {
+              break;
+            }
+
+            message.offeredTokensPerSecond = reader.float();
+            continue;
+          }
+          case 42: {
+            if (tag !== 341) {
+              break;
+            }
+
+            message.computedTokensPerSecond = reader.float();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -892,6 +922,16 @@ export const Member: MessageFns<Member> = {
         : isSet(object.held_requests)
         ? globalThis.Number(object.held_requests)
         : 0,
+      offeredTokensPerSecond: isSet(object.offeredTokensPerSecond)
+        ? globalThis.Number(object.offeredTokensPerSecond)
+        : isSet(object.offered_tokens_per_second)
+        ? globalThis.Number(object.offered_tokens_per_second)
+        : undefined,
+      computedTokensPerSecond: isSet(object.computedTokensPerSecond)
+        ? globalThis.Number(object.computedTokensPerSecond)
+        : isSet(object.computed_tokens_per_second)
+        ? globalThis.Number(object.computed_tokens_per_second)
+        : undefined,
     };
   },
 
@@ -1017,6 +1057,12 @@ export const Member: MessageFns<Member> = {
     if (message.heldRequests !== 0) {
       obj.heldRequests = Math.round(message.heldRequests);
     }
+    if (message.offeredTokensPerSecond !== undefined) {
+      obj.offeredTokensPerSecond = floatToJson(message.offeredTokensPerSecond);
+    }
+    if (message.computedTokensPerSecond !== undefined) {
+      obj.computedTokensPerSecond = floatToJson(message.computedTokensPerSecond);
+    }
     return obj;
   },
 
@@ -1075,6 +1121,8 @@ export const Member: MessageFns<Member> = {
     message.ttftP95Ms = object.ttftP95Ms ?? undefined;
     message.itlP95Ms = object.itlP95Ms ?? undefined;
     message.heldRequests = object.heldRequests ?? 0;
+    message.offeredTokensPerSecond = object.offeredTokensPerSecond ?? undefined;
+    message.computedTokensPerSecond = object.computedTokensPerSecond ?? undefined;
     return message;
   },
 };

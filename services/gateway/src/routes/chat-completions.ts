@@ -11,7 +11,7 @@ import {
   runStream,
   runWhole,
   startGeneration,
-  traceOf,
+  telemetryOf,
 } from '../run-completion.ts';
 import { chatChunk, type ChatRequest, chatRequest, type ChatResponse, chatResponse } from '../schema/chat.ts';
 import { errorResponse } from '../schema/error.ts';
@@ -25,7 +25,11 @@ interface PlannedChat extends PlannedRequest {
 async function planChat(context: GatewayContext, body: ChatRequest, request: FastifyRequest): Promise<PlannedChat> {
   const { assets, config, clock, parser, models } = context;
   const routerModel = models.resolve(body.model);
+  const tenant = context.keys.check(request.headers.authorization);
+  const telemetry = telemetryOf(context, request, body, tenant);
+  const begunMs = clock.monotonicMs();
   const prompt = await prepareChat(assets, body);
+  telemetry.record('tokenize', begunMs, { 'guildhall.tokens': prompt.ids.length });
   const asked = body.max_completion_tokens ?? body.max_tokens ?? null;
   const maxTokens = tokenBudget(prompt.ids.length, asked, config.defaultMaxTokens, contextLength(context), 'messages');
   const id = completionId('chatcmpl');
@@ -36,13 +40,15 @@ async function planChat(context: GatewayContext, body: ChatRequest, request: Fas
     parser,
     topLogprobs: logprobs ? (body.top_logprobs ?? 0) : -1,
     promptLogprobs: false,
-    traceparent: traceOf(request),
-    tenant: context.keys.check(request.headers.authorization),
+    traceparent: telemetry.traceparent,
+    tenant,
   };
   return {
     modelName: body.model,
     routerModel,
     trace: routingTraceOf(request),
+    telemetry,
+    responseId: id,
     plans: planChoices(context, input, [{ ...prompt, maxTokens }]),
     promptTokens: prompt.ids.length,
     options: {

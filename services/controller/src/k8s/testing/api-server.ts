@@ -44,6 +44,8 @@ export class ApiServer {
   /** Changes are not told to watchers while this is true. */
   silent = false;
 
+  #onWatch: (response: ServerResponse) => void = () => undefined;
+
   private constructor() {
     this.#server = createServer((request, response) => void this.#answer(request, response));
   }
@@ -69,6 +71,16 @@ export class ApiServer {
     };
   }
 
+  onConnection(listener: () => void): void {
+    this.#server.on('connection', listener);
+  }
+
+  /** Calls `listener` with the answer to each watch, to write to it. */
+  onWatch(listener: (response: ServerResponse) => void): void {
+    this.#onWatch = listener;
+    for (const { response } of this.#watchers) listener(response);
+  }
+
   get watches(): number {
     return this.#watchers.size;
   }
@@ -86,7 +98,10 @@ export class ApiServer {
   }
 
   /** Creates or replaces an object, as some other writer. */
-  put(collection: string, object: Record<string, unknown> & { metadata: { name: string } }): Stored {
+  put(
+    collection: string,
+    object: Record<string, unknown> & { metadata: { name: string; [field: string]: unknown } },
+  ): Stored {
     const before = this.get(collection, object.metadata.name);
     return this.#store(collection, structuredClone(object) as Stored, before === undefined ? 'ADDED' : 'MODIFIED');
   }
@@ -196,6 +211,7 @@ export class ApiServer {
     }
     if (!this.silent) for (const change of this.#history) if (change.version > version) this.#send(watcher, change);
     this.#watchers.add(watcher);
+    this.#onWatch(response);
     response.on('close', () => this.#watchers.delete(watcher));
   }
 
