@@ -45,7 +45,10 @@ test('workers follow the load from one to three and back, and no stream feels it
   await release.install('--values', LAPTOP, ...settings);
   await release.settled('expert-all', 1);
   const api = await release.api();
-  const known = await knownAnswers(api, makeRequests(STREAMS, 7).map((request) => ({ ...request, maxTokens: 32 })));
+  const known = await knownAnswers(
+    api,
+    makeRequests(STREAMS, 7).map((request) => ({ ...request, maxTokens: 32 })),
+  );
   await release.settled('expert-all', 1);
   const figures = await underLoad(api, known, STREAMS, async () => await release.settled('expert-all', 3)).catch(
     async (error: unknown) => {

@@ -68,6 +68,7 @@ export class PodWorker {
   #ending: Promise<void> | null = null;
   #removing: Promise<void> | null = null;
   #overdue = false;
+  #released = false;
   #life: Promise<void> = Promise.resolve();
 
   constructor(pod: V1Pod, node: NodeServices) {
@@ -219,7 +220,9 @@ export class PodWorker {
     this.#finished = true;
     this.#changed();
     await this.#reporting;
-    await this.#release();
+    await this.#release().catch((error: unknown) => {
+      this.#node.event(this.#pod, 'Warning', 'FailedCleanup', String(error));
+    });
   }
 
   /** The machine has lost its power: nothing is asked, nothing is reported. */
@@ -233,19 +236,32 @@ export class PodWorker {
   }
 
   async #release(): Promise<void> {
+    this.#released = true;
     if (this.#link !== null) await this.#node.network.detach(this.#link);
     await this.#volumes.release();
-    await rm(this.#folder, { recursive: true, force: true });
+    // A write of hosts that was under way may put its file back in between.
+    await rm(this.#folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
   }
 
   async #removeObject(): Promise<void> {
     const { name, namespace } = this;
     const body = { gracePeriodSeconds: 0, preconditions: { uid: this.uid } };
-    await this.#node.core.deleteNamespacedPod({ name, namespace, body }).catch(() => undefined);
+    for (;;) {
+      try {
+        await this.#node.core.deleteNamespacedPod({ name, namespace, body });
+        return;
+      } catch (error) {
+        const { code } = error as { code?: number };
+        // It is gone already, or another pod has its name.
+        if (code === 404 || code === 409 || this.#silent) return;
+        await this.#node.clock.sleep(RETRY_MS);
+      }
+    }
   }
 
   /** Writes /etc/hosts in place: containers have this very file mounted. */
   async refreshHosts(): Promise<void> {
+    if (this.#released) return;
     const file = join(this.#folder, 'hosts');
     const hostname = this.#pod.spec?.hostname ?? this.name;
     const text = hostsFile(this.#facts.podIP, hostname, this.#node.state.hosts(this.namespace));
@@ -255,6 +271,7 @@ export class PodWorker {
 
   /** Brings mounted ConfigMaps and Secrets up to date. */
   async refreshVolumes(): Promise<void> {
+    if (this.#released) return;
     await this.#volumes.refresh().catch(() => undefined);
   }
 
