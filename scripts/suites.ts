@@ -147,6 +147,14 @@ export const SUITES: Suite[] = [
     concurrency: 1,
   },
   {
+    name: 'chart',
+    about: 'the Helm chart over sets of values: schemas, policies, rollouts, refusals, packages',
+    budgetSeconds: 120,
+    kind: 'node',
+    run: ['test/chart/*.test.ts'],
+    concurrency: 2,
+  },
+  {
     name: 'sanitize',
     about: 'native operators under AddressSanitizer and UndefinedBehaviorSanitizer',
     budgetSeconds: 360,
@@ -193,6 +201,7 @@ export const SETS: Record<string, string[]> = {
     'faults',
     'chaos',
     'machines',
+    'chart',
     'monitoring',
     'readme',
     'smoke',

@@ -99,7 +99,7 @@ export function workloadShapes(services: ReadonlyMap<string, z.ZodObject>): Reco
     }),
     experts: object({ noSpareMachines: z.boolean(), defaults: object(expert) }),
     expertGroups: z.array(object(expert).extend({ name })).max(256),
-    controller: object({ ...workload('controller'), watchScaledObjects: z.boolean() }),
+    controller: object(workload('controller')),
     batch: object({ enabled: z.boolean(), ...workload('batch') }),
   };
 }

@@ -5,11 +5,11 @@ import { CoreV1Api } from '@kubernetes/client-node';
 import { ensurePrograms } from './binaries/index.ts';
 import { type ControlPlane, startControlPlane } from './control-plane/cluster.ts';
 import { freePort } from './control-plane/daemon.ts';
-import { run } from './kubelet/command.ts';
+import { attempt, run } from './kubelet/command.ts';
 import { ImageTable } from './kubelet/images.ts';
 import { ProcessKubelet } from './kubelet/kubelet.ts';
 import { startLogServer } from './kubelet/log-server.ts';
-import { nodeIP, POD_RANGE, prepareNodeNetwork } from './kubelet/network.ts';
+import { nodeIP, POD_RANGE, prepareNodeNetwork, removeNodeNetwork } from './kubelet/network.ts';
 import { startProvisioner } from './kubelet/provisioner.ts';
 
 /** A whole cluster on this machine: control plane, Services, and nodes that run pods as containers. */
@@ -76,12 +76,21 @@ async function startProxy(cluster: ControlPlane, program: string): Promise<void>
   await proxy.ready(async () => (await fetch(`http://127.0.0.1:${health}/healthz`)).ok, 60_000);
 }
 
+/** Makes room for another bench in the same sandbox. */
+async function leaveNode(): Promise<void> {
+  await removeNodeNetwork();
+  await attempt('umount', ['--lazy', '/run']);
+}
+
 /**
  * Starts a cluster in the sandbox that this process is the first of (`runInSandbox`): it takes names and addresses as if
  * nobody else were there, and all of it ends with this process.
  */
 export async function startBench(options: BenchOptions): Promise<Bench> {
   const { logs, nodes = 2, say = () => undefined } = options;
+  if (process.env['GUILDHALL_SANDBOX'] === undefined) {
+    throw new Error('a bench runs in a sandbox only; run: node test/k8s/main.ts sandbox -- COMMAND');
+  }
   const programs = await ensurePrograms(['kube-proxy']);
   // A file system in memory: names of network namespaces, bundles and volumes end with the sandbox.
   await run('mount', ['-t', 'tmpfs', 'tmpfs', '/run']);
@@ -128,6 +137,7 @@ export async function startBench(options: BenchOptions): Promise<Bench> {
       server.close();
       await cluster.stop();
       removeCgroups();
+      await leaveNode();
     },
   };
 }

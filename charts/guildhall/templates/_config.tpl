@@ -20,8 +20,6 @@ config.json of a service: what values say under `config`, and what the chart dec
 {{- $_ := set $config "listen" (include "guildhall.listen" (dict "root" $root "port" "http")) -}}
 {{- if eq $root.Values.auth.mode "keys" -}}
 {{- $_ := set $config "apiKeyFile" "/run/guildhall/keys/keys" -}}
-{{- else -}}
-{{- $_ := set $config "allowAnonymous" true -}}
 {{- end -}}
 {{- if .values.https.existingSecret -}}
 {{- $_ := set $config "httpsCert" "/run/guildhall/https/tls.crt" -}}

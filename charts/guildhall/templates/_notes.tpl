@@ -19,6 +19,9 @@ WARNING: auth.mode is none: whoever reaches the gateway may use it.
 {{- if ne .Values.gpu.mode "none" }}
 WARNING: this version computes on CPUs. Pods get the GPUs that they ask for, and do not use them.
 {{- end }}
+{{- if hasSuffix (repeat 40 "0") $model.ref }}
+WARNING: model.source names the commit of a profile's example; put a real one in.
+{{- end }}
 {{- if eq $model.kind "hostPath" }}
 WARNING: host paths are not allowed in namespaces with the Pod Security Standard restricted; a local PersistentVolume with pvc:// is.
 {{- end }}

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { chaosCommand } from './commands/chaos.ts';
 import { chatCommand } from './commands/chat.ts';
+import { checkCommand } from './commands/check.ts';
 import { clusterCommand } from './commands/cluster.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { drainCommand } from './commands/drain.ts';
@@ -21,6 +22,7 @@ const COMMANDS = [
   pullCommand,
   chatCommand,
   statusCommand,
+  checkCommand,
   clusterCommand,
   joinCommand,
   drainCommand,

@@ -1,3 +1,4 @@
+export { BusyMeter, twoDigits, WindowPercentile, WindowSum } from './window-meters.ts';
 export { type Clock, FakeClock, systemClock, type Timer } from './clock.ts';
 export { type ConfigRow, type ConfigSources, describeConfig, helpText, loadConfig, redactConfig } from './config.ts';
 export { type CoreLeaseBinding, coreLeasesField, openCoreLeases } from './core-leases.ts';
@@ -59,7 +60,15 @@ export {
   rootName,
   unpackNames,
 } from './kv/page-names.ts';
-export { connectRedis, type RedisClientOptions, type RedisTls } from './redis/client.ts';
+export { parseRedisUrl, type RedisAddress, type RedisNode } from './redis/address.ts';
+export {
+  connectRedis,
+  type RedisAccess,
+  type RedisClientOptions,
+  redisOptions,
+  type RedisOptionsInput,
+  redisRefusal,
+} from './redis/client.ts';
 export {
   type ClusterRecord,
   EVENT_KINDS,

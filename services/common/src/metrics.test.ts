@@ -56,3 +56,27 @@ test('log lines are JSON with the service and without secrets', () => {
   );
   assert.doesNotMatch(lines[0] ?? '', /hunter/);
 });
+
+test('what was counted of a worker is forgotten with it, and nothing else', async () => {
+  const metrics = createMetrics('router');
+  for (const worker of ['expert-1', 'expert-2']) {
+    metrics.count('guildhall_dispatch_messages_total', { worker, status: 'ok' }, 3);
+    metrics.count('guildhall_dispatch_messages_total', { worker, status: 'lost' });
+    metrics.gauge('guildhall_worker_breaker_open', 1, { worker });
+  }
+  metrics.observe('guildhall_dispatch_seconds', 0.1, { lane: 'decode' });
+  await metrics.forget('worker', 'expert-1');
+  const { body } = await metrics.render();
+  assert.doesNotMatch(body, /expert-1/);
+  assert.match(body, /guildhall_dispatch_messages_total\{worker="expert-2",status="ok"\} 3/);
+  assert.match(body, /guildhall_worker_breaker_open\{worker="expert-2"\} 1/);
+  assert.match(body, /guildhall_dispatch_seconds_count\{lane="decode"\} 1/);
+});
+
+test('gauges that are asked for are asked when the page is read', async () => {
+  const metrics = createMetrics('router');
+  let epoch = 1;
+  metrics.beforeRender(() => metrics.gauge('guildhall_epoch', epoch));
+  epoch = 7;
+  assert.match((await metrics.render()).body, /guildhall_epoch 7/);
+});

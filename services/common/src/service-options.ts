@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { z } from 'zod';
 import { errorMessage, fail, type GuildhallError } from './errors.ts';
 import { telemetryOptions } from './telemetry/telemetry-options.ts';
+import { parseRedisUrl } from './redis/address.ts';
 
 /** A parsed `host:port`. */
 export interface HostPort {
@@ -54,11 +55,10 @@ export function hostPortField(): z.ZodString {
 }
 
 const redisUrl = z.string().superRefine((text, ctx) => {
-  const url = URL.parse(text);
-  if (url === null || !['redis:', 'rediss:'].includes(url.protocol) || url.hostname === '') {
-    ctx.addIssue({ code: 'custom', message: 'expected a URL like redis://127.0.0.1:6379 or rediss://host:port' });
-  } else if (url.hostname === 'localhost') {
-    ctx.addIssue({ code: 'custom', message: 'the name localhost is not used; write 127.0.0.1 (or [::1]) instead' });
+  try {
+    parseRedisUrl(text);
+  } catch (err) {
+    ctx.addIssue({ code: 'custom', message: errorMessage(err) });
   }
 });
 
@@ -76,7 +76,26 @@ export const serviceOptions = {
   adminListen: hostPortField()
     .default('127.0.0.1:0')
     .describe('host:port of /metrics, /health, /started, /ready and /drain.'),
-  redis: redisUrl.default('redis://127.0.0.1:6379').describe('URL of Redis 7 or newer.').meta({ secret: true }),
+  redis: redisUrl
+    .default('redis://127.0.0.1:6379')
+    .describe(
+      'URL of Redis 7 or newer, or Valkey: redis://host:port, redis-sentinel://host:port,host:port/master or redis-cluster://host:port,host:port; with rediss in front for TLS.',
+    )
+    .meta({ secret: true }),
+  redisUsername: z.string().nullable().default(null).describe('User of Redis; wins over that of the URL.'),
+  redisPassword: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe('Password of that user, or of a Redis without users; wins over that of the URL.')
+    .meta({ secret: true }),
+  sentinelUsername: z.string().nullable().default(null).describe('User of the sentinels, where they ask for one.'),
+  sentinelPassword: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe('Password of the sentinels, where they ask for one.')
+    .meta({ secret: true }),
   cluster: memberId.default('default').describe('Name of the cluster; processes with the same name find each other.'),
   id: memberId.nullable().default(null).describe('Name of this process, stable over restarts, such as expert-1.'),
   node: z

@@ -11,15 +11,20 @@ import {
   type Metrics,
   newIncarnation,
   once,
+  openTracing,
   Poller,
   processId,
   type Readiness,
   refuseInsecureListen,
   startAdminServer,
   type Timer,
+  toGuildhallError,
+  type Tracing,
   VERSION,
 } from '@guildhall/common';
 import { control } from '@guildhall/proto';
+import type { Autoscaler } from './autoscaler/loop.ts';
+import { openAutoscaler } from './autoscaler/open.ts';
 import type { ControllerConfig } from './config.ts';
 import { leastCopiesOf } from './controllers/coverage/controller.ts';
 import type { Drain } from './controllers/drains/controller.ts';
@@ -31,6 +36,7 @@ import { connectKubernetes, type KubernetesAccess } from './k8s/connect.ts';
 import { Kubernetes } from './k8s/kubernetes.ts';
 import { Observer } from './observer.ts';
 import { Planner } from './planner/planner.ts';
+import { ReconcileTraces } from './reconcile-trace.ts';
 import { measuredImbalance, statusOf } from './status.ts';
 import { redisPlacements } from './store/placement-store.ts';
 
@@ -61,13 +67,23 @@ const RECONCILE_MS = 1000;
 const STATUS_EVERY_MS = 5000;
 const DRAIN_STATES = ['asked', 'moving', 'kept', 'done'] as const;
 
+interface ControllerParts {
+  id: string;
+  metrics: Metrics;
+  tracing: Tracing;
+  /** Null outside Kubernetes. */
+  access: KubernetesAccess | null;
+}
+
 class Controller {
   readonly id: string;
-  readonly metrics: Metrics = createMetrics('controller');
+  readonly metrics: Metrics;
   readonly cluster: Cluster;
   readonly leader: LeaderElection;
   /** Null outside Kubernetes. */
   readonly kubernetes: Kubernetes | null;
+  /** Null where nothing is to be scaled. */
+  readonly autoscaler: Autoscaler | null;
   readonly #deps: ControllerDeps;
   readonly #node: string;
   readonly #emit: Emit;
@@ -77,6 +93,7 @@ class Controller {
   readonly #poller: Poller;
   readonly #incarnation = newIncarnation();
   readonly #abort = new AbortController();
+  readonly #traces: ReconcileTraces;
   #lease: MemberLease | null = null;
   #again: Timer | null = null;
   #draining = false;
@@ -86,26 +103,36 @@ class Controller {
   #wasSynced = false;
   last: Outcome | null = null;
 
-  constructor(config: ControllerConfig, deps: ControllerDeps, access: KubernetesAccess | null) {
+  constructor(config: ControllerConfig, deps: ControllerDeps, parts: ControllerParts) {
     const { clock, logger } = deps;
-    const { metrics } = this;
+    const { id, metrics, tracing, access } = parts;
     this.#deps = deps;
+    this.id = id;
+    this.metrics = metrics;
     metrics.gauge('guildhall_placement_copies', config.replicas, { kind: 'wanted' });
     this.#node = config.node;
-    this.id = processId('controller', config.id);
-    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+    this.#traces = new ReconcileTraces(tracing, clock);
+    this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
     const { redis, keys, eventLog } = this.cluster;
     const owner = `${this.id}/${this.#incarnation}`;
-    const emit: Emit = (kind, message, details = {}) => {
-      if (this.leader.fence === null) return;
-      eventLog.append(kind, this.id, message, details);
-      this.kubernetes?.note(kind, message, details);
-    };
+    const emitIn =
+      (traces: ReconcileTraces): Emit =>
+      (kind, message, given = {}) => {
+        if (this.leader.fence === null) return;
+        const details = { ...given, ...traces.event(kind, message) };
+        eventLog.append(kind, this.id, message, details);
+        this.kubernetes?.note(kind, message, details);
+      };
+    const emit = emitIn(this.#traces);
     this.#emit = emit;
     this.kubernetes = access === null ? null : this.#openKubernetes(config, access, owner);
     this.leader = this.kubernetes?.leader ?? new LeaderLock({ redis, keys, clock, logger, owner });
     this.leader.onChange((leading) => this.#led(leading));
-    const { cluster, leader } = this;
+    const { cluster, leader, kubernetes } = this;
+    // It runs beside the reconciliations: what it notes belongs to traces of its own.
+    const traces = new ReconcileTraces(tracing, clock, 'autoscale');
+    const scaling = { ...deps, id, cluster, kubernetes, metrics, emit: emitIn(traces), traces };
+    this.autoscaler = openAutoscaler(config, scaling);
     const liveness = this.kubernetes?.liveness ?? registryLiveness;
     this.#observer = new Observer({ config, cluster, leader, liveness, clock, logger, metrics, emit });
     this.#placement = this.#placementController(config);
@@ -135,7 +162,12 @@ class Controller {
     return new PlacementController({
       observe: (placement) => this.#observer.observe(placement),
       placements: redisPlacements(this.cluster.placementStore, logger),
-      plan: (input) => this.#planner.plan(input),
+      plan: (input) =>
+        this.#traces.part(
+          'plan placement',
+          () => this.#planner.plan(input),
+          ({ kind }) => ({ 'guildhall.plan': kind }),
+        ),
       policy: {
         minReplicas: config.replicas,
         maxReplicas: config.maxReplicas,
@@ -193,6 +225,7 @@ class Controller {
     await this.#lease.join(this.#abort.signal);
     if (!this.#draining) await this.leader.start();
     await this.#poller.start();
+    await this.autoscaler?.start();
   }
 
   /** Hands the lead to another controller, and does not take it again. */
@@ -206,6 +239,7 @@ class Controller {
     this.#again?.cancel();
     // A plan in progress is of no use any more.
     await this.#planner.stop();
+    await this.autoscaler?.stop();
     await this.#poller.stop();
     await this.#planner.stop();
     await this.#stopLeading();
@@ -238,8 +272,11 @@ class Controller {
 
   async #reconcile(): Promise<void> {
     const { logger, clock } = this.#deps;
+    let traced: Outcome | null = null;
+    this.#traces.begin();
     try {
       const outcome = await this.#placement.reconcile();
+      traced = outcome;
       this.#note(outcome);
       if (outcome.action === 'refused' && outcome.reason === 'not_leader') this.leader.check();
       this.#again?.cancel();
@@ -247,7 +284,11 @@ class Controller {
         this.#again = clock.setTimer(Math.max(outcome.againMs, 10), () => this.#poller.poke());
       if (outcome.observed !== null) await this.#tell(outcome, outcome.observed);
     } catch (err) {
-      if (!this.#abort.signal.aborted) logger.error({ reason: errorMessage(err), err }, 'a reconciliation failed');
+      if (this.#abort.signal.aborted) return;
+      this.#traces.failed(toGuildhallError(err).code);
+      logger.error({ reason: errorMessage(err), err }, 'a reconciliation failed');
+    } finally {
+      this.#traces.end(traced);
     }
   }
 
@@ -298,8 +339,12 @@ class Controller {
 /** Starts a controller: its admin server listens when this returns, and it joins the cluster in the background. */
 export async function startController(config: ControllerConfig, deps: ControllerDeps): Promise<ControllerApp> {
   refuseInsecureListen(config);
-  const access = await connectKubernetes(config, { clock: deps.clock, env: deps.env ?? process.env });
-  const controller = new Controller(config, deps, access);
+  const { clock, logger, env = process.env } = deps;
+  const metrics = createMetrics('controller');
+  const id = processId('controller', config.id);
+  const tracing = await openTracing({ config, service: 'controller', id, env, clock, logger, metrics });
+  const access = await connectKubernetes(config, { clock, env });
+  const controller = new Controller(config, deps, { id, metrics, tracing, access });
   const admin = await startAdminServer(config.adminListen, controller.metrics, {
     started: () => true,
     readiness: () => controller.readiness(),
@@ -324,6 +369,7 @@ export async function startController(config: ControllerConfig, deps: Controller
       stopping = true;
       await controller.stop();
       await started;
+      await tracing.shutDown();
       await admin.close();
     },
   };

@@ -12,10 +12,13 @@ import {
   type MemberLease,
   type Metrics,
   once,
+  openTracing,
+  processId,
   type Readiness,
   refuseInsecureListen,
   shutDownGrpcServer,
   startAdminServer,
+  type Tracing,
   VERSION,
 } from '@guildhall/common';
 import { expertBytes } from '@guildhall/model/weights';
@@ -31,6 +34,7 @@ import { heldFrame } from './rpc/frames.ts';
 import { ExpertsService } from './rpc/service.ts';
 import { Shard } from './shard.ts';
 import { SpeedMeter } from './speed.ts';
+import { WorkMeter } from './work-meter.ts';
 import { bootstrapCheckpoint } from './weights/bootstrap.ts';
 import type { Peers } from './weights/peers.ts';
 import { openPeers, WorkerWeights } from './weights/worker-weights.ts';
@@ -65,16 +69,19 @@ interface WorkerParts {
   cluster: Cluster;
   peers: Peers;
   metrics: Metrics;
+  tracing: Tracing;
 }
 
 /** The parts of a worker, wired. */
 class Worker {
   readonly metrics: Metrics;
+  readonly tracing: Tracing;
   readonly cluster: Cluster;
   readonly batcher: Batcher;
   readonly shard: Shard;
   readonly loads: LoadReport;
   readonly speed = new SpeedMeter();
+  readonly work: WorkMeter;
   readonly watch: PlacementWatch;
   readonly service: ExpertsService;
   readonly engine: Engine;
@@ -91,13 +98,20 @@ class Worker {
     const { clock, logger } = deps;
     const { cluster, peers } = parts;
     this.metrics = parts.metrics;
+    this.tracing = parts.tracing;
     this.#config = config;
     this.#deps = deps;
     this.engine = openEngine(config, logger);
     const { engine, metrics } = this;
     const { native, weights, model, identity } = engine;
     this.cluster = cluster;
-    this.batcher = new Batcher({ target: this.engine.shard, clock, metrics, maxQueued: config.maxQueued });
+    this.work = new WorkMeter(clock);
+    this.batcher = new Batcher({
+      target: this.work.timing(this.engine.shard),
+      clock,
+      metrics,
+      maxQueued: config.maxQueued,
+    });
     this.weights = new WorkerWeights({
       config,
       engine,
@@ -150,9 +164,13 @@ class Worker {
       codec: native,
       held: () => heldFrame(this.watch.acked, this.shard.held()),
       countExpert: (layer, expert) => this.loads.count(layer, expert),
-      countMessage: (rows, us) => this.speed.observe(rows, us),
+      countMessage: (lane, rows, us) => {
+        if (lane === 'decode') this.speed.observe(rows, us);
+        this.work.count(rows);
+      },
       logger,
       metrics,
+      tracing: this.tracing,
       clock,
     });
   }
@@ -187,6 +205,7 @@ class Worker {
           acked: this.watch.acked,
           draining: this.#draining,
           speed: this.speed.speed,
+          work: this.work.work,
           held: this.shard.held(),
           ...this.weights.state(this.shard),
         }),
@@ -248,16 +267,20 @@ async function openWorker(
 ): Promise<{ worker: Worker; started: Promise<void> }> {
   const { clock, logger, signal = new AbortController().signal } = deps;
   const peers = openPeers(config, deps);
-  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
   const started = cluster.start();
+  const id = processId('expert', config.id);
+  let tracing: Tracing | null = null;
   try {
+    tracing = await openTracing({ config, service: 'expert', id, clock, logger, metrics });
     if (config.modelFromPeers) {
       await started;
       await bootstrapCheckpoint({ dir: config.model, cluster, peers, clock, logger, signal });
     }
-    return { worker: new Worker(config, deps, { cluster, peers, metrics }), started };
+    return { worker: new Worker({ ...config, id }, deps, { cluster, peers, metrics, tracing }), started };
   } catch (err) {
     peers.close();
+    await tracing?.shutDown();
     await cluster.close();
     throw err;
   }
@@ -334,6 +357,7 @@ async function serve(
       health.close();
       await joined;
       await shutDownGrpcServer(server, SHUTDOWN_GRACE_MS);
+      await worker.tracing.shutDown();
       await admin.close();
     },
   };

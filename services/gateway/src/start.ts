@@ -17,6 +17,7 @@ import {
   type Metrics,
   newIncarnation,
   once,
+  openTracing,
   parseHostPort,
   processId,
   type Readiness,
@@ -26,14 +27,17 @@ import {
   SHUTDOWN_LIMIT_MS,
   startAdminServer,
   systemClock,
+  type Tracing,
   VERSION,
 } from '@guildhall/common';
-import { control, router } from '@guildhall/proto';
+import { batches, control, router } from '@guildhall/proto';
 import { buildApp } from './app.ts';
 import { type Assets, loadAssets } from './assets.ts';
 import { ApiKeys } from './auth.ts';
+import { type BatchConnection, BatchServices } from './batches/batch-services.ts';
 import { type GatewayConfig, gatewaySchema } from './config.ts';
 import type { GatewayContext } from './context.ts';
+import { Hold } from './hold.ts';
 import { InFlight } from './in-flight.ts';
 import type { ParserName } from './parsers/registry.ts';
 import { type GuardDeps, PoisonGuard } from './quarantine/guard.ts';
@@ -66,6 +70,16 @@ export function routerConnector(
   });
 }
 
+/** Makes the clients of batch services. */
+function batchConnector(config: GatewayConfig): (address: string) => BatchConnection {
+  const credentials = channelCredentials(config);
+  const options = channelOptions({ maxMessageBytes: MAX_MESSAGE_BYTES });
+  return (address) => ({
+    client: new batches.BatchesClient(address, credentials, options),
+    metadata: authMetadata(config),
+  });
+}
+
 /** What a gateway is put together from. */
 export interface GatewayParts {
   assets: Assets;
@@ -77,11 +91,12 @@ export interface GatewayParts {
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
+  tracing: Tracing;
 }
 
 /** Puts together what routes need. */
 export function createContext(config: GatewayConfig, parts: GatewayParts): GatewayContext {
-  const { assets, members, directory, clock, logger, metrics } = parts;
+  const { assets, members, directory, clock, logger, metrics, tracing } = parts;
   const pool = new RouterPool({ members, connect: routerConnector(config), clock, logger });
   const timeoutMs = config.routingTimeoutMs;
   const inFlight = new InFlight(config.maxInFlight, clock);
@@ -101,13 +116,16 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
       maxDeathsAlone: config.maxFruitlessResumes,
       onFree: () => pool.nudge(),
     }),
-    models: new ServedModels(config.servedModelName, pool, assets.name),
+    batches: new BatchServices({ members, connect: batchConnector(config), clock }),
+    models: new ServedModels(config.servedModelName, pool, assets.name, config.holdMs > 0),
+    hold: new Hold({ pool, holdMs: config.holdMs, maxHeld: config.maxHeld, clock, metrics }),
     keys: ApiKeys.load(config),
     inFlight,
     drain: once(() => inFlight.drain(config.lingerMs, config.drainMs)),
     clock,
     logger,
     metrics,
+    tracing,
     startedAtS: Math.floor(clock.nowMs() / 1000),
   };
 }
@@ -150,6 +168,7 @@ function ownMember(
     draining: context.inFlight.draining,
     servedModels: [...context.models.names],
     running: context.inFlight.size,
+    heldRequests: context.hold.size,
   });
   return control.Member.encode(member).finish();
 }
@@ -170,7 +189,9 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   service.onShutdown(() => admin.close());
   const assets = loadAssets(config.model);
   const id = processId('gateway', config.id);
-  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+  const tracing = await openTracing({ config, service: 'gateway', id, clock, logger, metrics });
+  service.onShutdown(() => tracing.shutDown());
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
   service.onShutdown(() => cluster.close());
   cluster.directory.meter(metrics);
   await cluster.members.start();
@@ -182,8 +203,10 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
     clock,
     logger,
     metrics,
+    tracing,
   });
   service.onShutdown(() => context.pool.close());
+  service.onShutdown(() => context.batches.close());
   await context.guard.quarantine.start();
   service.onShutdown(() => context.guard.quarantine.stop());
   const app = await buildApp(context);
@@ -223,6 +246,8 @@ async function joinCluster(
     onLost: (err) => service.fatal(err),
     onRenew,
   });
+  // A request that is held wakes the model up, as soon as others know of it.
+  context.hold.onChange = () => lease.touch();
   // Serving does not depend on being listed, so it does not wait for Redis.
   lease.join(service.signal).catch((err: unknown) => {
     if (!service.signal.aborted) service.fatal(err);

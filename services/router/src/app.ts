@@ -9,17 +9,20 @@ import {
   GrpcHealth,
   type Logger,
   newIncarnation,
+  openTracing,
   processId,
   type Readiness,
   refuseInsecureListen,
   shutDownGrpcServer,
   startAdminServer,
+  type Tracing,
   VERSION,
 } from '@guildhall/common';
 import { pages, router } from '@guildhall/proto';
 import type { RouterConfig } from './config.ts';
 import { KvHome } from './kv-home.ts';
 import { loadModel } from './load-model.ts';
+import { setCacheInfo } from './metrics.ts';
 import { RouterCore } from './router-core.ts';
 
 export interface RouterDeps {
@@ -58,6 +61,8 @@ export async function startRouter(config: RouterConfig, deps: RouterDeps): Promi
   refuseInsecureListen(config);
   const metrics = createMetrics('router');
   const id = processId('router', config.id);
+  const { clock, logger } = deps;
+  const tracing = await openTracing({ config, service: 'router', id, clock, logger, metrics });
   let core: RouterCore | null = null;
   const readiness = (): Readiness => core?.readiness() ?? { ready: false, reason: 'loading the model' };
   const admin = await startAdminServer(config.adminListen, metrics, {
@@ -69,17 +74,24 @@ export async function startRouter(config: RouterConfig, deps: RouterDeps): Promi
   try {
     const loaded = await loadModel(config, deps.logger, deps.signal);
     const identity = { id, incarnation: newIncarnation() };
-    const parts = { config, loaded, identity, metrics, clock: deps.clock, logger: deps.logger };
+    const parts = { config, loaded, identity, metrics, tracing, clock, logger };
     core = new RouterCore({ ...parts, kvHome: await KvHome.open(parts), onFatal: deps.onFatal });
-    return await serve(config, deps, core, admin);
+    return await serve(config, deps, core, admin, tracing);
   } catch (err) {
     await core?.stop();
+    await tracing.shutDown();
     await admin.close();
     throw err;
   }
 }
 
-async function serve(config: RouterConfig, deps: RouterDeps, core: RouterCore, admin: AdminServer): Promise<RouterApp> {
+async function serve(
+  config: RouterConfig,
+  deps: RouterDeps,
+  core: RouterCore,
+  admin: AdminServer,
+  tracing: Tracing,
+): Promise<RouterApp> {
   const { clock, logger } = deps;
   const server = createGrpcServer(config, { maxMessageBytes: RPC_MESSAGE_BYTES });
   server.addService(router.RouterService, core.rpc());
@@ -89,6 +101,7 @@ async function serve(config: RouterConfig, deps: RouterDeps, core: RouterCore, a
   const address = await bindGrpcServer(server, config.listen);
   const { numericsId, fingerprint } = core.loaded;
   core.metrics.gauge('guildhall_build_info', 1, { service: 'router', version: VERSION, numerics_id: numericsId });
+  setCacheInfo(core.metrics, config, core.loaded);
   logger.info({ address, fingerprint, numericsId, maxContext: core.loaded.maxContext }, 'router started');
   core.setGauges();
   const gauges = clock.setInterval(GAUGES_EVERY_MS, () => core.setGauges());
@@ -112,6 +125,7 @@ async function serve(config: RouterConfig, deps: RouterDeps, core: RouterCore, a
       await core.stop();
       await joined;
       await shutDownGrpcServer(server, SHUTDOWN_GRACE_MS);
+      await tracing.shutDown();
       await admin.close();
     },
   };

@@ -7,6 +7,8 @@ import {
   type Metrics,
   once,
   type Readiness,
+  type Tracing,
+  twoDigits,
   VERSION,
 } from '@guildhall/common';
 import { IncrementalDetokenizer } from '@guildhall/model';
@@ -19,12 +21,14 @@ import { RemoteHome } from './experts/remote-home.ts';
 import type { ExpertHome } from './experts/source.ts';
 import type { KvHome } from './kv-home.ts';
 import { type LoadedModel, MAX_PREFILL_SEQUENCES } from './load-model.ts';
+import { LoadMeter } from './load-meter.ts';
 import { decodeMember, encodeMember, type RouterMember } from './member.ts';
 import { DispatchMetrics, engineObserver, setGauges } from './metrics.ts';
 import { routerRpc } from './rpc/generate.ts';
 import { ModelRunner } from './runner.ts';
 import { PrefillAllowance } from './scheduler/budget.ts';
 import type { Detokenizer } from './stop-conditions.ts';
+import { bothObservers, engineTraces } from './telemetry/engine-traces.ts';
 
 export interface RouterCoreOptions {
   config: RouterConfig;
@@ -32,6 +36,7 @@ export interface RouterCoreOptions {
   kvHome: KvHome;
   identity: { id: string; incarnation: bigint };
   metrics: Metrics;
+  tracing: Tracing;
   clock: Clock;
   logger: Logger;
   onFatal: (err: unknown) => void;
@@ -50,6 +55,8 @@ export class RouterCore {
   readonly #o: RouterCoreOptions;
   readonly #cluster: Cluster;
   readonly #dispatch: DispatchMetrics;
+  /** What others weigh of its load. */
+  readonly #load: LoadMeter;
   readonly #abort = new AbortController();
   /**
    * Takes nothing new. What runs is moved to other routers if there are any, or else gets `drainMs` to finish; what is left
@@ -71,12 +78,13 @@ export class RouterCore {
     this.metrics = metrics;
     this.id = identity.id;
     this.#dispatch = new DispatchMetrics(metrics);
+    this.#load = new LoadMeter(clock);
     this.experts = makeHome(options, this.#dispatch);
     this.kvHome = options.kvHome;
     this.engine = this.#makeEngine();
     this.kvHome.attach(this.engine.scheduler);
     this.moving = this.#makeDrain();
-    this.#cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+    this.#cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
     this.experts.views.onChange(() => this.#onViewChange());
     // Experts of this process are there from the beginning.
     this.#onViewChange();
@@ -126,7 +134,7 @@ export class RouterCore {
   rpc(): router.RouterServer {
     const { loaded, engine, metrics } = this;
     return routerRpc({
-      engine,
+      engine: this.#load.counting(engine),
       drain: this.moving,
       address: () => this.#address,
       clock: this.#o.clock,
@@ -139,6 +147,7 @@ export class RouterCore {
       },
       routerId: this.id,
       notReady: () => this.#refusal(),
+      tracing: this.#o.tracing,
       info: () => this.#info(),
       onRefused: (code) => metrics.count('guildhall_errors_total', { code }),
     });
@@ -148,6 +157,7 @@ export class RouterCore {
     const { engine, experts, loaded } = this;
     const { latest } = experts.views;
     this.kvHome.setGauges();
+    this.#dispatch.sweep();
     setGauges(this.metrics, loaded.servedModels[0] ?? '', {
       scheduler: engine.scheduler,
       pool: engine.scheduler.pool,
@@ -217,8 +227,9 @@ export class RouterCore {
   }
 
   #makeEngine(): Engine {
-    const { config, loaded, metrics, clock, logger, onFatal } = this.#o;
+    const { config, loaded, metrics, tracing, clock, logger, onFatal } = this.#o;
     const { native } = loaded;
+    const observer = this.#load.observing(engineObserver(metrics, loaded.servedModels[0] ?? ''));
     const allowance = new PrefillAllowance({
       clock,
       threads: loaded.runtime,
@@ -231,7 +242,7 @@ export class RouterCore {
       clock,
       logger,
       views: this.experts.views,
-      runner: this.#makeRunner(allowance),
+      runner: this.#load.timing(this.#makeRunner(allowance)),
       kv: this.kvHome.kv.manager,
       restorer: this.kvHome.kv.restorer,
       swapper: this.kvHome.swapper,
@@ -248,7 +259,7 @@ export class RouterCore {
       allowance,
       makeSampler: ({ sampler, promptIds }) => new native.SamplerState(loaded.config.vocab, sampler, promptIds),
       makeDetokenizer: () => this.#makeDetokenizer(),
-      observer: engineObserver(metrics, loaded.servedModels[0] ?? ''),
+      observer: tracing.enabled ? bothObservers(observer, engineTraces) : observer,
       queueLimitMs: config.queueLimitMs,
       expertWaitMs: config.expertWaitMs,
       onFatal,
@@ -317,6 +328,8 @@ export class RouterCore {
       running: engine.scheduler.numActive,
       waiting: engine.scheduler.numWaiting,
       ...this.#pace(),
+      ...this.#load.load,
+      kvUsage: twoDigits(engine.scheduler.pool.numUsed / engine.scheduler.pool.numPages),
       holdings: experts.holdings,
     });
   }

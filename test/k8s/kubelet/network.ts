@@ -1,4 +1,5 @@
 import { readFile, writeFile } from 'node:fs/promises';
+import { SERVICE_RANGE } from '../control-plane/credentials.ts';
 import { attempt, run } from './command.ts';
 
 /** Addresses of pods; each node has a /24 of it. */
@@ -30,7 +31,16 @@ export async function prepareNodeNetwork(nodes: number): Promise<void> {
   await run('ip', ['link', 'set', NODE_LINK, 'up']);
   await writeFile('/proc/sys/net/ipv4/ip_forward', '1');
   for (const which of ['all', 'default']) await writeFile(`/proc/sys/net/ipv4/conf/${which}/rp_filter`, '0');
+  // kube-proxy changes the addresses of Services after the route was chosen: there must be one.
+  await run('ip', ['route', 'add', SERVICE_RANGE, 'dev', NODE_LINK]);
   await run('ip', ['route', 'add', 'unreachable', POD_RANGE]);
+}
+
+/** Takes back what `prepareNodeNetwork` and kube-proxy made. */
+export async function removeNodeNetwork(): Promise<void> {
+  await attempt('ip', ['link', 'delete', NODE_LINK]);
+  await attempt('ip', ['route', 'delete', 'unreachable', POD_RANGE]);
+  await attempt('nft', ['flush', 'ruleset']);
 }
 
 /**

@@ -16,9 +16,12 @@ export interface PodView {
   now: Date;
 }
 
-function phaseOf({ finished, initialized, main, init }: PodView): string {
+function phaseOf({ pod, finished, initialized, main, init }: PodView): string {
   if (finished) {
-    const codes = [...main, ...init].map(({ state }) => state?.terminated?.exitCode ?? 0);
+    // Those that ran beside the others are ended by us: how says nothing of the pod.
+    const beside = (pod.spec?.initContainers ?? []).filter((one) => one.restartPolicy === 'Always');
+    const steps = init.filter(({ name }) => !beside.some((one) => one.name === name));
+    const codes = [...main, ...steps].map(({ state }) => state?.terminated?.exitCode ?? 0);
     return codes.every((code) => code === 0) ? 'Succeeded' : 'Failed';
   }
   const neverRan = main.some(

@@ -14,6 +14,9 @@ import { formatTable } from '../ui/table.ts';
 import { parametersOf } from '@guildhall/model/weights';
 
 interface PlanFlags {
+  measure: boolean;
+  measured?: string;
+  save?: string;
   list: boolean;
   explain: boolean;
   json: boolean;
@@ -48,6 +51,7 @@ export function planCommand(): Command {
     .option('--kv-dtype <format>', 'auto, f32, bf16 or fp8', 'auto')
     .option('--combine <mode>', 'exact, partial; auto chooses', 'exact')
     .option('--copies <n>', 'of each expert; auto prefers two', 'auto')
+    .option('--layer-shards <n>', 'deal the layers out in so many parts, each to its own workers; auto chooses', 'auto')
     .option('--experts <place>', 'remote: in workers; local: all in each router; auto chooses', 'auto')
     .option('--routers <n>', 'exactly so many')
     .option('--workers <n>', 'exactly so many')
@@ -55,8 +59,16 @@ export function planCommand(): Command {
     .option('--model-source <source>', "the chart's model.source, such as hf://ORG/NAME@COMMIT")
     .option('--explain', 'print the formulas with their numbers', false)
     .option('--list', 'print the shapes and kinds of machines that are known', false)
+    .option('--measure', 'run clusters on this machine and say how far predictions are off', false)
+    .option('--measured <file>', 'with --measure: a result that was kept before, instead of running clusters')
+    .option('--save <dir>', 'with --measure: keep the result in a folder')
     .option('--json', 'print one JSON object', false)
-    .action((flags: PlanFlags) => run(flags));
+    .action(async (flags: PlanFlags) => (flags.measure ? measure(flags) : run(flags)));
+}
+
+async function measure(flags: PlanFlags): Promise<void> {
+  const { measurePlan } = await import('../plan/measure.ts');
+  await measurePlan(flags);
 }
 
 function run(flags: PlanFlags): void {

@@ -24,7 +24,9 @@ export interface Cycle {
 }
 
 const ROUNDS = 200;
-const PRECISE = 1e-6;
+const PRECISE = 1e-4;
+/** Part of a station's time that is left at least, whatever else takes. */
+const LEAST_LEFT = 0.02;
 /**
  * Part of the queue that an arriving customer waits for. Visits take nearly the same time each, so that customers fall
  * into step and wait less than random ones would, who see all of it.
@@ -38,35 +40,34 @@ const SEEN = 0.5;
  */
 export function cycleOf(stations: readonly Station[], delayMs: number): Cycle {
   const used = stations.filter(({ loadMs, serviceMs }) => loadMs > 0 || serviceMs > 0);
-  const slow = ({ taken }: Station): number => 1 / Math.max(0.02, 1 - taken);
-  let atMs = used.map((station) => station.serviceMs * slow(station));
+  const slow = used.map(({ taken }) => 1 / Math.max(LEAST_LEFT, 1 - taken));
+  const least = used.reduce((most, { customers, loadMs }, i) => Math.max(most, customers * loadMs * (slow[i] ?? 1)), 0);
+  const atMs = used.map(({ serviceMs }, i) => serviceMs * (slow[i] ?? 1));
   let ms = delayMs + sum(atMs);
-  const least = Math.max(0, ...used.map((station) => station.customers * station.loadMs * slow(station)));
   for (let round = 0; round < ROUNDS; round++) {
     const before = ms;
     const cycle = Math.max(ms, least);
-    atMs = used.map((station, i) => {
-      const others = Math.max(0, station.customers - 1);
+    for (const [i, { customers, loadMs, serviceMs }] of used.entries()) {
       // A visit of which nobody waits for the end still keeps others from the station.
-      const queued = (others * Math.min(Math.max(atMs[i] ?? 0, station.loadMs), cycle)) / cycle;
-      return (station.serviceMs + SEEN * queued * station.loadMs) * slow(station);
-    });
+      const stay = Math.min(Math.max(atMs[i] ?? 0, loadMs), cycle);
+      const queued = (Math.max(0, customers - 1) * stay) / cycle;
+      atMs[i] = (serviceMs + SEEN * queued * loadMs) * (slow[i] ?? 1);
+    }
     ms = delayMs + sum(atMs);
     if (Math.abs(ms - before) < PRECISE * ms) break;
   }
   ms = Math.max(ms, least);
-  const busy = used.map((station) =>
-    Math.min(1, (station.customers * station.loadMs * slow(station)) / Math.max(ms, 1e-9)),
+  const busy = used.map(({ customers, loadMs }, i) =>
+    Math.min(1, (customers * loadMs * (slow[i] ?? 1)) / Math.max(ms, 1e-9)),
   );
+  const named = (values: readonly number[]): Record<string, number> =>
+    Object.fromEntries(used.map(({ name }, i) => [name, values[i] ?? 0]));
   const top = busy.indexOf(Math.max(...busy));
-  return {
-    ms,
-    atMs: Object.fromEntries(used.map(({ name }, i) => [name, atMs[i] ?? 0])),
-    busy: Object.fromEntries(used.map(({ name }, i) => [name, busy[i] ?? 0])),
-    bottleneck: used[top]?.name ?? 'nothing',
-  };
+  return { ms, atMs: named(atMs), busy: named(busy), bottleneck: used[top]?.name ?? 'nothing' };
 }
 
 function sum(values: readonly number[]): number {
-  return values.reduce((total, value) => total + value, 0);
+  let total = 0;
+  for (const value of values) total += value;
+  return total;
 }

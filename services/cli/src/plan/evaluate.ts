@@ -1,6 +1,13 @@
 import { kvFormatOf } from '@guildhall/model/weights';
 import type { WeightFormat } from '@guildhall/native';
-import { type Layout, planModel, type PlannedModel, type RouterSettings, type WorkerGroup } from './layout.ts';
+import {
+  type Layout,
+  makeLayout,
+  planModel,
+  type PlannedModel,
+  type RouterSettings,
+  type WorkerGroup,
+} from './layout.ts';
 import { type Performance, performanceOf } from './load.ts';
 import type { Machine } from './machines.ts';
 import {
@@ -20,6 +27,7 @@ export interface Candidate {
   weights: WeightFormat;
   combine: 'exact' | 'partial';
   copies: number;
+  layerShards: number;
   experts: ExpertPlace;
   router: Machine;
   routers: number;
@@ -123,16 +131,17 @@ export class Evaluator {
 
   #layoutOf(candidate: Candidate): Layout {
     const model = this.model(candidate.weights);
-    return {
+    return makeLayout({
       model,
       router: candidate.router,
       routers: candidate.routers,
       groups: candidate.experts === 'local' ? [] : groupsOf(model, candidate),
       copies: candidate.experts === 'local' ? 1 : candidate.copies,
+      layerShards: candidate.experts === 'local' ? 1 : candidate.layerShards,
       combine: candidate.experts === 'local' ? 'exact' : candidate.combine,
       oneMachine: hostsOf(this.request.machines) === 1,
       settings: { ...ROUTER_SETTINGS, decodeSlowdown: candidate.decodeSlowdown },
-    };
+    });
   }
 }
 

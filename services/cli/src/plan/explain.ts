@@ -1,6 +1,6 @@
 import type { Evaluation } from './evaluate.ts';
-import { numWorkers } from './layout.ts';
-import { fullLayers, spreadOf } from './pass.ts';
+import { numWorkers, spreadOf } from './layout.ts';
+import { fullLayers } from './pass.ts';
 import type { PlanRequest } from './request.ts';
 
 /** The formulas of a plan with its numbers in them. */
@@ -18,7 +18,7 @@ export function explain(request: PlanRequest, { layout, performance, router }: E
     const { workers, copies, topK, numExperts } = spreadOf(layout);
     const rows = decode.streams / decode.microBatches;
     lines.push(
-      `workers per token: N = ${workers}, E = ${numExperts}, k = ${topK}, ${copies} copies -> m = ${cost.workersPerToken.toFixed(2)}`,
+      `workers per token: N = ${workers} that have a layer, E = ${numExperts}, k = ${topK}, ${copies} copies -> m = ${cost.workersPerToken.toFixed(2)}`,
       `messages: N (1 - (1 - m/N)^rows), rows = ${decode.streams.toFixed(1)} streams / ${decode.microBatches} micro-batches = ${rows.toFixed(1)} -> ${cost.messages.toFixed(1)} a layer`,
       `bytes of a layer: out ${cost.outBytes.toFixed(0)}, back ${cost.backBytes.toFixed(0)} (rows of ${print.rowBytes} B; ${layout.combine}: ${layout.combine === 'exact' ? 'a row for each expert' : 'a row for each worker'})`,
     );

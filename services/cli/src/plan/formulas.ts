@@ -49,11 +49,10 @@ function noneAmong(workers: number, used: number, copies: number): number {
   return chance;
 }
 
-/** Expected workers that at least one of `rows` rows goes to. */
-export function workersReached(spread: Spread, rows: number): number {
-  const { workers } = spread;
+/** Expected workers that at least one of `rows` rows goes to, where each goes to `perToken` of them. */
+export function workersReached(workers: number, perToken: number, rows: number): number {
   if (workers <= 1) return workers;
-  return workers * (1 - (1 - workersPerToken(spread) / workers) ** rows);
+  return workers * (1 - (1 - perToken / workers) ** rows);
 }
 
 /** Expected different experts among `entries` uniform choices out of `experts`. */

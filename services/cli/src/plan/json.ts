@@ -53,6 +53,7 @@ function evaluationJson({
     weights: candidate.weights,
     combine: candidate.combine,
     copies: candidate.copies,
+    layerShards: candidate.layerShards,
     routers: { kind: candidate.router.kind, count: candidate.routers, memory: router },
     workers: layout.groups.map(({ machine, count, share }, i) => ({
       kind: machine.kind,

@@ -3,6 +3,7 @@ import { footprintOf, matrixBytes, type ModelConfig, type ModelFootprint } from 
 import { numMicroBatches } from '@guildhall/router/scheduling';
 import type { KnownModel } from '../catalogue/models.ts';
 import { type ModelShape, shapeOf } from '../simulate/model/shape.ts';
+import { type Spread, workersPerToken } from './formulas.ts';
 import type { Machine } from './machines.ts';
 
 /** A model in the formats that it is to be served in. */
@@ -17,7 +18,7 @@ export interface PlannedModel {
 export interface WorkerGroup {
   machine: Machine;
   count: number;
-  /** Part of each layer's experts that one of them holds as the first copy. */
+  /** Part of all experts that one of them holds as the first copy. */
   share: number;
 }
 
@@ -40,10 +41,26 @@ export interface Layout {
   /** Empty where every router holds all experts itself. */
   groups: readonly WorkerGroup[];
   copies: number;
+  /** Parts that the layers are dealt out in, each to its own workers; 1: every worker has experts of all layers. */
+  layerShards: number;
   combine: 'exact' | 'partial';
   /** Routers and workers are processes of one machine. */
   oneMachine: boolean;
   settings: RouterSettings;
+  /** Distinct workers that a token's row goes to on a layer. */
+  workersPerToken: number;
+}
+
+/** A layout with what follows from it. */
+export function makeLayout(parts: Omit<Layout, 'workersPerToken'>): Layout {
+  return { ...parts, workersPerToken: workersPerToken(spreadOf(parts)) };
+}
+
+/** How the experts of a layer lie on the workers that have that layer. */
+export function spreadOf(layout: Pick<Layout, 'model' | 'groups' | 'copies' | 'layerShards'>): Spread {
+  const { numExperts, topK } = layout.model.shape;
+  const workers = numWorkers(layout) / layout.layerShards;
+  return { numExperts, topK, workers, copies: layout.copies };
 }
 
 /** A model under a weight format and a format of KV pages. */

@@ -24,7 +24,7 @@ export interface Performance {
 
 const BISECTIONS = 60;
 /** Relative width at which a search ends. */
-const PRECISE = 5e-4;
+const PRECISE = 1e-3;
 /** Prefill that leaves decode no time at all is no steady state. */
 const MOST_BUSY = 0.98;
 
@@ -81,7 +81,8 @@ function atRate(layout: Layout, traffic: Traffic, prompt: Prefill, rate: number,
   const taken = prefillBusy * prompt.routerShare;
   const slowed = { 'router processor': taken, 'router event loop': taken, cores: taken };
   const decode = steadyDecode(layout, traffic, rate, slowed);
-  const ttftMs = firstToken(layout, prompt, prefillBusy, decode);
+  // Above what can be served the wait grows without end; what is left is the prompt's own time.
+  const ttftMs = firstToken(layout, prompt, sustained ? prefillBusy : 0, decode);
   return {
     requestsPerSecond: rate * layout.routers,
     outputTokensPerSecond: rate * layout.routers * traffic.outputTokens,
@@ -102,14 +103,11 @@ function steadyDecode(layout: Layout, traffic: Traffic, rate: number, taken: Rec
   const perStream = (rate * Math.max(1, traffic.outputTokens - 1)) / 1000;
   const stepOf = (streams: number): DecodeStep => decodeStep(layout, streams, meanContext(traffic), taken);
   // Streams that a step of so many streams would leave behind: fewer than there are once there are enough of them.
-  const streams = bisect(LIMIT_STREAMS, (count) => perStream * stepOf(count).ms >= count);
+  const streams = bisect(traffic.maxStreams + 1, (count) => perStream * stepOf(count).ms >= count);
   const step = stepOf(streams);
   // Between two tokens at least one stream is in the step; below one the step is that of one.
   return { ...step, streams: Math.max(streams, perStream * step.ms) };
 }
-
-/** Streams of one router beyond which nothing is looked for. */
-const LIMIT_STREAMS = 4096;
 
 /** Context of a stream halfway through its answer. */
 export function meanContext({ context, outputTokens }: Traffic): number {

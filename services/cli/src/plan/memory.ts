@@ -84,6 +84,38 @@ function scratchBytes({ model, settings, groups }: Layout): number {
   return settings.chunkTokens * (widest + experts) * 4;
 }
 
+/** Sizes that a router is configured with. */
+export interface RouterSizes {
+  maxRunning: number;
+  /** Of `kvMemory`. */
+  kvBytes: number;
+  /** Of `snapshotMemory`; null for what the router makes of it. */
+  snapshotBytes: number | null;
+}
+
+/** Memory of a router with given sizes, whether it fits or not. */
+export function configuredRouter(layout: Layout, sizes: RouterSizes, limit = limitOf(layout.router)): RouterMemory {
+  const { print } = layout.model;
+  const { maxRunning } = sizes;
+  const { weights, buffers, base } = fixedBytes(layout, maxRunning);
+  const pages = Math.floor(sizes.kvBytes / print.pageBytes);
+  const kv = pages * print.pageBytes;
+  const states = maxRunning * print.stateBytes;
+  const snapshots = snapshotBytes(sizes.snapshotBytes, kv, print.stateBytes);
+  return {
+    weights,
+    kv,
+    states,
+    snapshots,
+    buffers,
+    base,
+    total: weights + kv + states + snapshots + buffers + (layout.router.accelerator === 'cuda' ? 0 : base),
+    limit,
+    kvTokens: pages * PAGE_TOKENS,
+    maxRunning,
+  };
+}
+
 /**
  * Memory of a router for `users` conversations of `context` tokens, `running` of them at a time. A card is filled with
  * KV pages; other machines get what the users need and a quarter more. Null when not even one conversation fits.
@@ -95,34 +127,19 @@ export function routerMemory(
 ): RouterMemory | null {
   const { print } = layout.model;
   const maxRunning = Math.max(1, Math.ceil(running));
-  const { weights, buffers, base } = fixedBytes(layout, maxRunning);
-  const states = maxRunning * print.stateBytes;
-  const onCard = layout.router.accelerator === 'cuda';
-  const room = limit - weights - buffers - states - (onCard ? 0 : base);
   const least = pagedTokens(context) * print.kvTokenBytes;
+  const onCard = layout.router.accelerator === 'cuda';
   const wanted = onCard ? Infinity : Math.max(LEAST_KV_BYTES, KV_ROOM * Math.max(1, users) * least);
-  const kv = Math.min(wanted, kvWithin(room, print.stateBytes));
-  const pages = Math.floor(kv / print.pageBytes);
-  if (pages * PAGE_TOKENS < pagedTokens(context)) return null;
-  const kvBytes = pages * print.pageBytes;
-  const snapshots = snapshotBytes(kvBytes, print.stateBytes);
-  return {
-    weights,
-    kv: kvBytes,
-    states,
-    snapshots,
-    buffers,
-    base,
-    total: weights + kvBytes + states + snapshots + buffers + (onCard ? 0 : base),
-    limit,
-    kvTokens: pages * PAGE_TOKENS,
-    maxRunning,
-  };
+  const empty = configuredRouter(layout, { maxRunning, kvBytes: 0, snapshotBytes: 0 }, limit);
+  const kvBytes = Math.min(wanted, kvWithin(limit - empty.total, print.stateBytes));
+  const memory = configuredRouter(layout, { maxRunning, kvBytes, snapshotBytes: null }, limit);
+  return memory.kvTokens < pagedTokens(context) ? null : memory;
 }
 
-function snapshotBytes(kvBytes: number, stateBytes: number): number {
+function snapshotBytes(given: number | null, kvBytes: number, stateBytes: number): number {
   if (stateBytes === 0) return 0;
-  return Math.max(LEAST_SNAPSHOTS, Math.floor(kvBytes / SNAPSHOT_SHARE / stateBytes)) * stateBytes;
+  const wanted = given ?? Math.max(LEAST_SNAPSHOTS * stateBytes, kvBytes / SNAPSHOT_SHARE);
+  return Math.floor(wanted / stateBytes) * stateBytes;
 }
 
 /** The largest KV cache that fits with its snapshots. */
@@ -134,8 +151,11 @@ function kvWithin(room: number, stateBytes: number): number {
 /** Memory of a worker that holds `share` of all experts `copies` times over. */
 export function workerMemory(layout: Layout, machine: Machine, share: number, limit = limitOf(machine)): WorkerMemory {
   const { print, config } = layout.model;
-  const perLayer = Math.min(config.moe.numExperts, Math.ceil(config.moe.numExperts * share * layout.copies));
-  const numExperts = perLayer * config.numLayers;
+  const { layerShards, copies } = layout;
+  // Parts of the layers differ by one layer at most, and whoever has the larger one must have room.
+  const layers = Math.ceil(config.numLayers / layerShards);
+  const perLayer = Math.min(config.moe.numExperts, Math.ceil(config.moe.numExperts * share * layerShards * copies));
+  const numExperts = perLayer * layers;
   const experts = numExperts * print.expertBytes;
   const waste = withWaste(layout.model, experts) - experts;
   const base = machine.accelerator === 'cuda' ? 0 : EXPERT_BASE_BYTES;

@@ -2,8 +2,8 @@ import { replyBytes, requestBytes } from '@guildhall/router/scheduling';
 import { CARD_CALL_US, WIRE_US } from '../catalogue/host-costs.ts';
 import type { LayerShape, ModelShape } from '../simulate/model/shape.ts';
 import type { Station } from './closed-network.ts';
-import { distinctExperts, slowestEntries, type Spread, workersPerToken, workersReached, workMs } from './formulas.ts';
-import { type Layout, numWorkers, type WorkerGroup } from './layout.ts';
+import { distinctExperts, slowestEntries, workersReached, workMs } from './formulas.ts';
+import { type Layout, spreadOf, type WorkerGroup } from './layout.ts';
 import { type Machine, processorOf } from './machines.ts';
 
 /** What one micro-batch or one chunk of a prompt computes. */
@@ -40,12 +40,6 @@ export interface LayerCost {
   coreMs: number;
 }
 
-/** How the rows of a pass spread. */
-export function spreadOf(layout: Layout): Spread {
-  const { numExperts, topK } = layout.model.shape;
-  return { numExperts, topK, workers: numWorkers(layout), copies: layout.copies };
-}
-
 /** The cost of a layer of a pass. */
 export function layerCost(layout: Layout, work: PassWork): LayerCost {
   const router = routerPart(layout, work);
@@ -58,7 +52,10 @@ export function layerCost(layout: Layout, work: PassWork): LayerCost {
   const slowest = Math.max(...workers.map(({ slowestMs }) => slowestMs));
   const mean = Math.max(...workers.map(({ meanMs }) => meanMs));
   const wireUs = layout.oneMachine ? 0 : WIRE_US;
-  const cores = workers.reduce((sum, { coreMs }, i) => sum + coreMs * (layout.groups[i]?.count ?? 0), 0);
+  const cores = workers.reduce(
+    (sum, { coreMs }, i) => sum + coreMs * ((layout.groups[i]?.count ?? 0) / layout.layerShards),
+    0,
+  );
   return {
     ...router,
     sendMs: fixed / 2 + loop / 2,
@@ -85,9 +82,8 @@ interface Wire {
 /** Messages of a layer: one for each worker that a row goes to, more where one would be too large. */
 export function messagesOf(layout: Layout, rows: number): Wire {
   const { rowBytes, topK } = layout.model.shape;
-  const spread = spreadOf(layout);
-  const perToken = workersPerToken(spread);
-  const reached = workersReached(spread, rows);
+  const perToken = layout.workersPerToken;
+  const reached = workersReached(spreadOf(layout).workers, perToken, rows);
   const backRows = rows * (layout.combine === 'exact' ? topK : perToken);
   const [framing, replyFraming] = [requestBytes(0, 0, rowBytes), replyBytes(0, rowBytes)];
   const outPayload = requestBytes(rows * perToken, rows * topK, rowBytes) - framing;
@@ -103,14 +99,17 @@ export function messagesOf(layout: Layout, rows: number): Wire {
   };
 }
 
-function workerTimes(layout: Layout, { machine, share }: WorkerGroup, rows: number, wire: Wire) {
+function workerTimes(layout: Layout, group: WorkerGroup, rows: number, wire: Wire) {
+  const { machine } = group;
+  // Of the experts of a layer that it has.
+  const share = group.share * layout.layerShards;
   const { shape, print } = layout.model;
   const spread = spreadOf(layout);
   const { host, accelerator } = machine;
   const processor = processorOf(machine, print.weights);
   const all = rows * shape.topK;
   const evenness = share * spread.workers;
-  const parts = wire.messages / Math.max(1, workersReached(spread, rows));
+  const parts = wire.messages / Math.max(1, workersReached(spread.workers, wire.workersPerToken, rows));
   const kib = (wire.outBytes + wire.backBytes) / 1024 / Math.max(1, wire.messages);
   const timeOf = (entries: number): { wallMs: number; computeMs: number } => {
     const computeMs = workMs(
@@ -210,7 +209,8 @@ export function stationsOf(layout: Layout, cost: LayerCost, microBatches: number
     {
       name: 'workers',
       serviceMs: cost.workerMs,
-      loadMs: cost.meanWorkerMs,
+      // With layers dealt out a worker is asked for some of them only.
+      loadMs: cost.meanWorkerMs / layout.layerShards,
       customers: everyone,
       taken: taken['workers'] ?? 0,
     },

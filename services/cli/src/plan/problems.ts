@@ -28,6 +28,11 @@ export interface Problem {
   remedy: string;
 }
 
+/** A station in a sentence. */
+export function theStation(name: string): string {
+  return `the ${name}`;
+}
+
 /** Everything that will not work or limits the plan, the worst first. */
 export function problemsOf(request: PlanRequest, evaluation: Evaluation): Problem[] {
   const found = [...fitProblems(request, evaluation), ...targetProblems(request, evaluation)];
@@ -102,7 +107,7 @@ function targetProblems({ traffic }: PlanRequest, evaluation: Evaluation): Probl
     found.push({
       code: 'ttft',
       grade: 'fatal',
-      what: `the first token comes after ${seconds(performance.ttftMs)}, ${seconds(prefill.ms)} of which is the prompt itself; ${prefill.bottleneck} binds it`,
+      what: `the first token comes after ${seconds(performance.ttftMs)}, ${seconds(prefill.ms)} of which is the prompt itself, bound by ${theStation(prefill.bottleneck)}`,
       remedy:
         'more routers (less waiting), a faster link, --combine partial, a higher prefix hit rate, or experts in the routers (--experts local)',
     });
@@ -111,7 +116,7 @@ function targetProblems({ traffic }: PlanRequest, evaluation: Evaluation): Probl
     found.push({
       code: 'itl',
       grade: 'fatal',
-      what: `${seconds(performance.itlMs)} between tokens; ${performance.decode.cycle.bottleneck} binds it`,
+      what: `${seconds(performance.itlMs)} between tokens, bound by ${theStation(performance.decode.cycle.bottleneck)}`,
       remedy: 'fewer and larger workers (fewer messages), more routers (fewer streams each), or faster machines',
     });
   }
@@ -131,7 +136,7 @@ function targetProblems({ traffic }: PlanRequest, evaluation: Evaluation): Probl
 function rateLimit({ performance, router }: Evaluation): string {
   if (performance === null) return 'nothing fits';
   if (router !== null && performance.decoding > 0.9 * router.maxRunning) return 'memory for further streams is short';
-  return `prompts and steps take all of a router's time, and ${performance.prefill.bottleneck} binds prompts`;
+  return `prompts and steps take all of a router's time; prompts are bound by ${theStation(performance.prefill.bottleneck)}`;
 }
 
 /** Above this a station is what the cluster waits for. */

@@ -2,7 +2,7 @@ import { formatBytes } from '../ui/bytes.ts';
 import { formatTable } from '../ui/table.ts';
 import { type Evaluation } from './evaluate.ts';
 import { numWorkers } from './layout.ts';
-import type { Problem } from './problems.ts';
+import { type Problem, theStation } from './problems.ts';
 import type { Plan } from './search.ts';
 
 /** A plan for people. */
@@ -53,10 +53,14 @@ function placesTable({ candidate, layout }: Evaluation): string {
       'expert worker',
       count,
       machine.kind,
-      `${(100 * share * layout.copies).toFixed(1)} % of the experts each${copies}`,
+      `${(100 * share * layout.copies).toFixed(1)} % of the experts each${copies}${layerNote(layout.layerShards)}`,
     ]);
   }
   return formatTable(['process', 'number', 'machine', 'holds'], rows);
+}
+
+function layerNote(parts: number): string {
+  return parts === 1 ? '' : `, layers dealt out in ${parts} parts`;
 }
 
 function memoryTable({ router, workers, layout, userCapacity }: Evaluation): string {
@@ -108,12 +112,12 @@ function predictionTable({ chosen }: Plan): string {
     [
       'first token',
       ms(performance.ttftMs),
-      `the prompt alone ${ms(prefill.ms)}, in ${prefill.chunks} chunks; ${prefill.bottleneck} binds it`,
+      `the prompt alone ${ms(prefill.ms)}, in ${prefill.chunks} chunks, bound by ${theStation(prefill.bottleneck)}${performance.sustained ? '' : '; the queue grows without end'}`,
     ],
     [
       'between tokens',
       ms(performance.itlMs),
-      `${performance.decoding.toFixed(1)} streams of a router at a time; ${decode.cycle.bottleneck} binds it`,
+      `${performance.decoding.toFixed(1)} streams of a router at a time, bound by ${theStation(decode.cycle.bottleneck)}`,
     ],
   ];
   if (numWorkers(layout) > 0) {
@@ -153,7 +157,9 @@ function rejectedTable({ rejected }: Plan): string {
       ? 'local'
       : `${candidate.workers.map(({ machine, count }) => `${count} ${machine.kind}`).join(' + ')}`,
     candidate.routers,
-    candidate.experts === 'local' ? '' : `${candidate.copies}, ${candidate.combine}`,
+    candidate.experts === 'local'
+      ? ''
+      : `${candidate.copies}, ${candidate.combine}${candidate.layerShards === 1 ? '' : `, ${candidate.layerShards} parts`}`,
     performance === null ? '' : performance.outputTokensPerSecond.toFixed(1),
     why,
   ]);

@@ -18,6 +18,8 @@ export interface PlanRequest {
   combine: readonly ('exact' | 'partial')[];
   /** Copies of each expert. */
   copies: readonly number[];
+  /** Parts that layers are dealt out in; `auto` tries every number that leaves each layer its copies. */
+  layerShards: 'auto' | number;
   experts: readonly ExpertPlace[];
   /** Fixed numbers; null where the plan is to choose. */
   routers: number | null;

@@ -1,3 +1,4 @@
+import { fail } from '@guildhall/common';
 import { type Candidate, type Evaluation, Evaluator } from './evaluate.ts';
 import type { Machine } from './machines.ts';
 import type { PlanRequest } from './request.ts';
@@ -28,7 +29,7 @@ export function search(request: PlanRequest): Plan {
   const compare = comparison(request);
   const sorted = evaluations.toSorted(compare);
   const [chosen] = sorted;
-  if (chosen === undefined) throw new Error('a request without candidates');
+  if (chosen === undefined) throw fail('internal', 'a request without candidates');
   return { request, chosen, rejected: rejections(request, chosen, sorted), considered: evaluations.length };
 }
 
@@ -49,7 +50,7 @@ type Fixed = Pick<Candidate, 'weights' | 'router' | 'decodeSlowdown'>;
 
 function* localCandidates(request: PlanRequest, fixed: Fixed): Generator<Candidate> {
   for (const routers of counts(request.routers, fixed.router.slots)) {
-    yield { ...fixed, combine: 'exact', copies: 1, experts: 'local', routers, workers: [] };
+    yield { ...fixed, combine: 'exact', copies: 1, layerShards: 1, experts: 'local', routers, workers: [] };
   }
 }
 
@@ -59,13 +60,30 @@ function* remoteCandidates(request: PlanRequest, fixed: Fixed): Generator<Candid
     for (const workers of workerSets(request, fixed.router, routers, shared)) {
       const total = workers.reduce((sum, { count }) => sum + count, 0);
       for (const copies of request.copies) {
-        if (copies > total) continue;
-        for (const combine of request.combine) {
-          yield { ...fixed, combine, copies, experts: 'remote', routers, workers };
+        for (const layerShards of shardings(request, workers.length, total, copies)) {
+          for (const combine of request.combine) {
+            yield { ...fixed, combine, copies, layerShards, experts: 'remote', routers, workers };
+          }
         }
       }
     }
   }
+}
+
+/**
+ * Numbers of parts for the layers that leave each layer as many workers as copies, all parts alike. Workers of several kinds
+ * take experts of every layer by their speed.
+ */
+function shardings({ layerShards, model }: PlanRequest, kinds: number, workers: number, copies: number): number[] {
+  const fits = (parts: number): boolean =>
+    workers % parts === 0 &&
+    workers / parts >= copies &&
+    parts <= model.config.numLayers &&
+    (parts === 1 || kinds === 1);
+  if (layerShards !== 'auto') return fits(layerShards) ? [layerShards] : [];
+  const all = Array.from({ length: workers }, (_, i) => i + 1).filter(fits);
+  // The ends and the middle: what lies between them lies between them in time too.
+  return [...new Set([all[0], all[Math.floor(all.length / 2)], all.at(-1)])].filter((parts) => parts !== undefined);
 }
 
 /** A single machine without cards holds router and workers as processes beside each other. */
@@ -100,23 +118,25 @@ function counts(fixed: number | null, most: number): number[] {
 }
 
 /** Orders evaluations, the best first. */
-function comparison({ traffic }: PlanRequest): (a: Evaluation, b: Evaluation) => number {
+function comparison({ traffic, machines }: PlanRequest): (a: Evaluation, b: Evaluation) => number {
   const hasTarget = traffic.requestsPerSecond !== null || traffic.sloTtftMs !== null || traffic.sloItlMs !== null;
+  const priced = machines.every(({ pricePerHour }) => pricePerHour !== null);
   return (a, b) => {
     const short = severity(a) - severity(b);
     if (short !== 0) return short;
     const meets = a.shortfalls.length === 0;
     const safe = meets ? copiesOf(b) - copiesOf(a) : 0;
     if (safe !== 0) return safe;
-    if (meets && hasTarget) return priceOf(a) - priceOf(b) || rateOf(b) - rateOf(a);
-    if (meets) return worthOf(b) - worthOf(a);
+    if (meets && hasTarget) return priceOf(priced, a) - priceOf(priced, b) || rateOf(b) - rateOf(a);
+    if (meets) return worthOf(priced, b) - worthOf(priced, a);
     return missBy(a, traffic) - missBy(b, traffic) || rateOf(b) - rateOf(a);
   };
 }
 
 /** What weighs more comes later: what fits nowhere, then what serves too little, then what is only too slow. */
 function severity({ shortfalls }: Evaluation): number {
-  if (shortfalls.includes('router_memory') || shortfalls.includes('expert_memory')) return 2;
+  if (shortfalls.includes('router_memory')) return 3;
+  if (shortfalls.includes('expert_memory')) return 2;
   return shortfalls.length === 0 ? 0 : 1;
 }
 
@@ -126,8 +146,9 @@ function copiesOf({ candidate }: Evaluation): number {
   return Math.min(2, held);
 }
 
-function priceOf({ cost, slots }: Evaluation): number {
-  return cost?.perHour ?? slots;
+/** Money, or machines where the price of any kind is not known. */
+function priceOf(priced: boolean, { cost, slots }: Evaluation): number {
+  return priced ? (cost?.perHour ?? Infinity) : slots;
 }
 
 function rateOf({ performance }: Evaluation): number {
@@ -135,8 +156,8 @@ function rateOf({ performance }: Evaluation): number {
 }
 
 /** Tokens a second, less what as many machines must bring at least. */
-function worthOf(evaluation: Evaluation): number {
-  return rateOf(evaluation) / priceOf(evaluation) ** WORTH;
+function worthOf(priced: boolean, evaluation: Evaluation): number {
+  return rateOf(evaluation) / priceOf(priced, evaluation) ** WORTH;
 }
 
 /** How far the targets are missed, as a factor. */
@@ -152,7 +173,14 @@ function missBy({ performance, userCapacity }: Evaluation, traffic: PlanRequest[
 /** The best of each kind that differs from the chosen one in something that a reader would ask about. */
 function rejections(request: PlanRequest, chosen: Evaluation, sorted: readonly Evaluation[]): Plan['rejected'] {
   const kindOf = ({ candidate }: Evaluation): string =>
-    [candidate.weights, candidate.experts, candidate.copies, candidate.combine, candidate.router.kind].join(' ');
+    [
+      candidate.weights,
+      candidate.experts,
+      candidate.copies,
+      candidate.layerShards > 1,
+      candidate.combine,
+      candidate.router.kind,
+    ].join(' ');
   const found = new Map<string, Evaluation>();
   const add = (key: string, evaluation: Evaluation | undefined): void => {
     if (evaluation !== undefined && evaluation !== chosen && !found.has(key)) found.set(key, evaluation);

@@ -1,3 +1,4 @@
+import { fail } from '@guildhall/common';
 import { stringify } from 'yaml';
 import { EXPERT_BASE_BYTES } from '../catalogue/host-costs.ts';
 import { type Evaluation, ROUTER_SETTINGS } from './evaluate.ts';
@@ -15,7 +16,7 @@ const CARD_HOST_MIB = 8192;
 export function helmValues(plan: Plan, { source }: { source: string | null }): string {
   const { chosen, request } = plan;
   const { performance, router } = chosen;
-  if (router === null || performance === null) throw new Error('values of a plan that does not fit');
+  if (router === null || performance === null) throw fail('internal', 'values of a plan that does not fit');
   const header = [
     `${chosen.layout.model.name}: ${performance.outputTokensPerSecond.toFixed(1)} tokens/s, first token after ${performance.ttftMs.toFixed(0)} ms, ${performance.itlMs.toFixed(1)} ms between tokens predicted,`,
     `for prompts of ${request.traffic.promptTokens} and answers of ${request.traffic.outputTokens} tokens; made by \`guildhall plan\`.`,
@@ -40,7 +41,7 @@ export function valuesOf({ chosen, request }: Plan, source: string | null): Reco
     },
     ...(onCards ? { gpu: { mode: 'devicePlugin' } } : {}),
     router: routerValues(chosen),
-    expertGroups: layout.groups.map((group, i) => groupValues(chosen, group, i)),
+    expertGroups: layout.groups.flatMap((group, i) => groupsOf(chosen, group, i)),
     ...(candidate.experts === 'local' ? {} : { controller: { config: controllerConfig(chosen) } }),
   };
 }
@@ -50,7 +51,7 @@ function isCard({ accelerator }: Machine): boolean {
 }
 
 function routerValues({ candidate, router, layout, performance }: Evaluation): Record<string, unknown> {
-  if (router === null || performance === null) throw new Error('a router that does not fit');
+  if (router === null || performance === null) throw fail('internal', 'a router that does not fit');
   const { settings } = layout;
   const card = isCard(candidate.router);
   return {
@@ -69,13 +70,25 @@ function routerValues({ candidate, router, layout, performance }: Evaluation): R
   };
 }
 
+/** One group, or one for each part of the layers. */
+function groupsOf(chosen: Evaluation, group: WorkerGroup, index: number): Record<string, unknown>[] {
+  const parts = chosen.layout.layerShards;
+  if (parts === 1) return [groupValues(chosen, group, index)];
+  const part = { ...group, count: group.count / parts };
+  return Array.from({ length: parts }, (_, i) => ({
+    ...groupValues(chosen, part, index),
+    name: `layers-${i + 1}-of-${parts}`,
+    shard: `${i + 1}/${parts}`,
+  }));
+}
+
 function groupValues(
   { workers, layout }: Evaluation,
   { machine, count }: WorkerGroup,
   index: number,
 ): Record<string, unknown> {
   const memory = workers[index];
-  if (memory === undefined) throw new Error('a group without memory');
+  if (memory === undefined) throw fail('internal', 'a group without memory');
   const card = isCard(machine);
   const name = layout.groups.length === 1 ? 'all' : machine.kind.toLowerCase().replaceAll(/[^a-z0-9-]/g, '-');
   return {

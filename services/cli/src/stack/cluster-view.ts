@@ -17,9 +17,10 @@ export class ClusterView {
 
   constructor(secrets: RunSecrets) {
     const logger = createLogger({ service: 'cli', id: 'cli', level: 'silent' });
-    const { redisUrl: redis, cluster, tls } = secrets;
-    const files = tls === undefined ? null : { ...tls, redisCa: tls.tlsCa };
-    this.#cluster = new Cluster({ redis, cluster, tls: files, clock: systemClock, logger });
+    const { redisUrl: redis, cluster, tls, redisUser } = secrets;
+    const { tlsCert = null, tlsKey = null, tlsCa = null } = tls ?? {};
+    const access = { ...redisUser, tlsCert, tlsKey, redisCa: redisUser?.redisCa ?? tlsCa };
+    this.#cluster = new Cluster({ redis, cluster, access, clock: systemClock, logger });
   }
 
   /** Resolves after the first attempt to read; a Redis that is away leaves the snapshot stale. */

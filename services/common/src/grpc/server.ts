@@ -4,7 +4,7 @@ import { systemClock } from '../clock.ts';
 import { fail } from '../errors.ts';
 import { formatHostPort, parseHostPort } from '../service-options.ts';
 import { tokenInterceptor } from './auth.ts';
-import { checkMessageLimit, readTls, type TlsConfig } from './channel.ts';
+import { checkMessageLimit, type TlsConfig, tlsFiles } from './channel.ts';
 import { ServerWindow } from './window.ts';
 
 export type GrpcServerConfig = TlsConfig & { clusterToken: string | null };
@@ -19,7 +19,7 @@ interface ServerSetup {
 const setups = new WeakMap<Server, ServerSetup>();
 
 function credentialsOf(config: GrpcServerConfig): Pick<ServerSetup, 'credentials' | 'probeTls'> {
-  const { cert, key, ca } = readTls(config);
+  const { cert, key, ca } = tlsFiles(config).current();
   if (cert === null || key === null) return { credentials: ServerCredentials.createInsecure(), probeTls: null };
   const pair = { private_key: key, cert_chain: cert };
   return {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
 import { errorMessage, fail, isGuildhallError } from '../errors.ts';
+import { redisFailure } from './client.ts';
 
 /** Number of keys of each script; the file is scripts/<name>-<keys>.lua. */
 export const SCRIPTS = {
@@ -31,6 +32,9 @@ export const SCRIPTS = {
   'quarantine-add': 1,
   'quarantine-read': 1,
   'probation-hold': 1,
+  'batch-claim': 1,
+  'batch-advance': 1,
+  'batch-commit': 3,
 } as const;
 
 export type ScriptName = keyof typeof SCRIPTS;
@@ -52,10 +56,9 @@ function load(name: ScriptName): Loaded {
   return script;
 }
 
-/** Any failure of a Redis command becomes `redis_unavailable`. */
+/** Any failure of a Redis command becomes `redis_unavailable`, or `redis_denied` where Redis refuses it. */
 export function redisError(err: unknown): Error {
-  if (isGuildhallError(err)) return err;
-  return fail('redis_unavailable', `Redis: ${errorMessage(err)}`, { cause: err });
+  return isGuildhallError(err) ? err : redisFailure(err);
 }
 
 /**

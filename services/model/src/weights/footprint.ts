@@ -1,9 +1,10 @@
+import { fail } from '@guildhall/common';
 import type { KvFormat, WeightFormat } from '@guildhall/native';
 import { type LayerType, type ModelConfig, numFullLayers, numLinearLayers } from '../config.ts';
 import { rowFormatOf } from '../numerics.ts';
-import { denseTensors, type ExpectedTensor, expectedTensors } from './expected.ts';
+import { denseLayerTensors, type ExpectedTensor, expectedTensors } from './expected.ts';
 import { expertBytes, packedBytes } from './experts.ts';
-import { findLayout, type ModelLayout } from './layout.ts';
+import { findLayout, type LayerLayout, type ModelLayout } from './layout.ts';
 
 /** Tokens of a page of the KV pool. */
 const PAGE_TOKENS = 64;
@@ -73,10 +74,7 @@ export function matrixBytes({ outputs, inputs, format }: PackedMatrix): number {
  */
 export function footprintOf(config: ModelConfig, weights: WeightFormat, kvFormat: KvFormat): ModelFootprint {
   const layout = canonicalLayout(config);
-  const dense = [...denseTensors(config, layout)];
-  const layers = config.layerTypes.map((type, i) =>
-    layerMatrices(type, dense, layout.layers[i]?.prefix ?? '', weights),
-  );
+  const layers = layout.layers.map((layer, i) => layerMatrices(config, layer, i, weights));
   const head = { outputs: config.vocab, inputs: config.hidden, format: weights };
   const embeddingBytes = config.vocab * config.hidden * NUMBER_BYTES.bf16;
   const expert = expertBytes(config, weights);
@@ -142,19 +140,15 @@ const STACKS: readonly (readonly string[])[] = [
   ['shared_expert.gate_proj.weight', 'shared_expert.up_proj.weight'],
 ];
 
-function layerMatrices(
-  type: LayerType,
-  dense: readonly ExpectedTensor[],
-  prefix: string,
-  format: WeightFormat,
-): LayerMatrices {
-  const own = dense.filter(({ name }) => name.startsWith(prefix));
+function layerMatrices(config: ModelConfig, layer: LayerLayout, index: number, format: WeightFormat): LayerMatrices {
+  const own = [...denseLayerTensors(config, layer, index)];
   const named = (suffix: string): ExpectedTensor[] => own.filter(({ name }) => name.endsWith(suffix));
   const mixer = own.filter(({ name, scalable }) => scalable && /\.(linear_attn|self_attn)\./.test(name));
   const shared = own.filter(({ name, scalable }) => scalable && name.includes('.shared_expert.'));
   const [gate] = named('.mlp.gate.weight').map((tensor) => packed([tensor], 'bf16'));
-  if (gate === undefined) throw new Error(`layer ${prefix} has no gate`);
+  if (gate === undefined) throw fail('internal', `layer ${index} has no gate`);
   const sharedGate = named('.shared_expert_gate.weight').map((tensor) => packed([tensor], 'bf16'));
+  const type = config.layerTypes[index] ?? 'full_attention';
   return { type, mixer: stacked(mixer, format), gate, shared: [...stacked(shared, format), ...sharedGate] };
 }
 
