@@ -23,6 +23,8 @@ import {
   VERSION,
 } from '@guildhall/common';
 import { control } from '@guildhall/proto';
+import type { Autoscaler } from './autoscaler/loop.ts';
+import { openAutoscaler } from './autoscaler/open.ts';
 import type { ControllerConfig } from './config.ts';
 import { leastCopiesOf } from './controllers/coverage/controller.ts';
 import type { Drain } from './controllers/drains/controller.ts';
@@ -80,6 +82,8 @@ class Controller {
   readonly leader: LeaderElection;
   /** Null outside Kubernetes. */
   readonly kubernetes: Kubernetes | null;
+  /** Null where nothing is to be scaled. */
+  readonly autoscaler: Autoscaler | null;
   readonly #deps: ControllerDeps;
   readonly #node: string;
   readonly #emit: Emit;
@@ -111,17 +115,24 @@ class Controller {
     this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
     const { redis, keys, eventLog } = this.cluster;
     const owner = `${this.id}/${this.#incarnation}`;
-    const emit: Emit = (kind, message, given = {}) => {
-      if (this.leader.fence === null) return;
-      const details = { ...given, ...this.#traces.event(kind, message) };
-      eventLog.append(kind, this.id, message, details);
-      this.kubernetes?.note(kind, message, details);
-    };
+    const emitIn =
+      (traces: ReconcileTraces): Emit =>
+      (kind, message, given = {}) => {
+        if (this.leader.fence === null) return;
+        const details = { ...given, ...traces.event(kind, message) };
+        eventLog.append(kind, this.id, message, details);
+        this.kubernetes?.note(kind, message, details);
+      };
+    const emit = emitIn(this.#traces);
     this.#emit = emit;
     this.kubernetes = access === null ? null : this.#openKubernetes(config, access, owner);
     this.leader = this.kubernetes?.leader ?? new LeaderLock({ redis, keys, clock, logger, owner });
     this.leader.onChange((leading) => this.#led(leading));
-    const { cluster, leader } = this;
+    const { cluster, leader, kubernetes } = this;
+    // It runs beside the reconciliations: what it notes belongs to traces of its own.
+    const traces = new ReconcileTraces(tracing, clock, 'autoscale');
+    const scaling = { ...deps, id, cluster, kubernetes, metrics, emit: emitIn(traces), traces };
+    this.autoscaler = openAutoscaler(config, scaling);
     const liveness = this.kubernetes?.liveness ?? registryLiveness;
     this.#observer = new Observer({ config, cluster, leader, liveness, clock, logger, metrics, emit });
     this.#placement = this.#placementController(config);
@@ -214,6 +225,7 @@ class Controller {
     await this.#lease.join(this.#abort.signal);
     if (!this.#draining) await this.leader.start();
     await this.#poller.start();
+    await this.autoscaler?.start();
   }
 
   /** Hands the lead to another controller, and does not take it again. */
@@ -227,6 +239,7 @@ class Controller {
     this.#again?.cancel();
     // A plan in progress is of no use any more.
     await this.#planner.stop();
+    await this.autoscaler?.stop();
     await this.#poller.stop();
     await this.#planner.stop();
     await this.#stopLeading();

@@ -80,6 +80,14 @@ export const controllerSchema = z.strictObject({
     .nullable()
     .default(null)
     .describe('Lease by which controllers elect the leader on Kubernetes; by default RELEASE-controller.'),
+  autoscalerPolicy: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe(
+      'JSON file that says what the autoscaler may do; read again for each evaluation. Without it nothing is scaled. Needs Kubernetes.',
+    ),
   watchAgeMs: z
     .int()
     .min(1000)

@@ -34,6 +34,7 @@ import { heldFrame } from './rpc/frames.ts';
 import { ExpertsService } from './rpc/service.ts';
 import { Shard } from './shard.ts';
 import { SpeedMeter } from './speed.ts';
+import { WorkMeter } from './work-meter.ts';
 import { bootstrapCheckpoint } from './weights/bootstrap.ts';
 import type { Peers } from './weights/peers.ts';
 import { openPeers, WorkerWeights } from './weights/worker-weights.ts';
@@ -80,6 +81,7 @@ class Worker {
   readonly shard: Shard;
   readonly loads: LoadReport;
   readonly speed = new SpeedMeter();
+  readonly work: WorkMeter;
   readonly watch: PlacementWatch;
   readonly service: ExpertsService;
   readonly engine: Engine;
@@ -103,7 +105,13 @@ class Worker {
     const { engine, metrics } = this;
     const { native, weights, model, identity } = engine;
     this.cluster = cluster;
-    this.batcher = new Batcher({ target: this.engine.shard, clock, metrics, maxQueued: config.maxQueued });
+    this.work = new WorkMeter(clock);
+    this.batcher = new Batcher({
+      target: this.work.timing(this.engine.shard),
+      clock,
+      metrics,
+      maxQueued: config.maxQueued,
+    });
     this.weights = new WorkerWeights({
       config,
       engine,
@@ -156,7 +164,10 @@ class Worker {
       codec: native,
       held: () => heldFrame(this.watch.acked, this.shard.held()),
       countExpert: (layer, expert) => this.loads.count(layer, expert),
-      countMessage: (rows, us) => this.speed.observe(rows, us),
+      countMessage: (lane, rows, us) => {
+        if (lane === 'decode') this.speed.observe(rows, us);
+        this.work.count(rows);
+      },
       logger,
       metrics,
       tracing: this.tracing,
@@ -194,6 +205,7 @@ class Worker {
           acked: this.watch.acked,
           draining: this.#draining,
           speed: this.speed.speed,
+          work: this.work.work,
           held: this.shard.held(),
           ...this.weights.state(this.shard),
         }),

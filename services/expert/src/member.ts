@@ -3,6 +3,7 @@ import type { WorkerIdentity } from './identity.ts';
 import type { LoadProblem } from './load-problems.ts';
 import type { LayerExperts } from './shard.ts';
 import type { Speed } from './speed.ts';
+import type { Work } from './work-meter.ts';
 
 /** What a worker writes about itself. */
 export interface WorkerState {
@@ -19,6 +20,7 @@ export interface WorkerState {
   draining: boolean;
   /** Measured by itself. */
   speed: Speed;
+  work: Work;
   held: LayerExperts[];
   /** Experts that it can load; null for all. */
   loadable: LayerExperts[] | null;
@@ -48,6 +50,7 @@ export function encodeMember(state: WorkerState): Uint8Array {
       draining: state.draining,
       usPerRow: state.speed.usPerRow,
       usPerMessage: state.speed.usPerMessage,
+      ...state.work,
       numLayers: identity.numLayers,
       numExperts: identity.numExperts,
       adminAddress: state.admin,

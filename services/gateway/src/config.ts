@@ -110,6 +110,20 @@ export const gatewaySchema = z.object({
     .min(0)
     .default(600_000)
     .describe('How long a request that broke processes is refused by every gateway; 0 for never.'),
+  holdMs: z
+    .int()
+    .min(0)
+    .max(3_600_000)
+    .default(0)
+    .describe(
+      'How long requests wait for a first router while the model wakes up, in ms; 0: they are refused at once. Their own time limit holds as well.',
+    ),
+  maxHeld: z
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(256)
+    .describe('Requests that wait for a first router at a time; more are refused with 503.'),
   keepAliveMs: z.int().min(100).default(10_000).describe('A comment is sent on a stream that was silent for so long.'),
   lingerMs: z
     .int()

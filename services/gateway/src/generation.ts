@@ -40,6 +40,8 @@ export interface GenerationContext {
   routerModel: string | null;
   /** Name under which metrics are kept. */
   modelName: string;
+  /** Returns once there is a router, or fails. */
+  hold: (signal: AbortSignal) => Promise<void>;
   /** Monotonic times. */
   arrivedAtMs: number;
   deadlineAtMs: number | null;
@@ -84,6 +86,7 @@ export class Generation {
     let failure: unknown = null;
     const prompts = this.#prompts(plans);
     for (const { dossier } of new Set(prompts)) dossier.check();
+    await this.#context.hold(signal);
     const results = await Promise.all(
       plans.map(async (plan, i) => {
         try {

@@ -23,7 +23,7 @@ export interface PlannedRequest {
 
 /** The generation of a planned request, not yet running. */
 export function startGeneration(context: GatewayContext, scope: RequestScope, planned: PlannedRequest): Generation {
-  const { routing, guard, clock, logger, metrics, config } = context;
+  const { routing, guard, hold, models, clock, logger, metrics, config } = context;
   const { modelName, routerModel, trace, telemetry, responseId, plans } = planned;
   const maxTokens = plans[0]?.request.stop?.maxTokens ?? 0;
   metrics.observe('vllm:request_params_max_tokens', maxTokens, { model_name: modelName });
@@ -39,6 +39,10 @@ export function startGeneration(context: GatewayContext, scope: RequestScope, pl
     guard,
     modelName,
     routerModel,
+    hold: async (signal) => {
+      // While no router had been seen the name could not be checked.
+      if (await hold.wait(signal)) models.resolve(modelName);
+    },
     ...scope,
   });
 }

@@ -30,12 +30,14 @@ import {
   type Tracing,
   VERSION,
 } from '@guildhall/common';
-import { control, router } from '@guildhall/proto';
+import { batches, control, router } from '@guildhall/proto';
 import { buildApp } from './app.ts';
 import { type Assets, loadAssets } from './assets.ts';
 import { ApiKeys } from './auth.ts';
+import { type BatchConnection, BatchServices } from './batches/batch-services.ts';
 import { type GatewayConfig, gatewaySchema } from './config.ts';
 import type { GatewayContext } from './context.ts';
+import { Hold } from './hold.ts';
 import { InFlight } from './in-flight.ts';
 import type { ParserName } from './parsers/registry.ts';
 import { type GuardDeps, PoisonGuard } from './quarantine/guard.ts';
@@ -64,6 +66,16 @@ export function routerConnector(
   };
   return (address) => ({
     client: new router.RouterClient(address, credentials, options),
+    metadata: authMetadata(config),
+  });
+}
+
+/** Makes the clients of batch services. */
+function batchConnector(config: GatewayConfig): (address: string) => BatchConnection {
+  const credentials = channelCredentials(config);
+  const options = channelOptions({ maxMessageBytes: MAX_MESSAGE_BYTES });
+  return (address) => ({
+    client: new batches.BatchesClient(address, credentials, options),
     metadata: authMetadata(config),
   });
 }
@@ -104,7 +116,9 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
       maxDeathsAlone: config.maxFruitlessResumes,
       onFree: () => pool.nudge(),
     }),
-    models: new ServedModels(config.servedModelName, pool, assets.name),
+    batches: new BatchServices({ members, connect: batchConnector(config), clock }),
+    models: new ServedModels(config.servedModelName, pool, assets.name, config.holdMs > 0),
+    hold: new Hold({ pool, holdMs: config.holdMs, maxHeld: config.maxHeld, clock, metrics }),
     keys: ApiKeys.load(config),
     inFlight,
     drain: once(() => inFlight.drain(config.lingerMs, config.drainMs)),
@@ -154,6 +168,7 @@ function ownMember(
     draining: context.inFlight.draining,
     servedModels: [...context.models.names],
     running: context.inFlight.size,
+    heldRequests: context.hold.size,
   });
   return control.Member.encode(member).finish();
 }
@@ -191,6 +206,7 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
     tracing,
   });
   service.onShutdown(() => context.pool.close());
+  service.onShutdown(() => context.batches.close());
   await context.guard.quarantine.start();
   service.onShutdown(() => context.guard.quarantine.stop());
   const app = await buildApp(context);
@@ -230,6 +246,8 @@ async function joinCluster(
     onLost: (err) => service.fatal(err),
     onRenew,
   });
+  // A request that is held wakes the model up, as soon as others know of it.
+  context.hold.onChange = () => lease.touch();
   // Serving does not depend on being listed, so it does not wait for Redis.
   lease.join(service.signal).catch((err: unknown) => {
     if (!service.signal.aborted) service.fatal(err);

@@ -8,6 +8,7 @@ import {
   once,
   type Readiness,
   type Tracing,
+  twoDigits,
   VERSION,
 } from '@guildhall/common';
 import { IncrementalDetokenizer } from '@guildhall/model';
@@ -20,6 +21,7 @@ import { RemoteHome } from './experts/remote-home.ts';
 import type { ExpertHome } from './experts/source.ts';
 import type { KvHome } from './kv-home.ts';
 import { type LoadedModel, MAX_PREFILL_SEQUENCES } from './load-model.ts';
+import { LoadMeter } from './load-meter.ts';
 import { decodeMember, encodeMember, type RouterMember } from './member.ts';
 import { DispatchMetrics, engineObserver, setGauges } from './metrics.ts';
 import { routerRpc } from './rpc/generate.ts';
@@ -53,6 +55,8 @@ export class RouterCore {
   readonly #o: RouterCoreOptions;
   readonly #cluster: Cluster;
   readonly #dispatch: DispatchMetrics;
+  /** What others weigh of its load. */
+  readonly #load: LoadMeter;
   readonly #abort = new AbortController();
   /**
    * Takes nothing new. What runs is moved to other routers if there are any, or else gets `drainMs` to finish; what is left
@@ -74,6 +78,7 @@ export class RouterCore {
     this.metrics = metrics;
     this.id = identity.id;
     this.#dispatch = new DispatchMetrics(metrics);
+    this.#load = new LoadMeter(clock);
     this.experts = makeHome(options, this.#dispatch);
     this.kvHome = options.kvHome;
     this.engine = this.#makeEngine();
@@ -129,7 +134,7 @@ export class RouterCore {
   rpc(): router.RouterServer {
     const { loaded, engine, metrics } = this;
     return routerRpc({
-      engine,
+      engine: this.#load.counting(engine),
       drain: this.moving,
       address: () => this.#address,
       clock: this.#o.clock,
@@ -224,7 +229,7 @@ export class RouterCore {
   #makeEngine(): Engine {
     const { config, loaded, metrics, tracing, clock, logger, onFatal } = this.#o;
     const { native } = loaded;
-    const observer = engineObserver(metrics, loaded.servedModels[0] ?? '');
+    const observer = this.#load.observing(engineObserver(metrics, loaded.servedModels[0] ?? ''));
     const allowance = new PrefillAllowance({
       clock,
       threads: loaded.runtime,
@@ -237,7 +242,7 @@ export class RouterCore {
       clock,
       logger,
       views: this.experts.views,
-      runner: this.#makeRunner(allowance),
+      runner: this.#load.timing(this.#makeRunner(allowance)),
       kv: this.kvHome.kv.manager,
       restorer: this.kvHome.kv.restorer,
       swapper: this.kvHome.swapper,
@@ -323,6 +328,8 @@ export class RouterCore {
       running: engine.scheduler.numActive,
       waiting: engine.scheduler.numWaiting,
       ...this.#pace(),
+      ...this.#load.load,
+      kvUsage: twoDigits(engine.scheduler.pool.numUsed / engine.scheduler.pool.numPages),
       holdings: experts.holdings,
     });
   }

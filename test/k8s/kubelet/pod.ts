@@ -66,6 +66,8 @@ export class PodWorker {
   #dirty = false;
   #silent = false;
   #ending: Promise<void> | null = null;
+  #removing: Promise<void> | null = null;
+  #overdue = false;
   #life: Promise<void> = Promise.resolve();
 
   constructor(pod: V1Pod, node: NodeServices) {
@@ -106,6 +108,10 @@ export class PodWorker {
     const waiting = (this.#pod.spec?.initContainers ?? []).length > 0 ? 'PodInitializing' : 'ContainerCreating';
     this.#init = (this.#pod.spec?.initContainers ?? []).map(host('PodInitializing'));
     this.#main = (this.#pod.spec?.containers ?? []).map(host(waiting));
+    const { activeDeadlineSeconds } = this.#pod.spec ?? {};
+    if (activeDeadlineSeconds !== undefined) {
+      this.#node.clock.setTimer(activeDeadlineSeconds * 1000, () => this.#deadline());
+    }
     this.#life = this.#run().catch((error: unknown) => {
       if (isCancelled(error)) return;
       this.#node.event(this.#pod, 'Warning', 'Failed', error instanceof Error ? error.message : String(error));
@@ -127,6 +133,14 @@ export class PodWorker {
     if (pod.spec?.readinessGates !== undefined) this.#changed();
     const fields = (one: V1Pod): string => JSON.stringify([one.metadata?.labels, one.metadata?.annotations]);
     if (JSON.stringify([labels, annotations]) !== fields(old)) void this.refreshVolumes();
+  }
+
+  #deadline(): void {
+    if (this.#finished || this.#ending !== null) return;
+    this.#overdue = true;
+    const message = 'Pod was active on the node longer than the specified deadline';
+    this.#problem = { reason: 'DeadlineExceeded', message };
+    void this.end(this.#graceSeconds * 1000, false);
   }
 
   get #graceSeconds(): number {
@@ -190,11 +204,13 @@ export class PodWorker {
 
   /** Ends the pod within `graceMs`, and the object with it when that is being deleted. */
   end(graceMs: number, remove: boolean): Promise<void> {
-    this.#ending ??= this.#terminate(graceMs, remove);
-    return this.#ending;
+    this.#ending ??= this.#terminate(graceMs);
+    if (!remove) return this.#ending;
+    this.#removing ??= this.#ending.then(async () => await this.#removeObject());
+    return this.#removing;
   }
 
-  async #terminate(graceMs: number, remove: boolean): Promise<void> {
+  async #terminate(graceMs: number): Promise<void> {
     this.#stop.abort();
     this.#node.event(this.#pod, 'Normal', 'Killing', 'Stopping containers');
     await Promise.all(this.#main.map((runner) => runner.stop(graceMs)));
@@ -204,7 +220,6 @@ export class PodWorker {
     this.#changed();
     await this.#reporting;
     await this.#release();
-    if (remove) await this.#removeObject();
   }
 
   /** The machine has lost its power: nothing is asked, nothing is reported. */
@@ -356,6 +371,7 @@ export class PodWorker {
       startedAt: this.#startedAt,
       initialized: this.#initialized,
       finished: this.#finished,
+      overdue: this.#overdue,
       init: this.#init.map(({ status }) => status),
       main: this.#main.map(({ status }) => status),
       problem: this.#problem,

@@ -28,6 +28,8 @@ export const EVENT_KINDS = {
   experts_recovered: 'Every expert has a live holder again.',
   stream_resumed: 'A stream goes on in another router.',
   router_lost: 'A router died under streams.',
+  autoscaler: 'The autoscaler has changed something, or recommends it.',
+  autoscaler_alarm: 'The autoscaler cannot do what is wanted, or does not know enough.',
   quarantined: 'A request that broke processes is refused from now on.',
 } as const;
 

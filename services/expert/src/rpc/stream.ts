@@ -8,7 +8,7 @@ import {
   toGuildhallError,
   type Tracing,
 } from '@guildhall/common';
-import type { NativeBinding } from '@guildhall/native';
+import type { Lane, NativeBinding } from '@guildhall/native';
 import { experts } from '@guildhall/proto';
 import type { Metadata } from '@grpc/grpc-js';
 import type { Batcher } from '../batcher.ts';
@@ -36,8 +36,8 @@ export interface StreamContext {
   held: () => Buffer;
   /** Told of each expert entry served. */
   countExpert: (layer: number, expert: number) => void;
-  /** Told of each decode message that was computed: its expert entries, and the microseconds that they took. */
-  countMessage: (rows: number, us: number) => void;
+  /** Told of each message that was computed: its expert entries, and the microseconds that they took. */
+  countMessage: (lane: Lane, rows: number, us: number) => void;
   logger: Logger;
   metrics: Metrics;
   tracing: Tracing;
@@ -193,7 +193,7 @@ export class ExpertStream {
         countExpert(layer, expert);
         rows += 1;
       });
-      if (lane === 'decode') countMessage(rows, header.computeUs);
+      countMessage(lane, rows, header.computeUs);
     }
     this.#write(reply);
   }
