@@ -34,7 +34,10 @@ export function pullCommand(): Command {
       'org/name, org/name@revision (branch, tag or commit; default: main), hf://org/name@revision or s3://bucket/prefix',
     )
     .option('--dir <dir>', 'where the files go (default: GUILDHALL_HOME/models, found again by name)')
-    .option('--endpoint <url>', 'hub or mirror (default: GUILDHALL_HUB_ENDPOINT or HF_ENDPOINT)')
+    .option(
+      '--endpoint <url>',
+      'hub or mirror (default: GUILDHALL_HUB_ENDPOINT or HF_ENDPOINT), or S3 server (default: AWS_ENDPOINT_URL_S3)',
+    )
     .option('--dense-only', 'only what a router needs: everything but the routed experts', false)
     .option('--layers <a-b>', 'only the routed experts of these layers, for a worker', range)
     .option('--experts <a-b>', 'only these routed experts, as far as files hold them apart', range)
@@ -54,11 +57,13 @@ export function pullCommand(): Command {
 async function runPull(repository: string, flags: PullFlags): Promise<void> {
   const progress = new Progress({ quiet: flags.json });
   const stop = stopSignal();
+  const spec = parseRepoSpec(repository);
+  const s3Endpoint = spec.s3 !== undefined && flags.endpoint ? { AWS_ENDPOINT_URL_S3: flags.endpoint } : {};
   const options = {
-    spec: parseRepoSpec(repository),
+    spec,
     sha256: flags.sha256 ?? null,
-    env: process.env,
-    endpoint: chooseEndpoint(flags.endpoint ?? null, process.env),
+    env: { ...process.env, ...s3Endpoint },
+    endpoint: chooseEndpoint(spec.s3 === undefined ? (flags.endpoint ?? null) : null, process.env),
     selection: selectionOf(flags),
     store: new ModelStore(process.env),
     dir: flags.dir ? resolve(flags.dir) : null,
