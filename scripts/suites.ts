@@ -147,6 +147,15 @@ export const SUITES: Suite[] = [
     concurrency: 1,
   },
   {
+    name: 'image',
+    about:
+      'the container image: what is in it, its processes under the security context of the chart, the Compose file',
+    budgetSeconds: 300,
+    kind: 'node',
+    run: ['test/images/*.test.ts'],
+    concurrency: 1,
+  },
+  {
     name: 'sanitize',
     about: 'native operators under AddressSanitizer and UndefinedBehaviorSanitizer',
     budgetSeconds: 360,
@@ -193,6 +202,7 @@ export const SETS: Record<string, string[]> = {
     'faults',
     'chaos',
     'machines',
+    'image',
     'monitoring',
     'readme',
     'smoke',
