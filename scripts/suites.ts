@@ -171,6 +171,12 @@ export const SUITES: Suite[] = [
     within: [node, 'test/k8s/main.ts', 'sandbox', '--'],
     run: ['test/k8s/**/*.test.ts'],
     testSeconds: 900,
+    name: 'image',
+    about:
+      'the container image: what is in it, its processes under the security context of the chart, the Compose file',
+    budgetSeconds: 300,
+    kind: 'node',
+    run: ['test/images/*.test.ts'],
     concurrency: 1,
   },
   {
@@ -222,6 +228,7 @@ export const SETS: Record<string, string[]> = {
     'machines',
     'chart',
     'k8s',
+    'image',
     'monitoring',
     'readme',
     'smoke',
