@@ -24,6 +24,10 @@ const RULES: Record<string, { own: string[]; forbidden: string[] }> = {
     own: ['@guildhall/proto', '@guildhall/common', '@guildhall/native', '@guildhall/model/weights'],
     forbidden: ['fastify', '@kubernetes/client-node'],
   },
+  'services/batch': {
+    own: ['@guildhall/proto', '@guildhall/common'],
+    forbidden: ['fastify', '@kubernetes/client-node'],
+  },
   'services/controller': { own: ['@guildhall/proto', '@guildhall/common'], forbidden: ['fastify'] },
 };
 

@@ -13,6 +13,8 @@ export interface StackOptions {
   profile: boolean;
   /** Where the experts are; by default in the router's process. */
   experts?: 'local' | 'remote';
+  /** Collector that every process sends traces to. */
+  otlp?: string | null;
   /** Further environment of every process. */
   env?: Record<string, string>;
 }
@@ -35,10 +37,11 @@ export class ServedStack {
   }
 
   static async start(options: StackOptions): Promise<ServedStack> {
-    const { root, model, weights, threads, profile, experts = 'local', env = {} } = options;
+    const { root, model, weights, threads, profile, experts = 'local', otlp = null, env = {} } = options;
     const dir = mkdtempSync(join(tmpdir(), 'guildhall-bench-'));
     const flags = ['--json', '--experts', experts, '--model', model, '--weights', weights, '--threads', `${threads}`];
-    const args = [join(root, 'services/cli/src/main.ts'), 'up', ...flags, '--state-dir', dir];
+    const traces = otlp === null ? [] : ['--otlp', otlp];
+    const args = [join(root, 'services/cli/src/main.ts'), 'up', ...flags, ...traces, '--state-dir', dir];
     const profiling = `--cpu-prof --cpu-prof-interval 500 --cpu-prof-dir=${join(dir, 'profiles')}`;
     const child = spawn(process.execPath, args, {
       stdio: ['ignore', 'pipe', 'inherit'],

@@ -67,8 +67,7 @@ async function discardingCollector(): Promise<{ url: string; close: () => void }
 
 function startStack(context: BenchContext, kind: Mode['stack'], url: string): Promise<ServedStack> {
   const { root } = context.options;
-  const env = kind === 'off' ? {} : { GUILDHALL_OTLP_ENDPOINT: url };
-  const steps = kind === 'every-step' ? { GUILDHALL_TRACE_STEP_RATIO: '1' } : {};
+  const env: Record<string, string> = kind === 'every-step' ? { GUILDHALL_TRACE_STEP_RATIO: '1' } : {};
   const model = join(root, 'models', 'tiny');
   return ServedStack.start({
     root,
@@ -77,7 +76,8 @@ function startStack(context: BenchContext, kind: Mode['stack'], url: string): Pr
     threads: 1,
     profile: false,
     experts: 'remote',
-    env: { ...env, ...steps },
+    otlp: kind === 'off' ? null : url,
+    env,
   });
 }
 

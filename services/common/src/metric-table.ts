@@ -1,4 +1,5 @@
 import { AUTOSCALER_METRICS } from './metric-table-autoscaler.ts';
+import { BATCH_METRICS } from './metric-table-batch.ts';
 import { DISPATCH_METRICS } from './metric-table-dispatch.ts';
 import { KUBERNETES_METRICS } from './metric-table-kubernetes.ts';
 import { KV_METRICS } from './metric-table-kv.ts';
@@ -299,7 +300,7 @@ export const METRICS = {
     type: 'counter',
     help: 'Errors given to callers, by code.',
     labels: ['code'],
-    services: ['gateway', 'router', 'expert'],
+    services: ['gateway', 'router', 'expert', 'batch'],
   },
 
   guildhall_step_seconds: {
@@ -309,6 +310,7 @@ export const METRICS = {
     services: ['router'],
     buckets: LATENCY,
   },
+  ...BATCH_METRICS,
   ...DISPATCH_METRICS,
   ...AUTOSCALER_METRICS,
   ...TELEMETRY_METRICS,

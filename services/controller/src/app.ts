@@ -115,18 +115,24 @@ class Controller {
     this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
     const { redis, keys, eventLog } = this.cluster;
     const owner = `${this.id}/${this.#incarnation}`;
-    const emit: Emit = (kind, message, given = {}) => {
-      if (this.leader.fence === null) return;
-      const details = { ...given, ...this.#traces.event(kind, message) };
-      eventLog.append(kind, this.id, message, details);
-      this.kubernetes?.note(kind, message, details);
-    };
+    const emitIn =
+      (traces: ReconcileTraces): Emit =>
+      (kind, message, given = {}) => {
+        if (this.leader.fence === null) return;
+        const details = { ...given, ...traces.event(kind, message) };
+        eventLog.append(kind, this.id, message, details);
+        this.kubernetes?.note(kind, message, details);
+      };
+    const emit = emitIn(this.#traces);
     this.#emit = emit;
     this.kubernetes = access === null ? null : this.#openKubernetes(config, access, owner);
     this.leader = this.kubernetes?.leader ?? new LeaderLock({ redis, keys, clock, logger, owner });
     this.leader.onChange((leading) => this.#led(leading));
     const { cluster, leader, kubernetes } = this;
-    this.autoscaler = openAutoscaler(config, { ...deps, id: this.id, cluster, kubernetes, metrics, emit });
+    // It runs beside the reconciliations: what it notes belongs to traces of its own.
+    const traces = new ReconcileTraces(tracing, clock, 'autoscale');
+    const scaling = { ...deps, id, cluster, kubernetes, metrics, emit: emitIn(traces), traces };
+    this.autoscaler = openAutoscaler(config, scaling);
     const liveness = this.kubernetes?.liveness ?? registryLiveness;
     this.#observer = new Observer({ config, cluster, leader, liveness, clock, logger, metrics, emit });
     this.#placement = this.#placementController(config);

@@ -15,12 +15,15 @@ const TOLD: ReadonlySet<string> = new Set(['published', 'refused', 'short']);
  * Those that found everything right, one a second, leave none.
  */
 export class ReconcileTraces {
+  readonly #name: string;
   readonly #tracing: Tracing;
   readonly #clock: Clock;
   #span: Span | null = null;
   #events = 0;
 
-  constructor(tracing: Tracing, clock: Clock) {
+  /** @param name of the spans. */
+  constructor(tracing: Tracing, clock: Clock, name = 'reconcile') {
+    this.#name = name;
     this.#tracing = tracing;
     this.#clock = clock;
   }
@@ -28,7 +31,7 @@ export class ReconcileTraces {
   /** A reconciliation begins. They run one after another. */
   begin(): void {
     this.#events = 0;
-    this.#span = this.#tracing.own('reconcile');
+    this.#span = this.#tracing.own(this.#name);
   }
 
   /** An event is noted: what it is to carry, so that the trace is found from it. */

@@ -2,13 +2,16 @@ import swagger from '@fastify/swagger';
 import { fail } from '@guildhall/common';
 import fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
 import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import { callerOf } from './caller.ts';
 import type { GatewayContext } from './context.ts';
 import { httpsFactory } from './https.ts';
 import { onClientError, sendError } from './http-errors.ts';
 import { withUsedSchemas } from './openapi-schemas.ts';
 import { requestIdOf } from './request-id.ts';
+import { batchesRoute } from './routes/batches.ts';
 import { chatCompletionsRoute } from './routes/chat-completions.ts';
 import { completionsRoute } from './routes/completions.ts';
+import { filesRoute } from './routes/files.ts';
 import { healthRoute } from './routes/health.ts';
 import { metricsRoute } from './routes/metrics.ts';
 import { modelsRoute } from './routes/models.ts';
@@ -73,6 +76,8 @@ function addRoutes(app: GatewayApp, context: GatewayContext): void {
   completionsRoute(app, context);
   modelsRoute(app, context);
   tokenizeRoute(app, context);
+  filesRoute(app, context);
+  batchesRoute(app, context);
   healthRoute(app, context);
   metricsRoute(app, context);
   openapiRoute(app);
@@ -92,14 +97,14 @@ function tellOf(context: GatewayContext, request: FastifyRequest, reply: Fastify
 }
 
 function addHooks(app: GatewayApp, context: GatewayContext): void {
-  const { keys, metrics, logger, inFlight } = context;
+  const { metrics, logger, inFlight } = context;
   app.decorateRequest('telemetry', null);
   app.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);
     const operation = OPERATIONS[routeOf(request)];
     if (operation !== undefined) tellOf(context, request, reply, operation);
     if (inFlight.draining) void reply.header('connection', 'close');
-    if (!OPEN_ROUTES.has(routeOf(request))) keys.check(request.headers.authorization);
+    if (!OPEN_ROUTES.has(routeOf(request))) callerOf(context, request.headers);
   });
   app.addHook('onResponse', async (request, reply) => {
     const route = routeOf(request);

@@ -1,6 +1,7 @@
 import type { Clock, Logger, Metrics, Tracing } from '@guildhall/common';
 import type { Assets } from './assets.ts';
 import type { ApiKeys } from './auth.ts';
+import type { BatchServices } from './batches/batch-services.ts';
 import type { GatewayConfig } from './config.ts';
 import type { Hold } from './hold.ts';
 import type { InFlight } from './in-flight.ts';
@@ -20,6 +21,8 @@ export interface GatewayContext {
   routing: Routing;
   /** Knows which requests break processes. */
   guard: PoisonGuard;
+  /** Processes that have files and batches. */
+  batches: BatchServices;
   models: ServedModels;
   /** Keeps requests while no router is there. */
   hold: Hold;

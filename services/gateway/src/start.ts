@@ -30,10 +30,11 @@ import {
   type Tracing,
   VERSION,
 } from '@guildhall/common';
-import { control, router } from '@guildhall/proto';
+import { batches, control, router } from '@guildhall/proto';
 import { buildApp } from './app.ts';
 import { type Assets, loadAssets } from './assets.ts';
 import { ApiKeys } from './auth.ts';
+import { type BatchConnection, BatchServices } from './batches/batch-services.ts';
 import { type GatewayConfig, gatewaySchema } from './config.ts';
 import type { GatewayContext } from './context.ts';
 import { Hold } from './hold.ts';
@@ -65,6 +66,16 @@ export function routerConnector(
   };
   return (address) => ({
     client: new router.RouterClient(address, credentials, options),
+    metadata: authMetadata(config),
+  });
+}
+
+/** Makes the clients of batch services. */
+function batchConnector(config: GatewayConfig): (address: string) => BatchConnection {
+  const credentials = channelCredentials(config);
+  const options = channelOptions({ maxMessageBytes: MAX_MESSAGE_BYTES });
+  return (address) => ({
+    client: new batches.BatchesClient(address, credentials, options),
     metadata: authMetadata(config),
   });
 }
@@ -105,6 +116,7 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
       maxDeathsAlone: config.maxFruitlessResumes,
       onFree: () => pool.nudge(),
     }),
+    batches: new BatchServices({ members, connect: batchConnector(config), clock }),
     models: new ServedModels(config.servedModelName, pool, assets.name, config.holdMs > 0),
     hold: new Hold({ pool, holdMs: config.holdMs, maxHeld: config.maxHeld, clock, metrics }),
     keys: ApiKeys.load(config),
@@ -194,6 +206,7 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
     tracing,
   });
   service.onShutdown(() => context.pool.close());
+  service.onShutdown(() => context.batches.close());
   await context.guard.quarantine.start();
   service.onShutdown(() => context.guard.quarantine.stop());
   const app = await buildApp(context);

@@ -17,6 +17,7 @@ export const MemberKind = {
   MEMBER_KIND_ROUTER: 2,
   MEMBER_KIND_EXPERT: 3,
   MEMBER_KIND_CONTROLLER: 4,
+  MEMBER_KIND_BATCH: 5,
 } as const;
 
 export type MemberKind = typeof MemberKind[keyof typeof MemberKind];
@@ -27,6 +28,7 @@ export namespace MemberKind {
   export type MEMBER_KIND_ROUTER = typeof MemberKind.MEMBER_KIND_ROUTER;
   export type MEMBER_KIND_EXPERT = typeof MemberKind.MEMBER_KIND_EXPERT;
   export type MEMBER_KIND_CONTROLLER = typeof MemberKind.MEMBER_KIND_CONTROLLER;
+  export type MEMBER_KIND_BATCH = typeof MemberKind.MEMBER_KIND_BATCH;
 }
 
 export function memberKindFromJSON(object: any): MemberKind {
@@ -46,6 +48,9 @@ export function memberKindFromJSON(object: any): MemberKind {
     case 4:
     case "MEMBER_KIND_CONTROLLER":
       return MemberKind.MEMBER_KIND_CONTROLLER;
+    case 5:
+    case "MEMBER_KIND_BATCH":
+      return MemberKind.MEMBER_KIND_BATCH;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum MemberKind");
   }
@@ -63,6 +68,8 @@ export function memberKindToJSON(object: MemberKind): string {
       return "MEMBER_KIND_EXPERT";
     case MemberKind.MEMBER_KIND_CONTROLLER:
       return "MEMBER_KIND_CONTROLLER";
+    case MemberKind.MEMBER_KIND_BATCH:
+      return "MEMBER_KIND_BATCH";
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum MemberKind");
   }

@@ -32,6 +32,9 @@ export const SCRIPTS = {
   'quarantine-add': 1,
   'quarantine-read': 1,
   'probation-hold': 1,
+  'batch-claim': 1,
+  'batch-advance': 1,
+  'batch-commit': 3,
 } as const;
 
 export type ScriptName = keyof typeof SCRIPTS;

@@ -9,6 +9,7 @@ import {
 } from '@guildhall/common';
 import type { Emit } from '../events.ts';
 import type { Shrinks, Workloads } from '../k8s/types.ts';
+import type { ReconcileTraces } from '../reconcile-trace.ts';
 import { type CarriedOut, carryOut } from './carry-out.ts';
 import { decide } from './decide/decide.ts';
 import type { Plan } from './plan.ts';
@@ -32,6 +33,8 @@ export interface AutoscalerDeps {
   logger: Logger;
   metrics: Metrics;
   emit: Emit;
+  /** Told of each evaluation; left out where nothing is traced. */
+  traces?: Pick<ReconcileTraces, 'begin' | 'end'>;
   /** Keeps the status where people and programs find it; called by the leader only. */
   publish: (status: AutoscalerStatus) => Promise<void>;
 }
@@ -87,7 +90,8 @@ export class Autoscaler {
 
   /** One evaluation. Never throws: what cannot be done now is done next time. */
   async evaluate(): Promise<void> {
-    const { clock, logger, leader, policy: readPolicy } = this.#deps;
+    const { clock, logger, leader, traces, policy: readPolicy } = this.#deps;
+    traces?.begin();
     try {
       const policy = readPolicy();
       this.#everyMs = policy.evaluateMs;
@@ -104,6 +108,8 @@ export class Autoscaler {
       await this.#publish(policy, view, plan, done);
     } catch (err) {
       logger.error({ reason: errorMessage(err), err }, 'an evaluation of the autoscaler failed');
+    } finally {
+      traces?.end(null);
     }
   }
 

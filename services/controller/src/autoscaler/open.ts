@@ -2,7 +2,7 @@ import { type Clock, type Cluster, fail, type Logger, type Metrics } from '@guil
 import type { Emit } from '../events.ts';
 import type { Kubernetes } from '../k8s/kubernetes.ts';
 import { coverageGuard } from './guard.ts';
-import { Autoscaler } from './loop.ts';
+import { Autoscaler, type AutoscalerDeps } from './loop.ts';
 import { PolicyFile } from './policy-file.ts';
 import { AUTOSCALER_STATUS } from './status.ts';
 
@@ -15,6 +15,7 @@ export interface OpenDeps {
   logger: Logger;
   metrics: Metrics;
   emit: Emit;
+  traces?: AutoscalerDeps['traces'];
 }
 
 /** A status that was not renewed for so many evaluations is of a controller that is gone. */
@@ -29,7 +30,7 @@ export function openAutoscaler(
   { autoscalerPolicy }: { autoscalerPolicy: string | null },
   deps: OpenDeps,
 ): Autoscaler | null {
-  const { id, cluster, kubernetes, clock, logger, metrics, emit } = deps;
+  const { id, cluster, kubernetes, clock, logger, metrics, emit, traces } = deps;
   if (kubernetes !== null) kubernetes.shrinks.guard = coverageGuard(cluster.members);
   if (autoscalerPolicy === null) return null;
   if (kubernetes === null)
@@ -50,6 +51,7 @@ export function openAutoscaler(
     logger,
     metrics,
     emit,
+    ...(traces === undefined ? {} : { traces }),
     async publish(status) {
       const expiryMs = Math.max(STATUS_LEAST_MS, STATUS_EVALUATIONS * status.policy.evaluateMs);
       await redis.set(keys.status(AUTOSCALER_STATUS), JSON.stringify(status), 'PX', expiryMs);

@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type ChatAnswerOptions, ChatCollector, ChatStreamer } from '../answers/chat-answer.ts';
+import { callerOf } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices } from '../plan.ts';
 import { prepareChat, tokenBudget } from '../prompt.ts';
@@ -25,8 +26,8 @@ interface PlannedChat extends PlannedRequest {
 async function planChat(context: GatewayContext, body: ChatRequest, request: FastifyRequest): Promise<PlannedChat> {
   const { assets, config, clock, parser, models } = context;
   const routerModel = models.resolve(body.model);
-  const tenant = context.keys.check(request.headers.authorization);
-  const telemetry = telemetryOf(context, request, body, tenant);
+  const caller = callerOf(context, request.headers);
+  const telemetry = telemetryOf(context, request, body, caller.tenant);
   const begunMs = clock.monotonicMs();
   const prompt = await prepareChat(assets, body);
   telemetry.record('tokenize', begunMs, { 'guildhall.tokens': prompt.ids.length });
@@ -41,7 +42,7 @@ async function planChat(context: GatewayContext, body: ChatRequest, request: Fas
     topLogprobs: logprobs ? (body.top_logprobs ?? 0) : -1,
     promptLogprobs: false,
     traceparent: telemetry.traceparent,
-    tenant,
+    caller,
   };
   return {
     modelName: body.model,

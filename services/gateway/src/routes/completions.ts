@@ -6,6 +6,7 @@ import {
   CompletionStreamer,
   type EchoedPrompt,
 } from '../answers/completion-answer.ts';
+import { callerOf } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices, type PlannedPrompt } from '../plan.ts';
 import { preparePrompt, tokenBudget } from '../prompt.ts';
@@ -76,8 +77,8 @@ async function planCompletion(
   request: FastifyRequest,
 ): Promise<PlannedCompletion> {
   const routerModel = context.models.resolve(body.model);
-  const tenant = context.keys.check(request.headers.authorization);
-  const telemetry = telemetryOf(context, request, body, tenant);
+  const caller = callerOf(context, request.headers);
+  const telemetry = telemetryOf(context, request, body, caller.tenant);
   const begunMs = context.clock.monotonicMs();
   const prompts = await planPrompts(context, body);
   const promptTokens = prompts.map((prompt) => prompt.ids.length);
@@ -92,7 +93,7 @@ async function planCompletion(
     topLogprobs,
     promptLogprobs: echo && topLogprobs >= 0,
     traceparent: telemetry.traceparent,
-    tenant,
+    caller,
   };
   return {
     modelName: body.model,
