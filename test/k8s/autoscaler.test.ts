@@ -16,7 +16,7 @@ const POLICY = {
   'autoscaler.evaluateMs': 1000,
   'autoscaler.warmUpMs': 2000,
   'autoscaler.targetUtilisation': 0.02,
-  'autoscaler.scaleDownUtilisation': 0.02,
+  'autoscaler.scaleDownUtilisation': 0.01,
   'autoscaler.scaleDownAfterMs': 10_000,
   'router.autoscaler.min': 1,
   'router.autoscaler.max': 1,
