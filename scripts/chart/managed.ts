@@ -9,6 +9,8 @@ const COMMON = [
   'redis',
   'redisUsername',
   'redisPassword',
+  'sentinelUsername',
+  'sentinelPassword',
   'redisCa',
   'cluster',
   'id',
@@ -29,21 +31,11 @@ const COMMON = [
 const NUMERICS = ['weights', 'weightsCache', 'kvDtype', 'combine', 'bf16Kernels'];
 
 const OWN: Record<string, string[]> = {
-  gateway: [
-    'model',
-    'servedModelName',
-    'apiKey',
-    'apiKeys',
-    'apiKeyFile',
-    'allowAnonymous',
-    'insecureListen',
-    'httpsCert',
-    'httpsKey',
-  ],
+  gateway: ['model', 'servedModelName', 'apiKey', 'apiKeys', 'apiKeyFile', 'allowAnonymous', 'httpsCert', 'httpsKey'],
   router: ['model', 'servedModelName', ...NUMERICS, 'kvDisk', 'kvDiskLimit'],
   expert: ['model', 'modelFromPeers', 'modelDiskMib', ...NUMERICS, 'group', 'failureDomain'],
   controller: ['kubernetes', 'namespace', 'release', 'leaseName', 'autoscalerPolicy'],
-  batch: ['gateway', 'apiKey'],
+  batch: ['dataDir', 'gatewayUrl'],
 };
 
 /** Names of the options of a service that its `config` in the values does not take. */

@@ -45,6 +45,8 @@ const registry = object({
     urlKey: key,
     usernameKey: optionalKey,
     passwordKey: optionalKey,
+    sentinelUsernameKey: optionalKey,
+    sentinelPasswordKey: optionalKey,
     ports: z.array(port),
     cidrs: z.array(z.string()),
     ca: object({ existingSecret: reference, key }),

@@ -100,7 +100,16 @@ export function workloadShapes(services: ReadonlyMap<string, z.ZodObject>): Reco
     experts: object({ noSpareMachines: z.boolean(), defaults: object(expert) }),
     expertGroups: z.array(object(expert).extend({ name })).max(256),
     controller: object(workload('controller')),
-    batch: object({ enabled: z.boolean(), ...workload('batch') }),
+    batch: object({
+      enabled: z.boolean(),
+      storage: object({
+        existingClaim: reference,
+        size: quantity,
+        storageClassName: reference,
+        accessModes: z.array(z.enum(['ReadWriteOnce', 'ReadWriteMany', 'ReadWriteOncePod'])).min(1),
+      }),
+      ...workload('batch'),
+    }),
   };
 }
 

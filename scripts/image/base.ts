@@ -54,6 +54,7 @@ const DROPPED = [
   'usr/share/locale',
   'usr/share/man',
   'usr/share/misc',
+  'usr/sbin',
   'usr/src',
 ];
 

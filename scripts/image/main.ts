@@ -49,7 +49,7 @@ function build(json: boolean): void {
     version: labels.version,
     revision: labels.revision,
     bytes: size.bytes,
-    bytesWithoutNode: size.bytes - size.excludedBytes,
+    bytesWithoutNode: size.bytes - size.apartBytes,
     compressedBytes: image.compressedBytes,
   };
   if (json) return void process.stdout.write(`${JSON.stringify(report)}\n`);

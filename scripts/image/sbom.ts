@@ -21,11 +21,12 @@ interface CycloneDx {
 }
 
 /**
- * The image's bill of materials in CycloneDX: npm's own for the production dependencies, cut to what is in the image,
+ * The image's bill of materials in CycloneDX: npm's own, cut to what is in the image,
  * with the Debian packages and Node added. Time and serial number are left out: the same sources give the same file.
  */
 export function billOfMaterials(packages: readonly ShippedPackage[], debian: readonly DebianPackage[]): CycloneDx {
-  const npm = ['sbom', '--omit=dev', '--sbom-format=cyclonedx'];
+  // Without --omit=dev, which also leaves out what both a service and a tool of development need.
+  const npm = ['sbom', '--sbom-format=cyclonedx'];
   const bom = JSON.parse(execFileSync('npm', npm, { cwd: ROOT, encoding: 'utf8', maxBuffer: 1 << 28 })) as CycloneDx;
   const shipped = new Set(packages.map(({ name, version }) => `${name}@${version}`));
   const kept = bom.components.filter(({ name, version }) => shipped.has(`${name}@${version}`));

@@ -1,18 +1,24 @@
-import { lstatSync, readdirSync } from 'node:fs';
+import { type Dirent, lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Bytes of a tree, of the paths in it that are counted apart, and of the folders directly under a few of its paths. */
+/** Everything under a folder, without following links. */
+export function* walk(root: string): Generator<Dirent> {
+  for (const entry of readdirSync(root, { withFileTypes: true })) {
+    yield entry;
+    if (entry.isDirectory()) yield* walk(join(root, entry.name));
+  }
+}
+
+/** Bytes of the files of a tree, and of those that are counted apart. */
 export interface TreeSize {
   bytes: number;
-  excludedBytes: number;
+  apartBytes: number;
 }
 
 /** Counts the bytes of files under `root`; `apart` lists paths of files in it that are also counted by themselves. */
 export function measure(root: string, apart: readonly string[]): TreeSize {
-  const files = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
   const sizeOf = (path: string): number => lstatSync(path).size;
-  return {
-    bytes: files.reduce((sum, entry) => sum + sizeOf(join(entry.parentPath, entry.name)), 0),
-    excludedBytes: apart.reduce((sum, path) => sum + sizeOf(join(root, path)), 0),
-  };
+  let bytes = 0;
+  for (const entry of walk(root)) if (entry.isFile()) bytes += sizeOf(join(entry.parentPath, entry.name));
+  return { bytes, apartBytes: apart.reduce((sum, path) => sum + sizeOf(join(root, path)), 0) };
 }

@@ -72,11 +72,27 @@ function writePrograms(bin: string, path: string): void {
   mkdirSync(path, { recursive: true });
   for (const [name, main] of Object.entries(PROGRAMS)) {
     const file = join(bin, `${name}.js`);
-    writeFileSync(file, `#!${NODE}\nimport '../dist/${main}';\n`);
+    writeFileSync(file, programText(main));
     chmodSync(file, 0o755);
     symlinkSync(`${APP}/bin/${name}.js`, join(path, name));
   }
   copyFileSync(join(ROOT, 'deploy', 'docker', 'warm-compile-cache.mjs'), join(bin, 'warm-compile-cache.mjs'));
+}
+
+/**
+ * A process 1 gets no signal that it has no handler for. Until a program has its own, a signal ends it here: a pod that
+ * is deleted while it starts would wait for the end of its grace period otherwise, and Ctrl-C would do nothing.
+ */
+function programText(main: string): string {
+  return `#!${NODE}
+const ends = { SIGINT: () => process.exit(130), SIGTERM: () => process.exit(143) };
+for (const [signal, end] of Object.entries(ends)) process.on(signal, end);
+process.on('newListener', (name) => {
+  // Afterwards: Node stops to listen for a signal when its last handler goes.
+  if (name in ends) process.nextTick(() => process.off(name, ends[name]));
+});
+await import('../dist/${main}');
+`;
 }
 
 function copyModel(target: string): void {

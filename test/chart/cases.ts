@@ -98,6 +98,7 @@ const REGISTRIES: Case[] = [
           url: 'rediss-sentinel://a:26379,b:26379/main',
           existingSecret: 'redis',
           passwordKey: 'password',
+          sentinelPasswordKey: 'sentinel',
           ports: [6379, 26379],
         },
       },
@@ -154,6 +155,7 @@ const SCALERS: Case[] = [
         slo: { ttftP95Ms: 500 },
         scaleToZero: { enabled: true, idleMs: 60000 },
       },
+      gateway: { config: { holdMs: 300_000 } },
       expertGroups: [
         { name: 'a', autoscaler: { min: 2, max: 6, redundancy: 2 } },
         { name: 'b', autoscaler: { enabled: false } },

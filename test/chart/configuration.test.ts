@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { loadConfig, serviceOptions } from '@guildhall/common';
+import { describeConfig, loadConfig } from '@guildhall/common';
 import { autoscalerPolicySchema } from '@guildhall/controller/autoscaler';
 import { serviceSchemas } from '../../scripts/service-schemas.ts';
 import { CASES } from './cases.ts';
@@ -53,12 +53,7 @@ async function load(objects: readonly Manifest[], pod: Workload, ipv6: boolean):
   return loadConfig(schema, { argv, env: environment(container, ipv6) });
 }
 
-/** Forms of Redis that `redis` of this checkout takes. */
-const taken = CASES.filter(({ name }) => {
-  return !/^(Sentinels|a Redis Cluster)$/.test(name) || serviceOptions.redis.safeParse('redis-cluster://a:1').success;
-});
-
-for (const given of taken) {
+for (const given of CASES) {
   test(`services take the configuration of a release with ${given.name}`, async () => {
     const objects = await render(given.values, { profiles: given.profiles ?? [] });
     const known = await serviceSchemas();
@@ -131,4 +126,19 @@ test('values under config reach the service that they are for', async () => {
   const b = jsonFile(objects, 'guildhall-expert-b', 'config.json');
   assert.deepEqual([a['maxQueued'], a['weightMemoryMib']], [32, 6144]);
   assert.deepEqual([b['maxQueued'], b['weightMemoryMib']], [64, 7]);
+});
+
+test('every variable of ours that a pod gets is an option of its service', async () => {
+  const known = await serviceSchemas();
+  for (const given of CASES) {
+    const objects = await render(given.values, { profiles: given.profiles ?? [] });
+    for (const pod of workloads(objects)) {
+      const schema = known.get(serviceOf(pod));
+      if (schema === undefined) continue;
+      const options = new Set(describeConfig(schema).map(({ env }) => env));
+      const names = (pod.pod.containers[0]?.env ?? []).map(({ name }) => name);
+      const unknown = names.filter((name) => name.startsWith('GUILDHALL_') && !options.has(name));
+      assert.deepEqual(unknown, [], `${pod.object.metadata.name} with ${given.name}`);
+    }
+  }
 });

@@ -40,9 +40,15 @@ const REFUSED: [string, Record<string, unknown>, RegExp][] = [
   ['a minimum above the maximum', { router: { autoscaling: { min: 20 } } }, /router\.autoscaling: min is above max/],
   [
     'zero without routers',
-    { autoscaler: { mode: 'active', scaleToZero: { enabled: true } }, router: { autoscaler: { enabled: false } } },
+    { autoscaler: { mode: 'recommend', scaleToZero: { enabled: true } }, router: { autoscaler: { enabled: false } } },
     /scaleToZero needs router\.autoscaler\.enabled/,
   ],
+  [
+    'zero without requests that wait',
+    { autoscaler: { mode: 'active', scaleToZero: { enabled: true } } },
+    /set gateway\.config\.holdMs to longer than a start takes/,
+  ],
+  ['pods that are called back', { autoscaler: { scaleDownUtilisation: 0.65 } }, /scaleDownUtilisation is above/],
   ['two groups of a name', { expertGroups: [{ name: 'a' }, { name: 'a' }] }, /two groups are named a/],
   ['workers that nobody asks', { router: { config: { experts: 'local' } } }, /set expertGroups to \[\]/],
   ['no workers', { expertGroups: [] }, /expertGroups is empty/],

@@ -56,7 +56,7 @@ test('helm names the unknown value, at every depth', async () => {
   const some = paths.filter((_, index) => index % 9 === 0);
   for (const path of [[], ['router', 'config'], ['expertGroups', '0', 'config'], ['autoscaler', 'slo'], ...some]) {
     const said = await refusal(valuesAt(path, { noSuchValue: 1 }));
-    assert.match(said, /'noSuchValue' not allowed/, path.join('.'));
+    assert.match(said, /additional properties .*'noSuchValue'/, path.join('.'));
   }
 });
 

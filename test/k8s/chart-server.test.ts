@@ -17,6 +17,8 @@ const FOREIGN: [string, string, string][] = [
 ];
 
 const NAMESPACE = 'models';
+/** Where nothing is made but the accounts that admission of pods looks up. */
+const DRY = 'dry';
 let cluster: ControlPlane;
 
 function definition(group: string, version: string, kind: string): unknown {
@@ -54,7 +56,12 @@ before(async () => {
     ['enforce', 'warn'].map((mode) => [`pod-security.kubernetes.io/${mode}`, 'restricted']),
   );
   const objects = [
-    { apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE, labels } },
+    ...[NAMESPACE, DRY].map((name) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } })),
+    ...['guildhall', 'moe'].map((name) => ({
+      apiVersion: 'v1',
+      kind: 'ServiceAccount',
+      metadata: { name, namespace: DRY },
+    })),
     ...FOREIGN.map((names) => definition(...names)),
   ];
   ok(await cluster.kubectl(['apply', '-f', '-'], { input: objects.map((one) => stringify(one)).join('---\n') }));
@@ -64,8 +71,8 @@ after(async () => await cluster?.stop());
 
 for (const { name, values, profiles = [], unrestricted = [] } of CASES) {
   test(`the API server takes a release with ${name}`, async () => {
-    const { stdout } = await template(values, { profiles, namespace: NAMESPACE });
-    const dry = ['apply', '--namespace', NAMESPACE, '--dry-run=server', '--validate=strict', '-f', '-'];
+    const { stdout } = await template(values, { profiles, namespace: DRY });
+    const dry = ['apply', '--namespace', DRY, '--dry-run=server', '--validate=strict', '-f', '-'];
     const { code, stderr } = await cluster.kubectl(dry, { input: stdout });
     if (unrestricted.length === 0) {
       assert.equal(code, 0, stderr);

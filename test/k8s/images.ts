@@ -27,14 +27,14 @@ export async function stageImage(say: (line: string) => void): Promise<void> {
   say(`the layers are there after ${((performance.now() - started) / 1000).toFixed(1)} s`);
 }
 
+/** Whether `stageImage` has run in this checkout. */
+export function imageStaged(): boolean {
+  return STAGE_LAYERS.every((layer) => existsSync(join(STAGE, layer)));
+}
+
 /** Our image as `deploy/docker/Dockerfile` makes it: nothing of this machine is in it. */
 function guildhallImage(): Image {
   const layers = STAGE_LAYERS.map((layer) => join(STAGE, layer));
-  if (!layers.every((layer) => existsSync(layer))) {
-    throw new Error(
-      `the layers of the image are missing in ${STAGE}; run: node scripts/image/main.ts --stage ${STAGE}`,
-    );
-  }
   return {
     layers,
     env: { PATH: '/usr/local/bin:/usr/bin:/bin', HOME: '/tmp', NODE_ENV: 'production' },
@@ -63,5 +63,5 @@ export async function addImages(images: ImageTable): Promise<void> {
   // The package that carries the server has no client; Redis' own speaks the same protocol.
   const valkey = layer('valkey', { 'valkey-server': server, 'valkey-cli': '/usr/bin/redis-cli' });
   images.add(VALKEY_IMAGE, machineImage([valkey], { user: '999:999', command: ['valkey-server'] }));
-  if (existsSync(STAGE)) images.add(GUILDHALL_IMAGE, guildhallImage());
+  if (imageStaged()) images.add(GUILDHALL_IMAGE, guildhallImage());
 }

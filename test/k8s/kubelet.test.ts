@@ -90,7 +90,7 @@ test('a container runs with the rights that its security context leaves it', asy
     'id -u; id -g; id -G',
     'grep -E "^(CapBnd|NoNewPrivs|Seccomp):" /proc/self/status',
     'touch /file 2>&1; touch /tmp/file && echo tmp',
-    'unshare --user true 2>&1; ps -e | wc -l; cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max',
+    'unshare --user true 2>&1; cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max',
   ].join('\n');
   const resources = { limits: { memory: '64Mi' } };
   const volumeMounts = [{ name: 'tmp', mountPath: '/tmp' }];
@@ -243,6 +243,13 @@ test('a container that fails waits longer and longer, and says its last words', 
   await eventually(async () => {
     return (await read('unknown')).status?.containerStatuses?.[0]?.state?.waiting?.reason === 'ErrImagePull';
   }, 'an image that is not there');
+});
+
+test('a pod that takes too long is ended', async () => {
+  await apply(pod('overdue', 'sleep 1000', {}, { restartPolicy: 'Never', activeDeadlineSeconds: 2 }));
+  const { status } = await ended('overdue');
+  assert.deepEqual([status?.phase, status?.reason], ['Failed', 'DeadlineExceeded']);
+  await kubectl('delete', 'pod', 'overdue');
 });
 
 test('a Job ends, and what it wrote to a claimed volume stays', async () => {

@@ -2,6 +2,7 @@
  * The Kubernetes test bench for people.
  *
  *   node test/k8s/main.ts binaries [GROUP...]      builds or gets the programs it runs
+ *   node test/k8s/main.ts image                    makes the layers of our image from the checkout
  *   node test/k8s/main.ts up [--logs DIR]          a cluster that runs until Ctrl-C, with a KUBECONFIG for this machine
  *   node test/k8s/main.ts run [--logs DIR] -- CMD  a command inside such a cluster: KUBECONFIG is set, Services answer
  *   node test/k8s/main.ts sandbox -- CMD           a command in an empty sandbox, for tests that start a cluster themselves
@@ -16,12 +17,13 @@ import { inSandbox, runInSandbox } from '@guildhall/cli/testing';
 import { type Bench, startBench } from './bench.ts';
 import { ensurePrograms, type Program, programPath } from './binaries/index.ts';
 import { RECIPES } from './binaries/recipes.ts';
-import { addImages } from './images.ts';
+import { addImages, imageStaged, stageImage } from './images.ts';
+import { run } from './kubelet/command.ts';
 import { openTunnel, TUNNEL, tunnelTo } from './tunnel.ts';
 
 const DEFAULT_GROUPS = ['kubernetes', 'etcd', 'kwok', 'helm', 'valkey'];
 const USAGE =
-  'usage: node test/k8s/main.ts binaries [GROUP...] | up [--logs DIR] | run [--logs DIR] -- CMD... | sandbox -- CMD...\n';
+  'usage: node test/k8s/main.ts binaries [GROUP...] | image | up [--logs DIR] | run [--logs DIR] -- CMD... | sandbox -- CMD...\n';
 
 const say = (line: string): void => void process.stderr.write(`k8s bench: ${line}\n`);
 
@@ -59,7 +61,10 @@ function ctrlC(): Promise<void> {
 }
 
 async function inside(verb: string, logs: string, argv: readonly string[]): Promise<number> {
-  if (verb === 'sandbox') return await command(argv, {});
+  if (verb === 'sandbox') {
+    await run('ip', ['link', 'set', 'lo', 'up']);
+    return await command(argv, {});
+  }
   return await withBench(logs, async ({ cluster }) => {
     if (verb === 'run') {
       const path = [programPath('helm'), programPath('kubectl')].map((file) => dirname(file));
@@ -76,6 +81,7 @@ async function inside(verb: string, logs: string, argv: readonly string[]): Prom
 
 const [verb = '', ...rest] = process.argv.slice(2);
 if (verb === 'binaries') await binaries(rest);
+else if (verb === 'image') await stageImage(say);
 else if (['up', 'run', 'sandbox'].includes(verb)) {
   const { values, positionals } = parseArgs({
     args: rest,
@@ -85,6 +91,7 @@ else if (['up', 'run', 'sandbox'].includes(verb)) {
   const logs = values.logs ?? process.env['GUILDHALL_K8S_LOGS'] ?? mkdtempSync(join(tmpdir(), 'guildhall-k8s-logs-'));
   if (inSandbox()) process.exit(await inside(verb, logs, positionals));
   await ensurePrograms(DEFAULT_GROUPS.flatMap((group) => RECIPES[group]?.programs ?? []) as Program[], say);
+  if (verb !== 'sandbox' && !imageStaged()) await stageImage(say);
   process.env['GUILDHALL_K8S_LOGS'] = logs;
   if (verb === 'up') process.env[TUNNEL] = await openTunnel();
   process.exit(await runInSandbox(process.argv.slice(1)));

@@ -88,7 +88,7 @@ export async function measureServing(setup: ServingSetup, load: ServingLoad): Pr
     const decode: DecodeMeasurement[] = [];
     for (const streams of load.streams) {
       load.onProgress(`${nameOf(setup)}: ${streams} streams`);
-      decode.push(await leastDisturbed(() => measureDecode(cluster, client, streams, load)));
+      decode.push(await measureDecode(cluster, client, streams, load));
     }
     return { setup, decode, prompts, memory: await memoryOf(cluster) };
   } finally {
@@ -138,19 +138,6 @@ async function measurePrompt(client: RouterClient, promptTokens: number, vocab: 
 
 function medianOf(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
-}
-
-/** Part of a core that others may use before a measurement is taken again, and how often. */
-const DISTURBED = 0.1;
-const RETAKES = 1;
-
-async function leastDisturbed(measure: () => Promise<DecodeMeasurement>): Promise<DecodeMeasurement> {
-  let best = await measure();
-  for (let i = 0; i < RETAKES && best.otherCores > DISTURBED; i++) {
-    const again = await measure();
-    if (again.otherCores < best.otherCores) best = again;
-  }
-  return best;
 }
 
 async function measureDecode(

@@ -29,17 +29,14 @@
 {{- define "guildhall.registryEnv" -}}
 {{- $external := .Values.registry.external -}}
 {{- $secret := include "guildhall.registrySecret" . -}}
-{{- if eq .Values.registry.mode "bundled" }}
-- name: GUILDHALL_REDIS_PASSWORD
-  valueFrom:
-    secretKeyRef:
-      name: {{ $secret }}
-      key: password
+{{- $keys := dict "REDIS_PASSWORD" "password" -}}
+{{- if eq .Values.registry.mode "external" -}}
+{{- $keys = dict "REDIS_USERNAME" $external.usernameKey "REDIS_PASSWORD" $external.passwordKey "SENTINEL_USERNAME" $external.sentinelUsernameKey "SENTINEL_PASSWORD" $external.sentinelPasswordKey -}}
+{{- end -}}
 - name: GUILDHALL_REDIS
-  value: redis{{ if .Values.tls.enabled }}s{{ end }}://:$(GUILDHALL_REDIS_PASSWORD)@{{ include "guildhall.registryHost" . }}:{{ include "guildhall.port" "valkey" }}
-{{- else }}
-- name: GUILDHALL_REDIS
-  {{- if $external.url }}
+  {{- if eq .Values.registry.mode "bundled" }}
+  value: redis{{ if .Values.tls.enabled }}s{{ end }}://{{ include "guildhall.registryHost" . }}:{{ include "guildhall.port" "valkey" }}
+  {{- else if $external.url }}
   value: {{ $external.url | quote }}
   {{- else }}
   valueFrom:
@@ -47,19 +44,13 @@
       name: {{ $secret }}
       key: {{ $external.urlKey }}
   {{- end }}
-{{- with $external.usernameKey }}
-- name: GUILDHALL_REDIS_USERNAME
+{{- range $name, $key := $keys }}
+{{- if $key }}
+- name: GUILDHALL_{{ $name }}
   valueFrom:
     secretKeyRef:
       name: {{ $secret }}
-      key: {{ . }}
-{{- end }}
-{{- with $external.passwordKey }}
-- name: GUILDHALL_REDIS_PASSWORD
-  valueFrom:
-    secretKeyRef:
-      name: {{ $secret }}
-      key: {{ . }}
+      key: {{ $key }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -44,7 +44,14 @@
 {{- if and (eq .Values.autoscaler.mode "active") .Values.router.autoscaler.enabled (ne .Values.router.autoscaling.type "none") -}}
 {{- fail "two scalers would fight over the routers: set router.autoscaling.type to none, or router.autoscaler.enabled to false" -}}
 {{- end -}}
-{{- if and .Values.autoscaler.scaleToZero.enabled (ne .Values.autoscaler.mode "off") (not .Values.router.autoscaler.enabled) -}}
+{{- $policy := .Values.autoscaler -}}
+{{- if gt ($policy.scaleDownUtilisation | float64) (divf $policy.targetUtilisation $policy.headroom) -}}
+{{- fail "autoscaler.scaleDownUtilisation is above targetUtilisation / headroom, so that pods that go would be called back at once: lower it" -}}
+{{- end -}}
+{{- if and $policy.scaleToZero.enabled (eq $policy.mode "active") (eq (dig "holdMs" 0 .Values.gateway.config | int) 0) -}}
+{{- fail "autoscaler.scaleToZero needs gateways that hold requests while the model wakes up: set gateway.config.holdMs to longer than a start takes" -}}
+{{- end -}}
+{{- if and $policy.scaleToZero.enabled (ne $policy.mode "off") (not .Values.router.autoscaler.enabled) -}}
 {{- fail "autoscaler.scaleToZero needs router.autoscaler.enabled: routers and workers go to zero and come back together" -}}
 {{- end -}}
 {{- end }}
@@ -80,7 +87,7 @@
 {{- if and (not $external.url) (not $external.existingSecret) -}}
 {{- fail "registry.external: give url, or existingSecret with an entry for it" -}}
 {{- end -}}
-{{- if and (or $external.usernameKey $external.passwordKey) (not $external.existingSecret) -}}
+{{- if and (or $external.usernameKey $external.passwordKey $external.sentinelUsernameKey $external.sentinelPasswordKey) (not $external.existingSecret) -}}
 {{- fail "registry.external.existingSecret: name the Secret that holds usernameKey and passwordKey" -}}
 {{- end -}}
 {{- if regexMatch "://[^/]*@" $external.url -}}

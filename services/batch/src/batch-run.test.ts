@@ -130,15 +130,17 @@ test('a turn that is paused goes on elsewhere, and no line is run twice', async 
 test('what a process writes after another has taken its batch does not count', async () => {
   const deps = depsOf();
   const batch = await makeBatch(deps, 6);
-  let taken: Promise<unknown> | null = null;
+  const other = Promise.withResolvers<unknown>();
+  let taken = false;
   onRequest = async () => {
     // In the middle of the first turn another process takes the batch over and does all of it.
-    if (taken !== null) return;
-    taken = new BatchRun(deps, batch.id, 'new').turn(never);
-    await taken;
+    if (taken) return;
+    taken = true;
+    new BatchRun(deps, batch.id, 'new').turn(never).then(other.resolve, other.reject);
+    await other.promise;
   };
   assert.equal(await new BatchRun(deps, batch.id, 'old').turn(never), 'lost');
-  assert.equal(await taken, 'over');
+  assert.equal(await other.promise, 'over');
   onRequest = () => undefined;
   const done = await deps.batches.get('t', batch.id);
   assert.deepEqual([done.status, done.completed, done.failed], ['completed', 6, 0]);

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { autoscalerCommand } from './commands/autoscaler.ts';
 import { chaosCommand } from './commands/chaos.ts';
 import { chatCommand } from './commands/chat.ts';
 import { checkCommand } from './commands/check.ts';
@@ -22,6 +23,7 @@ const COMMANDS = [
   pullCommand,
   chatCommand,
   statusCommand,
+  autoscalerCommand,
   checkCommand,
   clusterCommand,
   joinCommand,

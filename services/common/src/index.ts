@@ -135,6 +135,8 @@ export {
 export { type Quarantined, QuarantineStore } from './redis/quarantine.ts';
 export { runScript, type ScriptName, SCRIPTS } from './redis/scripts.ts';
 export { authMetadata, sameSecret, tokenInterceptor } from './grpc/auth.ts';
+export { TLS_REFRESH_MS } from './grpc/certificates.ts';
+export { type PemFile, TlsFiles, type TlsMaterial, type TlsPaths } from './tls-files.ts';
 export {
   channelCredentials,
   channelOptions,

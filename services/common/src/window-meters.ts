@@ -96,7 +96,11 @@ const MOST_VALUES = 4096;
 export class WindowPercentile {
   readonly #clock: Clock;
   readonly #windowMs: number;
-  #values: { atMs: number; value: number }[] = [];
+  /** Each stands for `weight` values that came about then. */
+  #values: { atMs: number; value: number; weight: number }[] = [];
+  /** One of so many values is kept. */
+  #stride = 1;
+  #skipped = 0;
 
   constructor(clock: Clock, windowMs: number) {
     this.#clock = clock;
@@ -104,17 +108,27 @@ export class WindowPercentile {
   }
 
   add(value: number): void {
-    this.#values.push({ atMs: this.#clock.monotonicMs(), value });
-    // With more than are kept every second one says as much.
-    if (this.#values.length > MOST_VALUES) this.#values = this.#values.filter((_, at) => at % 2 === 1);
+    this.#skipped += 1;
+    if (this.#skipped < this.#stride) return;
+    this.#skipped = 0;
+    this.#values.push({ atMs: this.#clock.monotonicMs(), value, weight: this.#stride });
+    if (this.#values.length <= MOST_VALUES) return;
+    this.#values = this.#values.filter((_, at) => at % 2 === 1).map((one) => ({ ...one, weight: one.weight * 2 }));
+    this.#stride *= 2;
   }
 
   /** Null where the window is empty. `share` of 0.95 is the 95th percentile. */
   at(share: number): number | null {
     const oldestMs = this.#clock.monotonicMs() - this.#windowMs;
     this.#values = this.#values.filter(({ atMs }) => atMs >= oldestMs);
-    const sorted = Float64Array.from(this.#values, ({ value }) => value).sort();
-    return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? null;
+    if (this.#values.length < MOST_VALUES / 4) this.#stride = Math.max(1, this.#stride / 2);
+    const sorted = this.#values.toSorted((a, b) => a.value - b.value);
+    let left = share * sorted.reduce((sum, { weight }) => sum + weight, 0);
+    for (const { value, weight } of sorted) {
+      left -= weight;
+      if (left < 0) return value;
+    }
+    return sorted.at(-1)?.value ?? null;
   }
 }
 

@@ -143,7 +143,8 @@ export class Release {
   }
 }
 
-function holdingsOf(placement: control.Placement, id: string): control.LayerHoldings[] {
+/** What a worker is to hold by a placement. */
+export function holdingsOf(placement: control.Placement, id: string): control.LayerHoldings[] {
   const own = placement.workers.indexOf(id);
   return placement.layers.map(({ layer, counts, workers }) => {
     let at = 0;

@@ -303,6 +303,7 @@ test('phase and conditions of a pod', () => {
     startedAt: new Date(0),
     initialized: true,
     finished: false,
+    overdue: false,
     init: [],
     main: [running],
     problem: null,
@@ -322,6 +323,7 @@ test('phase and conditions of a pod', () => {
   assert.equal(podStatus({ ...view, main: [{ ...running, state: { waiting: {} } }] }, []).phase, 'Pending');
   assert.equal(podStatus({ ...view, finished: true, main: [ended(0)] }, []).phase, 'Succeeded');
   assert.equal(podStatus({ ...view, finished: true, main: [ended(0), ended(3)] }, []).phase, 'Failed');
+  assert.equal(podStatus({ ...view, finished: true, overdue: true, main: [ended(0)] }, []).phase, 'Failed');
   const gated = { ...pod, spec: { containers: [], readinessGates: [{ conditionType: 'x/y' }] } };
   assert.equal(of(podStatus({ ...view, pod: gated }, []), 'Ready')?.status, 'False');
 });

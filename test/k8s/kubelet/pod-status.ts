@@ -9,6 +9,8 @@ export interface PodView {
   initialized: boolean;
   /** All containers ended and none is started again. */
   finished: boolean;
+  /** It was ended because it took longer than activeDeadlineSeconds. */
+  overdue: boolean;
   init: readonly V1ContainerStatus[];
   main: readonly V1ContainerStatus[];
   /** Why no container could be started yet. */
@@ -16,7 +18,8 @@ export interface PodView {
   now: Date;
 }
 
-function phaseOf({ pod, finished, initialized, main, init }: PodView): string {
+function phaseOf({ pod, finished, overdue, initialized, main, init }: PodView): string {
+  if (finished && overdue) return 'Failed';
   if (finished) {
     // Those that ran beside the others are ended by us: how says nothing of the pod.
     const beside = (pod.spec?.initContainers ?? []).filter((one) => one.restartPolicy === 'Always');

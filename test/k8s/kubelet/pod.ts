@@ -66,6 +66,9 @@ export class PodWorker {
   #dirty = false;
   #silent = false;
   #ending: Promise<void> | null = null;
+  #removing: Promise<void> | null = null;
+  #overdue = false;
+  #released = false;
   #life: Promise<void> = Promise.resolve();
 
   constructor(pod: V1Pod, node: NodeServices) {
@@ -106,6 +109,10 @@ export class PodWorker {
     const waiting = (this.#pod.spec?.initContainers ?? []).length > 0 ? 'PodInitializing' : 'ContainerCreating';
     this.#init = (this.#pod.spec?.initContainers ?? []).map(host('PodInitializing'));
     this.#main = (this.#pod.spec?.containers ?? []).map(host(waiting));
+    const { activeDeadlineSeconds } = this.#pod.spec ?? {};
+    if (activeDeadlineSeconds !== undefined) {
+      this.#node.clock.setTimer(activeDeadlineSeconds * 1000, () => this.#deadline());
+    }
     this.#life = this.#run().catch((error: unknown) => {
       if (isCancelled(error)) return;
       this.#node.event(this.#pod, 'Warning', 'Failed', error instanceof Error ? error.message : String(error));
@@ -127,6 +134,14 @@ export class PodWorker {
     if (pod.spec?.readinessGates !== undefined) this.#changed();
     const fields = (one: V1Pod): string => JSON.stringify([one.metadata?.labels, one.metadata?.annotations]);
     if (JSON.stringify([labels, annotations]) !== fields(old)) void this.refreshVolumes();
+  }
+
+  #deadline(): void {
+    if (this.#finished || this.#ending !== null) return;
+    this.#overdue = true;
+    const message = 'Pod was active on the node longer than the specified deadline';
+    this.#problem = { reason: 'DeadlineExceeded', message };
+    void this.end(this.#graceSeconds * 1000, false);
   }
 
   get #graceSeconds(): number {
@@ -190,11 +205,13 @@ export class PodWorker {
 
   /** Ends the pod within `graceMs`, and the object with it when that is being deleted. */
   end(graceMs: number, remove: boolean): Promise<void> {
-    this.#ending ??= this.#terminate(graceMs, remove);
-    return this.#ending;
+    this.#ending ??= this.#terminate(graceMs);
+    if (!remove) return this.#ending;
+    this.#removing ??= this.#ending.then(async () => await this.#removeObject());
+    return this.#removing;
   }
 
-  async #terminate(graceMs: number, remove: boolean): Promise<void> {
+  async #terminate(graceMs: number): Promise<void> {
     this.#stop.abort();
     this.#node.event(this.#pod, 'Normal', 'Killing', 'Stopping containers');
     await Promise.all(this.#main.map((runner) => runner.stop(graceMs)));
@@ -203,8 +220,9 @@ export class PodWorker {
     this.#finished = true;
     this.#changed();
     await this.#reporting;
-    await this.#release();
-    if (remove) await this.#removeObject();
+    await this.#release().catch((error: unknown) => {
+      this.#node.event(this.#pod, 'Warning', 'FailedCleanup', String(error));
+    });
   }
 
   /** The machine has lost its power: nothing is asked, nothing is reported. */
@@ -218,19 +236,32 @@ export class PodWorker {
   }
 
   async #release(): Promise<void> {
+    this.#released = true;
     if (this.#link !== null) await this.#node.network.detach(this.#link);
     await this.#volumes.release();
-    await rm(this.#folder, { recursive: true, force: true });
+    // A write of hosts that was under way may put its file back in between.
+    await rm(this.#folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
   }
 
   async #removeObject(): Promise<void> {
     const { name, namespace } = this;
     const body = { gracePeriodSeconds: 0, preconditions: { uid: this.uid } };
-    await this.#node.core.deleteNamespacedPod({ name, namespace, body }).catch(() => undefined);
+    for (;;) {
+      try {
+        await this.#node.core.deleteNamespacedPod({ name, namespace, body });
+        return;
+      } catch (error) {
+        const { code } = error as { code?: number };
+        // It is gone already, or another pod has its name.
+        if (code === 404 || code === 409 || this.#silent) return;
+        await this.#node.clock.sleep(RETRY_MS);
+      }
+    }
   }
 
   /** Writes /etc/hosts in place: containers have this very file mounted. */
   async refreshHosts(): Promise<void> {
+    if (this.#released) return;
     const file = join(this.#folder, 'hosts');
     const hostname = this.#pod.spec?.hostname ?? this.name;
     const text = hostsFile(this.#facts.podIP, hostname, this.#node.state.hosts(this.namespace));
@@ -240,6 +271,7 @@ export class PodWorker {
 
   /** Brings mounted ConfigMaps and Secrets up to date. */
   async refreshVolumes(): Promise<void> {
+    if (this.#released) return;
     await this.#volumes.refresh().catch(() => undefined);
   }
 
@@ -356,6 +388,7 @@ export class PodWorker {
       startedAt: this.#startedAt,
       initialized: this.#initialized,
       finished: this.#finished,
+      overdue: this.#overdue,
       init: this.#init.map(({ status }) => status),
       main: this.#main.map(({ status }) => status),
       problem: this.#problem,

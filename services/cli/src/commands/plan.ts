@@ -39,6 +39,7 @@ export function planCommand(): Command {
       collect,
     )
     .option('--machines <file>', 'YAML or JSON with a list of such machines')
+    .option('--host-costs <file>', 'what the programs cost there, as --measure --save has found it')
     .option('--users <n>', 'conversations at a time; with --requests-per-second those whose context is to stay cached')
     .option('--context <tokens>', 'of a conversation, prompt and answer together; by default these')
     .option('--prompt-tokens <n>', 'of a request', '1024')

@@ -77,7 +77,6 @@ function memoryRows(measurement: ServingMeasurement, here: ReturnType<typeof mac
       return [
         row(`${process}: weights, KV, states`, 'MiB', held / MIB, exact / MIB),
         row(`${process}: native`, 'MiB', sum / MIB, (exact + planned.buffers) / MIB),
-        row(`${process}: resident, own`, 'MiB', resident.anonymous / MIB, planned.total / MIB),
       ];
     }
     const planned = workerMemory(layout, here, 1 / setup.workers, Infinity);

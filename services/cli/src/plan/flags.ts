@@ -1,14 +1,15 @@
-import { readFileSync } from 'node:fs';
-import { fail } from '@guildhall/common';
+import { existsSync, readFileSync } from 'node:fs';
+import { errorMessage, fail } from '@guildhall/common';
 import { KV_DTYPES, WEIGHT_FORMATS } from '@guildhall/model/weights';
 import { parse } from 'yaml';
 import { z } from 'zod';
+import { type HostCosts, hostCostsSchema, MEASURED_HOST } from '../catalogue/host-costs.ts';
 import { findModel } from '../catalogue/models.ts';
 import { durationOf } from '../catalogue/units.ts';
-import { checkMachine, type Machine, machineOf, parseMachine } from './machines.ts';
+import { checkMachine, type Machine, machineOf, type MachineSpec, parseMachine } from './machines.ts';
 import type { PlanRequest } from './request.ts';
 
-const MOST_MACHINE_BYTES = 1 << 20;
+const MOST_FILE_BYTES = 1 << 20;
 const MOST_KINDS = 16;
 
 const tokens = z.coerce.number().int().min(1).max(16_777_216);
@@ -18,6 +19,7 @@ const flagsSchema = z.object({
   model: z.string().min(1),
   machine: z.array(z.string()).default([]),
   machines: z.string().optional(),
+  hostCosts: z.string().optional(),
   users: z.coerce.number().int().min(1).max(1_000_000).optional(),
   context: tokens.optional(),
   promptTokens: tokens,
@@ -84,7 +86,7 @@ export function requestOf(flags: unknown, env: Record<string, string | undefined
   };
 }
 
-function machinesOf({ machine, machines }: z.output<typeof flagsSchema>): Machine[] {
+function machinesOf({ machine, machines, hostCosts }: z.output<typeof flagsSchema>): Machine[] {
   const specs = machine.map(parseMachine);
   if (machines !== undefined) specs.push(...readMachines(machines));
   if (specs.length === 0) {
@@ -98,24 +100,40 @@ function machinesOf({ machine, machines }: z.output<typeof flagsSchema>): Machin
   }
   if (specs.length > MOST_KINDS)
     throw fail('config_invalid', `more than ${MOST_KINDS} kinds of machines`, { field: 'machine' });
-  return specs.map(machineOf);
+  const host = hostCosts === undefined ? MEASURED_HOST : readHostCosts(hostCosts);
+  return specs.map((spec) => machineOf(spec, host));
+}
+
+/** What `plan --measure --save` found, or the same fields by themselves. */
+function readHostCosts(file: string): HostCosts {
+  const content = readData(file) as { host?: unknown } | null;
+  const result = hostCostsSchema.safeParse(content?.host ?? content);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  const what = `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not understood'}`;
+  throw fail('config_invalid', `--host-costs ${file}: ${what}`, { field: 'hostCosts' });
 }
 
 /** A list of machines in YAML or JSON, at the top or under `machines`. */
-function readMachines(file: string) {
-  const text = readFileSync(file, 'utf8');
-  if (text.length > MOST_MACHINE_BYTES)
-    throw fail('config_invalid', `${file} is larger than 1 MiB`, { field: 'machines' });
-  let content: unknown;
-  try {
-    content = parse(text, { maxAliasCount: 100 });
-  } catch (err) {
-    throw fail('config_invalid', `${file} is neither YAML nor JSON: ${err instanceof Error ? err.message : ''}`, {
-      field: 'machines',
-    });
-  }
+function readMachines(file: string): MachineSpec[] {
+  const content = readData(file);
   const nested = (content as { machines?: unknown } | null)?.machines;
   const list = Array.isArray(content) ? content : nested;
-  if (!Array.isArray(list)) throw fail('config_invalid', `${file} holds no list of machines`, { field: 'machines' });
+  if (!Array.isArray(list)) {
+    throw fail('config_invalid', `${file} holds no list of machines`, { field: 'machines' });
+  }
   return list.map((entry, i) => checkMachine(entry, `${file}: machine ${i + 1}`));
+}
+
+/** Contents of a file in YAML or JSON. */
+function readData(file: string): unknown {
+  if (!existsSync(file)) throw fail('config_invalid', `there is no file ${file}`, { field: 'machines' });
+  const text = readFileSync(file, 'utf8');
+  if (text.length > MOST_FILE_BYTES)
+    throw fail('config_invalid', `${file} is larger than 1 MiB`, { field: 'machines' });
+  try {
+    return parse(text, { maxAliasCount: 100 });
+  } catch (err) {
+    throw fail('config_invalid', `${file} is neither YAML nor JSON: ${errorMessage(err)}`, { field: 'machines' });
+  }
 }

@@ -52,7 +52,7 @@ export interface Machine {
 }
 
 /** Reads machines. @throws config_invalid naming the field. */
-export function machineOf(spec: MachineSpec): Machine {
+export function machineOf(spec: MachineSpec, host: HostCosts = MEASURED_HOST): Machine {
   const known = machineKind(spec.kind);
   const accelerator = known?.accelerator ?? 'none';
   const gpus = accelerator === 'cuda' ? spec.gpus : 1;
@@ -67,7 +67,7 @@ export function machineOf(spec: MachineSpec): Machine {
     link: linkOf('network', spec.network) / gpus,
     pricePerHour: spec.price === undefined ? null : spec.price / gpus,
     role: spec.role,
-    host: MEASURED_HOST,
+    host,
   };
 }
 

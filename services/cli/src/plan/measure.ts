@@ -21,7 +21,7 @@ const SECONDS_EACH = 3;
 /** Clusters that the host costs are fitted to: those of the model that ships with 2 and 4 workers. */
 const FITTED_WORKERS = [2, 4];
 const TINY_WORKERS = [0, 1, ...FITTED_WORKERS];
-const LARGE_WORKERS = [0, 1, 2];
+const LARGE_WORKERS = [0, 2, 1];
 
 /**
  * `guildhall plan --measure`: runs clusters of two models on this machine, fits what the programs cost to some of them
@@ -30,7 +30,7 @@ const LARGE_WORKERS = [0, 1, 2];
 export async function measurePlan(flags: MeasureFlags): Promise<void> {
   const progress = new Progress({ quiet: false });
   const { commit, ...found } =
-    flags.measured === undefined ? await measureHere(progress) : readMeasured(flags.measured);
+    flags.measured === undefined ? await measureHere(progress, flags.save) : readMeasured(flags.measured);
   const host = fitHost({ ...found, measurements: found.measurements.filter(isFitted) });
   const rows = compareAll(found, host, isFitted);
   const report = { schema: 1, suite: 'plan', commit, ...found, host, rows };
@@ -38,17 +38,24 @@ export async function measurePlan(flags: MeasureFlags): Promise<void> {
   const costs = Object.entries(host).map(([name, us]) => `${name} ${us.toFixed(2)}`);
   process.stdout.write(flags.json ? `${JSON.stringify(report)}\n` : `${text}\n\nhost costs, µs: ${costs.join(', ')}\n`);
   if (flags.save === undefined) return;
-  mkdirSync(flags.save, { recursive: true });
-  writeFileSync(join(flags.save, 'plan.json'), `${JSON.stringify(report, null, 1)}\n`);
-  writeFileSync(join(flags.save, 'plan.txt'), `${text}\n`);
+  keep(flags.save, 'plan.json', `${JSON.stringify(report, null, 1)}\n`);
+  keep(flags.save, 'plan.txt', `${text}\n`);
   progress.done(`kept in ${flags.save}: plan.json, plan.txt`);
+}
+
+function keep(dir: string, name: string, text: string): void {
+  mkdirSync(dir, { recursive: true });
+  writeFileSync(join(dir, name), text);
 }
 
 function isFitted({ setup }: ServingMeasurement): boolean {
   return setup.model.endsWith('tiny') && FITTED_WORKERS.includes(setup.workers);
 }
 
-async function measureHere(progress: Progress): Promise<PlanMeasurements & { commit: string }> {
+async function measureHere(
+  progress: Progress,
+  save: string | undefined,
+): Promise<PlanMeasurements & { commit: string }> {
   // Loaded when needed: it brings the tests' harness along.
   const { Bandwidth, ensureModel, measureServing } = await import('@guildhall/bench/calibrate');
   const tinyDir = join(ROOT, 'models', 'tiny');
@@ -60,9 +67,13 @@ async function measureHere(progress: Progress): Promise<PlanMeasurements & { com
     ...LARGE_WORKERS.map((workers) => setupOf(large, workers, facts.cores, 256)),
   ];
   const machine = machineFigures(new Bandwidth(), facts);
-  const measurements: ServingMeasurement[] = [];
-  for (const setup of setups) measurements.push(await measureServing(setup, loadOf(setup, tinyDir, progress)));
-  return { machine, measurements, commit: commitOf(ROOT) };
+  const result = { machine, measurements: [] as ServingMeasurement[], commit: commitOf(ROOT) };
+  for (const setup of setups) {
+    result.measurements.push(await measureServing(setup, loadOf(setup, tinyDir, progress)));
+    // What was measured so far can be looked at with --measured even if this run is ended.
+    if (save !== undefined) keep(save, 'measured.json', `${JSON.stringify(result, null, 1)}\n`);
+  }
+  return result;
 }
 
 function setupOf(model: string, workers: number, threads: number, kvMemoryMib: number): ServingSetup {
@@ -70,7 +81,7 @@ function setupOf(model: string, workers: number, threads: number, kvMemoryMib: n
 }
 
 function loadOf({ model }: ServingSetup, tinyDir: string, progress: Progress): ServingLoad {
-  const prompts = model === tinyDir ? [64, 512, 2048] : [64, 512];
+  const prompts = model === tinyDir ? [64, 512, 1024] : [64, 512];
   const { vocab } = findModel(model, {}).config;
   const onProgress = (label: string): void => progress.update(label);
   return { streams: STREAMS, prompts, secondsEach: SECONDS_EACH, vocab: Math.min(vocab, 2900), onProgress };

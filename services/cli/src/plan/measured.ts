@@ -46,7 +46,7 @@ export function machineHere({ facts, readBytesPerSecond, flopsPerSecond }: Measu
 }
 
 /** A measured cluster as a layout of the planner. */
-export function layoutOf({ setup }: ServingMeasurement, machine: Machine): Layout {
+export function layoutOf({ setup }: Pick<ServingMeasurement, 'setup'>, machine: Machine): Layout {
   return makeLayout({
     model: modelOf(setup.model, setup.weights),
     router: machine,

@@ -171,8 +171,9 @@ describe('any plan', () => {
           return candidate === undefined ? null : new Evaluator(one).evaluate(candidate);
         };
         const [short, long] = [at(o.context), at(2 * o.context)];
-        if (short?.performance == null || long?.performance == null) return;
-        assert.ok(long.performance.outputTokensPerSecond <= short.performance.outputTokensPerSecond * (1 + 1e-3));
+        const [before, after] = [short?.performance ?? null, long?.performance ?? null];
+        if (short === null || long === null || before === null || after === null) return;
+        assert.ok(after.outputTokensPerSecond <= before.outputTokensPerSecond * (1 + 1e-3));
         if (o.kind === 'h100') assert.ok(long.userCapacity <= short.userCapacity);
       }),
       { numRuns: 8 },

@@ -1,5 +1,6 @@
 import { Cluster, createLogger, type DrainStore, type EventLog, systemClock } from '@guildhall/common';
 import type { ControllerStatus } from '@guildhall/controller';
+import { AUTOSCALER_STATUS, type AutoscalerStatus, parseAutoscalerStatus } from '@guildhall/controller/autoscaler';
 import { control } from '@guildhall/proto';
 import type { RunSecrets } from './state-dir.ts';
 
@@ -52,6 +53,13 @@ export class ClusterView {
     } catch {
       return null;
     }
+  }
+
+  /** What the autoscaler says of itself; null where none runs. */
+  async autoscalerStatus(): Promise<AutoscalerStatus | null> {
+    const { redis, keys } = this.#cluster;
+    const text = await redis.get(keys.status(AUTOSCALER_STATUS)).catch(() => null);
+    return text === null ? null : parseAutoscalerStatus(text);
   }
 
   /** The routers among the members. */

@@ -1,6 +1,7 @@
-import { ChannelCredentials, type ChannelOptions } from '@grpc/grpc-js';
+import { ChannelCredentials, type ChannelOptions, experimental } from '@grpc/grpc-js';
 import { fail } from '../errors.ts';
 import { type PemFile, TlsFiles } from '../tls-files.ts';
+import { FileCertificates } from './certificates.ts';
 
 /** Receive window of streams and connections; a message larger than it would wait for the other side. */
 export const WINDOW_BYTES = 8 << 20;
@@ -58,9 +59,16 @@ export function channelOptions(options: { maxMessageBytes: number }): ChannelOpt
   };
 }
 
-/** TLS (with a client certificate if there is one) where certificates are configured, else plaintext. */
-export function channelCredentials(config: TlsConfig): ChannelCredentials {
-  const { cert, key, ca } = tlsFiles(config).current();
-  if (cert === null && ca === null) return ChannelCredentials.createInsecure();
-  return ChannelCredentials.createSsl(ca, key, cert);
+/**
+ * TLS (with a client certificate if there is one) where certificates are configured, else plaintext. Files that are replaced
+ * count for the connections that follow, at most `tlsRefreshMs` later.
+ */
+export function channelCredentials(config: TlsConfig, options: { tlsRefreshMs?: number } = {}): ChannelCredentials {
+  if (config.tlsCert === null && config.tlsKey === null && config.tlsCa === null)
+    return ChannelCredentials.createInsecure();
+  const certificates = new FileCertificates(tlsFiles(config), options.tlsRefreshMs);
+  return experimental.createCertificateProviderChannelCredentials(
+    certificates,
+    config.tlsCert === null ? null : certificates,
+  );
 }

@@ -81,7 +81,8 @@ test('replicas are written over the state that was seen and over no other, by th
   deployment('experts', 'expert', 'new');
   deployment('routers', 'router', 'old');
   await start();
-  const replicas = (): unknown => (api.get(DEPLOYMENTS, 'experts')?.['spec'] as { replicas: number }).replicas;
+  const replicas = (): unknown =>
+    (api.get(DEPLOYMENTS, 'experts')?.['spec'] as { replicas: number } | undefined)?.replicas;
   assert.equal(await workloads.scale('experts', 3, 4), 'conflict');
   assert.equal(await workloads.scale('routers', 2, 3), 'refused', 'of another generation');
   assert.equal(await workloads.scale('experts', 2, 3), 'done');

@@ -15,13 +15,26 @@ export interface BatchServicesOptions {
   clock: Clock;
 }
 
-/** A unary method of the client, as the generated code has it. */
-type Method<Request, Reply> = (
-  request: Request,
-  metadata: Metadata,
-  options: { deadline: number },
-  callback: (error: ServiceError | null, reply: Reply) => void,
-) => unknown;
+/** Unary calls of the service: what each takes and gives. */
+interface UnaryCalls {
+  getFile: [batches.OwnedId, batches.StoredFile];
+  listFiles: [batches.ListRequest, batches.FileList];
+  deleteFile: [batches.OwnedId, batches.StoredFile];
+  createBatch: [batches.CreateBatchRequest, batches.BatchRecord];
+  getBatch: [batches.OwnedId, batches.BatchRecord];
+  listBatches: [batches.ListRequest, batches.BatchList];
+  cancelBatch: [batches.OwnedId, batches.BatchRecord];
+}
+
+/** The client's methods, each with the one signature that is used. */
+type UnaryClient = {
+  [Name in keyof UnaryCalls]: (
+    request: UnaryCalls[Name][0],
+    metadata: Metadata,
+    options: { deadline: number },
+    callback: (error: ServiceError | null, reply: UnaryCalls[Name][1]) => void,
+  ) => unknown;
+};
 
 const DEADLINE_MS = 10_000;
 
@@ -49,15 +62,13 @@ export class BatchServices {
     return made;
   }
 
-  /** Calls a method of one of them. Errors: those of the service, `not_ready`, `peer_unavailable`. */
-  async call<Request, Reply>(
-    method: (client: batches.BatchesClient) => Method<Request, Reply>,
-    request: Request,
-  ): Promise<Reply> {
+  /** Calls one of them. Errors: those of the service, `not_ready`, `peer_unavailable`. */
+  async call<Name extends keyof UnaryCalls>(name: Name, request: UnaryCalls[Name][0]): Promise<UnaryCalls[Name][1]> {
     const { client, metadata } = this.pick();
     const options = { deadline: this.#options.clock.nowMs() + DEADLINE_MS };
-    return await new Promise<Reply>((resolve, reject) => {
-      method(client).call(client, request, metadata, options, (error, reply) => {
+    return await new Promise((resolve, reject) => {
+      const calls: UnaryClient = client;
+      calls[name](request, metadata, options, (error, reply) => {
         if (error === null) resolve(reply);
         else reject(fromGrpc(error));
       });

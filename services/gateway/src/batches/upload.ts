@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { MultipartFile, MultipartValue } from '@fastify/multipart';
 import { fail, fromGrpc } from '@guildhall/common';
-import { batches } from '@guildhall/proto';
+import type { batches } from '@guildhall/proto';
 import { isPurpose, PURPOSES } from '../schema/files.ts';
 import type { BatchServices } from './batch-services.ts';
 

@@ -25,7 +25,7 @@ export function batchesRoute(app: GatewayApp, context: GatewayContext): void {
       const { input_file_id: inputFileId, endpoint, metadata } = request.body;
       const { tenant } = callerOf(context, request.headers);
       const wanted = { tenant, inputFileId, endpoint, metadata: new Map(Object.entries(metadata ?? {})) };
-      return batchAnswer(await services.call((client) => client.createBatch, wanted));
+      return batchAnswer(await services.call('createBatch', wanted));
     },
   );
   app.get(
@@ -37,19 +37,19 @@ export function batchesRoute(app: GatewayApp, context: GatewayContext): void {
       const { after = '', order, limit } = request.query;
       const { tenant } = callerOf(context, request.headers);
       const query = { tenant, limit, after, ascending: order === 'asc', purpose: '' };
-      const { batches: found, hasMore } = await services.call((client) => client.listBatches, query);
+      const { batches: found, hasMore } = await services.call('listBatches', query);
       return listAnswer(found.map(batchAnswer), hasMore);
     },
   );
   app.get(
     '/v1/batches/:batch_id',
     { schema: { summary: 'One batch', params, response: { 200: batch, default: errorResponse } } },
-    async (request) => batchAnswer(await services.call((client) => client.getBatch, ownedBy(context, request))),
+    async (request) => batchAnswer(await services.call('getBatch', ownedBy(context, request))),
   );
   app.post(
     '/v1/batches/:batch_id/cancel',
     { schema: { summary: 'Stop a batch', params, response: { 200: batch, default: errorResponse } } },
-    async (request) => batchAnswer(await services.call((client) => client.cancelBatch, ownedBy(context, request))),
+    async (request) => batchAnswer(await services.call('cancelBatch', ownedBy(context, request))),
   );
 }
 

@@ -65,14 +65,14 @@ export function filesRoute(app: GatewayApp, context: GatewayContext): void {
       const { after = '', order, limit, purpose = '' } = request.query;
       const { tenant } = callerOf(context, request.headers);
       const query = { tenant, limit, after, ascending: order === 'asc', purpose };
-      const { files, hasMore } = await services.call((client) => client.listFiles, query);
+      const { files, hasMore } = await services.call('listFiles', query);
       return listAnswer(files.map(fileAnswer), hasMore);
     },
   );
   app.get(
     '/v1/files/:file_id',
     { schema: { summary: 'One file', params, response: { 200: file, default: errorResponse } } },
-    async (request) => fileAnswer(await services.call((client) => client.getFile, ownedBy(context, request))),
+    async (request) => fileAnswer(await services.call('getFile', ownedBy(context, request))),
   );
   app.get(
     '/v1/files/:file_id/content',
@@ -86,7 +86,7 @@ export function filesRoute(app: GatewayApp, context: GatewayContext): void {
     '/v1/files/:file_id',
     { schema: { summary: 'Remove a file', params, response: { 200: deletedFile, default: errorResponse } } },
     async (request) => {
-      const { id } = await services.call((client) => client.deleteFile, ownedBy(context, request));
+      const { id } = await services.call('deleteFile', ownedBy(context, request));
       return { id, object: 'file' as const, deleted: true as const };
     },
   );

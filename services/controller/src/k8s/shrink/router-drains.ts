@@ -44,6 +44,11 @@ export class RouterDrains {
     return 'running';
   }
 
+  /** True once the router was told: its streams may be on their way, which cannot be taken back. */
+  told(id: string): boolean {
+    return this.#running.has(id);
+  }
+
   /** For people: what is left there. */
   describe(id: string): string {
     const progress = this.#running.get(id)?.progress ?? null;

@@ -23,7 +23,7 @@ export interface ShrinkerOptions {
   leader: Pick<LeaderElection, 'fence' | 'check'>;
   /** Live routers and workers as Redis has them. */
   members: () => readonly MemberEntry[];
-  routers: Pick<RouterDrains, 'ensure' | 'describe' | 'keep'>;
+  routers: Pick<RouterDrains, 'ensure' | 'describe' | 'keep' | 'told'>;
   guard?: ShrinkGuard;
   clock: Clock;
   logger: Logger;
@@ -87,7 +87,10 @@ export class Shrinker implements Shrinks {
     if (shrink === undefined) return 'refused';
     const { workload, from, victims } = shrink;
     if (workload !== null && workload.replicas < from) return 'refused';
-    if (victims.some(({ kind, request }) => kind === 'router' && request.state !== 'asked')) return 'refused';
+    const { routers } = this.#o;
+    const told = ({ kind, id, request }: Victim): boolean =>
+      kind === 'router' && (request.state !== 'asked' || routers.told(id));
+    if (victims.some(told)) return 'refused';
     return (await this.#abort(shrink, 'the autoscaler wants its pods back')) ? 'done' : 'refused';
   }
 
