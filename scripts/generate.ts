@@ -1,5 +1,6 @@
 /**
- * Writes what is generated: protobuf code, docs/errors.md, docs/config.md, docs/metrics.md, and Grafana's dashboards.
+ * Writes what is generated: protobuf code, docs/errors.md, docs/config.md, docs/metrics.md, Grafana's dashboards, and the chart's
+ * schema, facts and README.
  * With `--check` it writes nothing and fails when something differs.
  */
 import { execFileSync } from 'node:child_process';
@@ -9,6 +10,7 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { format, resolveConfig } from 'prettier';
 import { dashboards } from '../deploy/monitoring/index.ts';
+import { chartFiles } from './chart/index.ts';
 import { configDocument, errorsDocument, metricsDocument } from './documents.ts';
 
 const ROOT = resolve(fileURLToPath(new URL('..', import.meta.url)));
@@ -46,6 +48,7 @@ generateProto();
 await putDocument('docs/errors.md', errorsDocument());
 await putDocument('docs/config.md', await configDocument());
 await putDocument('docs/metrics.md', metricsDocument());
+for (const [path, content] of await chartFiles(ROOT)) await putDocument(path, content);
 for (const { file, json } of dashboards()) put(`charts/guildhall/files/dashboards/${file}`, json);
 if (differing.length > 0) {
   process.stderr.write(`out of date: ${differing.join(', ')}\nrun: npm run gen\n`);

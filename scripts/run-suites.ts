@@ -58,10 +58,11 @@ async function runNode(suite: Suite, limit: number): Promise<Counts> {
   const countFile = join(scratch, `${suite.name}.json`);
   const { code } = await command(
     [
+      ...(suite.within ?? []),
       process.execPath,
       '--test',
       `--test-concurrency=${suite.concurrency ?? 2}`,
-      '--test-timeout=300000',
+      `--test-timeout=${(suite.testSeconds ?? 300) * 1000}`,
       '--test-reporter=spec',
       '--test-reporter-destination=stdout',
       '--test-reporter=./scripts/count-reporter.ts',

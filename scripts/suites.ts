@@ -12,6 +12,10 @@ export interface Suite {
   except?: string[];
   /** Commands that must succeed first. */
   before?: string[][];
+  /** Arguments that the test runner is started through, such as a sandbox. */
+  within?: string[];
+  /** Seconds that one test may take; 300 where nothing is said. */
+  testSeconds?: number;
   /** Test files that run at the same time; processes and Redis are cheap, native threads are not. */
   concurrency?: number;
 }
@@ -156,6 +160,29 @@ export const SUITES: Suite[] = [
     concurrency: 1,
   },
   {
+    name: 'chart',
+    about: 'the Helm chart over sets of values: schemas, policies, rollouts, refusals, packages',
+    budgetSeconds: 120,
+    kind: 'node',
+    run: ['test/chart/*.test.ts'],
+    concurrency: 2,
+  },
+  {
+    name: 'k8s',
+    about:
+      'a real control plane: fake nodes, the chart on its API server, pods as real containers, a release under load',
+    budgetSeconds: 900,
+    kind: 'node',
+    before: [
+      [node, 'test/k8s/main.ts', 'binaries'],
+      [node, 'test/k8s/main.ts', 'image'],
+    ],
+    within: [node, 'test/k8s/main.ts', 'sandbox', '--'],
+    run: ['test/k8s/**/*.test.ts'],
+    testSeconds: 900,
+    concurrency: 1,
+  },
+  {
     name: 'sanitize',
     about: 'native operators under AddressSanitizer and UndefinedBehaviorSanitizer',
     budgetSeconds: 360,
@@ -203,6 +230,8 @@ export const SETS: Record<string, string[]> = {
     'chaos',
     'machines',
     'image',
+    'chart',
+    'k8s',
     'monitoring',
     'readme',
     'smoke',

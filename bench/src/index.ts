@@ -3,4 +3,5 @@ export { type BarChart, barChartSvg, renderBarChart } from './charts/bar-chart.t
 export { chartSvg, type LineChart, renderLineChart } from './charts/line-chart.ts';
 export { commitOf, machineOf } from './machine.ts';
 export { markdown, type Report, save, SCHEMA, text } from './output.ts';
+export { modelSpec } from './models/specs.ts';
 export { type BenchRow, type Machine, makeRow, median, missingRow, type RowInput } from './report.ts';

@@ -9,6 +9,7 @@ import { placementSuite } from './placement/suite.ts';
 import { prefixSuite } from './prefix/suite.ts';
 import { servingSuite } from './serving/suite.ts';
 import type { Suite } from './suite.ts';
+import { tracingSuite } from './tracing/suite.ts';
 
 /** Every suite of the harness, in the order of the usage text. */
 export const SUITES: readonly Suite[] = [
@@ -22,4 +23,5 @@ export const SUITES: readonly Suite[] = [
   placementSuite,
   loadingSuite,
   movesSuite,
+  tracingSuite,
 ];

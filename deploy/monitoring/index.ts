@@ -1,9 +1,10 @@
 import { type Board, renderBoard } from './board.ts';
+import { autoscaling } from './dashboards/autoscaling.ts';
 import { experts } from './dashboards/experts.ts';
 import { kv } from './dashboards/kv.ts';
 import { overview } from './dashboards/overview.ts';
 
-const BOARDS: readonly Board[] = [overview, experts, kv];
+const BOARDS: readonly Board[] = [overview, experts, kv, autoscaling];
 
 /** Grafana dashboards by file name, as the chart ships them. */
 export function dashboards(): { file: string; json: string }[] {

@@ -23,10 +23,12 @@ export const COMPILE_CACHE = `${APP}/.cache/node`;
 /** Programs on PATH, and the compiled module that each runs, under `/app/dist`. */
 export const PROGRAMS: Readonly<Record<string, string>> = {
   guildhall: 'services/cli/src/main.js',
+  'guildhall-drain': 'services/cli/src/drain-hook.js',
   'guildhall-gateway': 'services/gateway/src/main.js',
   'guildhall-router': 'services/router/src/main.js',
   'guildhall-expert': 'services/expert/src/main.js',
   'guildhall-controller': 'services/controller/src/main.js',
+  'guildhall-batch': 'services/batch/src/main.js',
 };
 
 /** Layers in the order in which they change: a new build of the sources leaves the first ones as they are. */

@@ -7,14 +7,14 @@ import { importsOf, sources } from './sources.ts';
 const RULES: Record<string, { own: string[]; forbidden: string[] }> = {
   proto: { own: [], forbidden: [] },
   native: { own: [], forbidden: ['ioredis', '@grpc/grpc-js', 'fastify'] },
-  'services/common': { own: [], forbidden: ['fastify'] },
+  'services/common': { own: [], forbidden: ['fastify', '@kubernetes/client-node'] },
   'services/model': {
     own: ['@guildhall/common', '@guildhall/native'],
-    forbidden: ['ioredis', '@grpc/grpc-js', 'fastify'],
+    forbidden: ['ioredis', '@grpc/grpc-js', 'fastify', '@kubernetes/client-node'],
   },
   'services/gateway': {
     own: ['@guildhall/proto', '@guildhall/common', '@guildhall/model/tokenizer'],
-    forbidden: ['ioredis'],
+    forbidden: ['ioredis', '@kubernetes/client-node'],
   },
   'services/router': {
     own: ['@guildhall/proto', '@guildhall/common', '@guildhall/model', '@guildhall/native'],
@@ -22,7 +22,11 @@ const RULES: Record<string, { own: string[]; forbidden: string[] }> = {
   },
   'services/expert': {
     own: ['@guildhall/proto', '@guildhall/common', '@guildhall/native', '@guildhall/model/weights'],
-    forbidden: ['fastify'],
+    forbidden: ['fastify', '@kubernetes/client-node'],
+  },
+  'services/batch': {
+    own: ['@guildhall/proto', '@guildhall/common'],
+    forbidden: ['fastify', '@kubernetes/client-node'],
   },
   'services/controller': { own: ['@guildhall/proto', '@guildhall/common'], forbidden: ['fastify'] },
 };

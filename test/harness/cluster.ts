@@ -176,9 +176,7 @@ export class Cluster {
   private async allRouters(): Promise<void> {
     for (let number = 1; number <= this.options.routers; number++) await this.routerReady(number);
     if (!this.options.gateway) return;
-    // Set when the page of the API's own port is read.
-    const known = async (): Promise<number> =>
-      sumOf(readSamples(await (await fetch(`${this.url}/metrics`)).text()), 'guildhall_routers');
+    const known = (): Promise<number> => this.metric(this.gateway, 'guildhall_routers');
     await until('the gateway to know every router', async () => (await known()) === this.options.routers);
   }
 

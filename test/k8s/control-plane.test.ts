@@ -61,11 +61,11 @@ test('pods of a Deployment become ready on a fake node and scale through the API
   await create('plain', 2);
   await eventually(async () => (await status('plain'))?.readyReplicas === 2, 'two ready pods');
   const scaling = cluster.kubeConfig().makeApiClient(AppsV1Api);
-  const scale = await scaling.readNamespacedDeploymentScale({ namespace, name: 'plain' });
+  const { metadata } = await scaling.readNamespacedDeploymentScale({ namespace, name: 'plain' });
   await scaling.replaceNamespacedDeploymentScale({
     namespace,
     name: 'plain',
-    body: Object.assign(scale, { spec: { replicas: 1 } }),
+    body: { ...(metadata && { metadata }), spec: { replicas: 1 } },
   });
   await eventually(async () => (await status('plain'))?.replicas === 1, 'one pod');
 });

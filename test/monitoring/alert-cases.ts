@@ -202,4 +202,29 @@ export const CASES: readonly AlertCase[] = [
     one('nodejs_eventloop_lag_p99_seconds', 'pod="g"', '0.8x30'),
     one('nodejs_eventloop_lag_p99_seconds', 'pod="g"', '0.1x30'),
   ),
+  ...pair(
+    'GuildhallAutoscalerBlocked',
+    20,
+    one('guildhall_autoscaler_alarms', 'group="gpu",reason="unschedulable"', '1x30'),
+    one('guildhall_autoscaler_alarms', 'group="gpu",reason="unschedulable"', '1x9 _x30'),
+  ),
+  ...pair(
+    'GuildhallAutoscalerBlind',
+    12,
+    {
+      ...one('guildhall_autoscaler_evaluations_total', 'outcome="blind"', '0+12x20'),
+      ...one('guildhall_controller_leader', 'pod="c1"', '1x20'),
+    },
+    {
+      ...one('guildhall_autoscaler_evaluations_total', 'outcome="blind"', '0+1x20'),
+      ...one('guildhall_autoscaler_evaluations_total', 'outcome="decided"', '0+12x20'),
+      ...one('guildhall_controller_leader', 'pod="c1"', '1x20'),
+    },
+  ),
+  ...pair(
+    'GuildhallWatchStale',
+    8,
+    one('guildhall_k8s_watch_age_seconds', 'pod="c1",kind="pods"', '400+60x20'),
+    one('guildhall_k8s_watch_age_seconds', 'pod="c1",kind="pods"', '60x20'),
+  ),
 ];

@@ -50,7 +50,10 @@ async function load(end: Promise<unknown>): Promise<void> {
 }
 
 test('a real Prometheus scrapes every process, and every panel shows data', async () => {
-  const queries = panelQueries().map((query) => ({ ...query, expr: withVariables(query.expr, VALUES) }));
+  // The autoscaler has nothing to tell outside Kubernetes; its dashboard is asked about in the tests of the chart.
+  const queries = panelQueries()
+    .filter(({ dashboard }) => dashboard !== 'autoscaling')
+    .map((query) => ({ ...query, expr: withVariables(query.expr, VALUES) }));
   const empty = async (): Promise<string[]> => {
     const found: string[] = [];
     for (const { dashboard, panel, expr } of queries) {

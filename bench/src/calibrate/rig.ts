@@ -3,6 +3,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Cluster, type Sample, sumOf } from '@guildhall/test/harness';
 import { cpuMsOf, machineCpuMs } from './cpu.ts';
 
+export {
+  measureServing,
+  type DecodeMeasurement,
+  type MemoryMeasurement,
+  type PromptMeasurement,
+  type ServingLoad,
+  type ServingMeasurement,
+  type ServingSetup,
+} from './serving-rig.ts';
+export { Bandwidth } from '../bandwidth.ts';
+export { ensureModel } from '../models/generate.ts';
+
 export interface MeasureOptions {
   workers: number;
   /** Streams at a time, one measurement each. */

@@ -1,6 +1,13 @@
 /** A worker process of the dispatch bench: `worker.ts EXPERT` serves one expert, and an echo; prints its address. */
 import type { ServerDuplexStream } from '@grpc/grpc-js';
-import { bindGrpcServer, createGrpcServer, createLogger, createMetrics, systemClock } from '@guildhall/common';
+import {
+  bindGrpcServer,
+  createGrpcServer,
+  createLogger,
+  createMetrics,
+  NO_TRACING,
+  systemClock,
+} from '@guildhall/common';
 import { identityBidiDefinition } from '@guildhall/common';
 import { Batcher, ExpertsService, heldFrame } from '@guildhall/expert/rpc';
 import { type ExpertShard, loadNative, type TensorSource } from '@guildhall/native';
@@ -48,6 +55,7 @@ const service = new ExpertsService({
   countMessage: () => undefined,
   logger: createLogger({ service: 'bench', id: null, level: 'silent' }),
   metrics,
+  tracing: NO_TRACING,
   clock: systemClock,
 });
 const server = createGrpcServer(SECURITY, { maxMessageBytes });

@@ -25,7 +25,7 @@ export function modelDir(modelsDir: string, name: ModelName, size: ModelSize): s
  */
 export function ensureModel(
   options: { modelsDir: string; name: ModelName; size: ModelSize; tinyDir: string },
-  progress: Progress,
+  progress: Pick<Progress, 'update' | 'done'>,
 ): string {
   const { name, size, tinyDir } = options;
   const dir = modelDir(options.modelsDir, name, size);
@@ -48,7 +48,7 @@ export function ensureModel(
   return dir;
 }
 
-function writeWeights(path: string, spec: ModelSpec, progress: Progress): void {
+function writeWeights(path: string, spec: ModelSpec, progress: Pick<Progress, 'update' | 'done'>): void {
   const total = spec.tensors.reduce((sum, plan) => sum + byteLength(plan), 0);
   const label = `${spec.name}: writing ${(total / 1e9).toFixed(1)} GB of random weights`;
   const fd = openSync(path, 'w');

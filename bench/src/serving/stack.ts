@@ -11,12 +11,18 @@ export interface StackOptions {
   threads: number;
   /** Write CPU profiles of every process, at their end. */
   profile: boolean;
+  /** Where the experts are; by default in the router's process. */
+  experts?: 'local' | 'remote';
+  /** Collector that every process sends traces to. */
+  otlp?: string | null;
+  /** Further environment of every process. */
+  env?: Record<string, string>;
 }
 
 /** Time that a stack may take until its first answer. */
 const READY_LIMIT_MS = 300_000;
 
-/** `guildhall up --experts local` as a child: gateway, and router with all experts. */
+/** `guildhall up` as a child: gateway, and router with all experts, or with two workers. */
 export class ServedStack {
   readonly url: string;
   readonly model: string;
@@ -31,14 +37,15 @@ export class ServedStack {
   }
 
   static async start(options: StackOptions): Promise<ServedStack> {
-    const { root, model, weights, threads, profile } = options;
+    const { root, model, weights, threads, profile, experts = 'local', otlp = null, env = {} } = options;
     const dir = mkdtempSync(join(tmpdir(), 'guildhall-bench-'));
-    const flags = ['--json', '--experts', 'local', '--model', model, '--weights', weights, '--threads', `${threads}`];
-    const args = [join(root, 'services/cli/src/main.ts'), 'up', ...flags, '--state-dir', dir];
+    const flags = ['--json', '--experts', experts, '--model', model, '--weights', weights, '--threads', `${threads}`];
+    const traces = otlp === null ? [] : ['--otlp', otlp];
+    const args = [join(root, 'services/cli/src/main.ts'), 'up', ...flags, ...traces, '--state-dir', dir];
     const profiling = `--cpu-prof --cpu-prof-interval 500 --cpu-prof-dir=${join(dir, 'profiles')}`;
     const child = spawn(process.execPath, args, {
       stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, NODE_NO_WARNINGS: '1', ...(profile ? { NODE_OPTIONS: profiling } : {}) },
+      env: { ...process.env, NODE_NO_WARNINGS: '1', ...(profile ? { NODE_OPTIONS: profiling } : {}), ...env },
     });
     const stack = await firstLine(child);
     return new ServedStack(child, dir, JSON.parse(stack) as { url: string; model: string });

@@ -16,6 +16,8 @@ export interface StreamsOptions {
   promptTokens: number;
   maxTokens: number;
   vocab: number;
+  /** Further headers of each request. */
+  headers?: () => Record<string, string>;
 }
 
 /** Sends `count` completions at once, each with a prompt of its own in token ids, and reads them to their end. */
@@ -28,7 +30,7 @@ async function runStream(options: StreamsOptions, index: number): Promise<Stream
   const sentAt = performance.now();
   const response = await fetch(`${url}/v1/completions`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json' },
+    headers: { 'content-type': 'application/json', ...options.headers?.() },
     body: JSON.stringify({
       model,
       prompt: [...tokensAt(index, 0, promptTokens, vocab)],

@@ -18,7 +18,13 @@ config.json of a service: what values say under `config`, and what the chart dec
 {{- end -}}
 {{- if eq .component "gateway" -}}
 {{- $_ := set $config "listen" (include "guildhall.listen" (dict "root" $root "port" "http")) -}}
-{{- if eq $root.Values.auth.mode "keys" }}{{ $_ := set $config "apiKeyFile" "/run/guildhall/keys/keys" }}{{ end -}}
+{{- if eq $root.Values.auth.mode "keys" -}}
+{{- $_ := set $config "apiKeyFile" "/run/guildhall/keys/keys" -}}
+{{- end -}}
+{{- if .values.https.existingSecret -}}
+{{- $_ := set $config "httpsCert" "/run/guildhall/https/tls.crt" -}}
+{{- $_ := set $config "httpsKey" "/run/guildhall/https/tls.key" -}}
+{{- end -}}
 {{- else if has .component (list "router" "expert") -}}
 {{- $_ := set $config "listen" (include "guildhall.listen" (dict "root" $root "port" "grpc")) -}}
 {{- $_ := set $config "weights" $model.weights -}}
@@ -30,10 +36,16 @@ config.json of a service: what values say under `config`, and what the chart dec
 {{- if has .component (list "gateway" "router" "expert") -}}
 {{- $_ := set $config "model" (include "guildhall.modelPath" $root) -}}
 {{- end -}}
-{{- if and (has .component (list "gateway" "router")) $model.names -}}
-{{- $_ := set $config "servedModelName" $model.names -}}
+{{- if has .component (list "gateway" "router") -}}
+{{- $_ := set $config "servedModelName" ($model.names | default (list (include "guildhall.servedName" $root))) -}}
 {{- end -}}
 {{- if eq .component "expert" -}}
+{{- if .values.fromPeers.enabled -}}
+{{- $_ := set $config "modelFromPeers" true -}}
+{{- $_ := set $config "model" "/var/lib/guildhall/experts" -}}
+{{- $_ := set $config "modelDiskMib" (mulf (include "guildhall.mib" .values.fromPeers.size | float64) 0.9 | floor | int64) -}}
+{{- $_ := set $config "weightsCache" "off" -}}
+{{- end -}}
 {{- $limit := dig "resources" "limits" "memory" "" .values -}}
 {{- if and $limit (not (hasKey $config "weightMemoryMib")) -}}
 {{- $mib := include "guildhall.mib" $limit | float64 -}}
@@ -50,7 +62,7 @@ config.json of a service: what values say under `config`, and what the chart dec
 {{/* A drain's limit in seconds, rounded up; the default is the service's own. Takes (dict root component values). */}}
 {{- define "guildhall.drainSeconds" -}}
 {{- $facts := include "guildhall.facts" .root | fromJson -}}
-{{- $ms := dig .component "drainMs" 0 $facts.defaults -}}
+{{- $ms := dig .component 0 $facts.drainMs -}}
 {{- if hasKey .values.config "drainMs" }}{{ $ms = .values.config.drainMs }}{{ end -}}
 {{- divf $ms 1000 | ceil | int64 -}}
 {{- end }}

@@ -1,3 +1,19 @@
+{{/* The release's own API as pods see it. */}}
+{{- define "guildhall.apiUrl" -}}
+http{{ if .Values.gateway.https.existingSecret }}s{{ end }}://{{ include "guildhall.fullname" . }}:{{ .Values.gateway.service.port }}
+{{- end }}
+
+{{/* A key for pods that call the API. */}}
+{{- define "guildhall.apiKeyEnv" -}}
+{{- if eq .Values.auth.mode "keys" }}
+- name: GUILDHALL_API_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "guildhall.apiKeySecret" . }}
+      key: {{ .Values.auth.testKey }}
+{{- end }}
+{{- end }}
+
 {{/* Environment of every process: what depends on the pod, and secrets. Takes (dict root component values). */}}
 {{- define "guildhall.env" -}}
 - name: GUILDHALL_ID
@@ -22,6 +38,14 @@
 {{ include "guildhall.registryEnv" .root | trim }}
 - name: HOME
   value: /tmp
+{{- with .root.Values.tracing.endpoint }}
+- name: GUILDHALL_OTLP_ENDPOINT
+  value: {{ . | quote }}
+- name: GUILDHALL_TRACE_RATIO
+  value: {{ $.root.Values.tracing.ratio | quote }}
+- name: GUILDHALL_TRACE_STEP_RATIO
+  value: {{ $.root.Values.tracing.stepRatio | quote }}
+{{- end }}
 {{- with .values.extraEnv }}
 {{ toYaml . }}
 {{- end }}

@@ -10,7 +10,12 @@ clusters and never see each other.
 {{- define "guildhall.generation" -}}
 {{- $facts := include "guildhall.facts" . | fromJson -}}
 {{- $model := .Values.model -}}
-{{- list $model.source $model.path $model.sha256 $model.weights $model.kvDtype $model.combine $model.bf16Kernels $facts.numerics | toJson | sha256sum | trunc 10 -}}
+{{- $kernels := dict -}}
+{{- range $family, $version := $facts.kernels -}}
+{{- $other := and (eq $model.weights "bf16") (ne $model.bf16Kernels "auto") (ne $family $model.bf16Kernels) -}}
+{{- if and (hasPrefix (printf "%s-" $model.weights) $family) (not $other) }}{{ $_ := set $kernels $family $version }}{{ end -}}
+{{- end -}}
+{{- list $model.source $model.path $model.sha256 $model.weights $model.kvDtype $model.combine $model.bf16Kernels $kernels $facts.kvKernels | toJson | sha256sum | trunc 10 -}}
 {{- end }}
 
 {{- define "guildhall.cluster" -}}

@@ -12,9 +12,7 @@ token (whether it may call the API server).
   args: [--config, /etc/guildhall/config.json]
   env:
     {{- include "guildhall.env" . | trim | nindent 4 }}
-    {{- if .port }}
-    {{- include "guildhall.advertiseEnv" (dict "root" .root "port" (include "guildhall.port" .port)) | nindent 4 }}
-    {{- end }}
+    {{- include "guildhall.advertiseEnv" (dict "root" .root "port" (include "guildhall.port" (.port | default "admin"))) | nindent 4 }}
     {{- with .env | default "" | trim }}{{ . | nindent 4 }}{{ end }}
   {{- with .values.extraEnvFrom }}
   envFrom:
@@ -125,8 +123,8 @@ kind: Deployment
 metadata:
   {{- include "guildhall.metadata" . | nindent 2 }}
 spec:
-  {{- if not (include "guildhall.scaledBy" .) }}
-  replicas: {{ .values.replicas }}
+  {{- with include "guildhall.replicas" . }}
+  {{- . | nindent 2 }}
   {{- end }}
   revisionHistoryLimit: 5
   minReadySeconds: {{ .values.minReadySeconds }}

@@ -9,6 +9,30 @@ guildhall
 {{- end -}}
 {{- end }}
 
+{{/*
+`replicas` of a Deployment: the value where nothing scales it, else none. A Deployment that lost the field that Helm had set would
+fall to one pod, so Helm keeps it, at the number that is there, until whoever scales it has written it. Helm 3 patches by what the
+last release said and can never let go of it. Takes what guildhall.deployment takes.
+*/}}
+{{- define "guildhall.replicas" -}}
+{{- if not (include "guildhall.scaledBy" .) -}}
+replicas: {{ .values.replicas }}
+{{- else -}}
+{{- $live := lookup "apps/v1" "Deployment" .root.Release.Namespace .name | default dict -}}
+{{- $ours := semverCompare "<4.0.0-0" .root.Capabilities.HelmVersion.Version -}}
+{{- $others := false -}}
+{{- range dig "metadata" "managedFields" list $live -}}
+{{- if hasKey (dig "fieldsV1" "f:spec" dict .) "f:replicas" -}}
+{{- if hasPrefix "helm" .manager }}{{ $ours = true }}{{ else }}{{ $others = true }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $released := and $others (semverCompare ">=4.0.0-0" .root.Capabilities.HelmVersion.Version) -}}
+{{- if and $live $ours (not $released) -}}
+replicas: {{ $live.spec.replicas }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* A budget for a single pod would hold every drain of its node up for ever; it is made only when asked for. */}}
 {{- define "guildhall.pdb" -}}
 {{- $least := .values.replicas | int -}}

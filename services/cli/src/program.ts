@@ -1,11 +1,14 @@
 import { Command } from 'commander';
+import { autoscalerCommand } from './commands/autoscaler.ts';
 import { chaosCommand } from './commands/chaos.ts';
 import { chatCommand } from './commands/chat.ts';
+import { checkCommand } from './commands/check.ts';
 import { clusterCommand } from './commands/cluster.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { drainCommand } from './commands/drain.ts';
 import { eventsCommand } from './commands/events.ts';
 import { joinCommand } from './commands/join.ts';
+import { planCommand } from './commands/plan.ts';
 import { pullCommand } from './commands/pull.ts';
 import { serveCommand } from './commands/serve.ts';
 import { simulateCommand } from './commands/simulate.ts';
@@ -16,9 +19,12 @@ import { VERSION } from './version.ts';
 const COMMANDS = [
   upCommand,
   serveCommand,
+  planCommand,
   pullCommand,
   chatCommand,
   statusCommand,
+  autoscalerCommand,
+  checkCommand,
   clusterCommand,
   joinCommand,
   drainCommand,

@@ -260,6 +260,23 @@ export const ERRORS = {
     summary: 'Redis does not answer.',
     hint: 'Check --redis and that the server runs; services recover by themselves.',
   },
+  kubernetes_unavailable: {
+    ...UNAVAILABLE,
+    summary: 'The API server of Kubernetes does not answer, or answers that it cannot.',
+    hint: 'Check that the controller reaches it; the controller tries again by itself and goes on without it meanwhile.',
+  },
+  kubernetes_refused: {
+    ...SERVER,
+    summary: 'The API server of Kubernetes refuses a request.',
+    hint: 'The message names the request and the reason. For 403 compare the Role of the ServiceAccount with the chart’s.',
+  },
+  redis_denied: {
+    http: 503,
+    grpc: 7,
+    type: 'server_error',
+    summary: 'Redis refuses the credentials, or a command.',
+    hint: 'Check --redis-username and --redis-password; docs/redis.md has the rights that a user needs.',
+  },
   id_in_use: {
     http: 409,
     grpc: 6,

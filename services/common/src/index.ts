@@ -1,3 +1,4 @@
+export { BusyMeter, twoDigits, WindowPercentile, WindowSum } from './window-meters.ts';
 export { type Clock, FakeClock, systemClock, type Timer } from './clock.ts';
 export { type ConfigRow, type ConfigSources, describeConfig, helpText, loadConfig, redactConfig } from './config.ts';
 export { type CoreLeaseBinding, coreLeasesField, openCoreLeases } from './core-leases.ts';
@@ -19,10 +20,12 @@ export {
   toHttp,
 } from './errors.ts';
 export { type FileLock, isLocalHolder, type LockHolder, lockFile, tryLockFile } from './file-lock.ts';
+export { once } from './once.ts';
 export { guildhallHome } from './home.ts';
 export { kebabCase, type OptionInfo, type OptionKind, optionsOf } from './options.ts';
 export {
   advertisedAddress,
+  advertisedAdmin,
   formatHostPort,
   type HostPort,
   hostPortField,
@@ -33,7 +36,7 @@ export {
   type ServiceConfig,
   serviceOptions,
 } from './service-options.ts';
-export { type AdminServer, type Readiness, startAdminServer } from './admin.ts';
+export { type AdminProbes, type AdminServer, type Readiness, startAdminServer } from './admin.ts';
 export {
   newIncarnation,
   processId,
@@ -57,7 +60,15 @@ export {
   rootName,
   unpackNames,
 } from './kv/page-names.ts';
-export { connectRedis, type RedisClientOptions, type RedisTls } from './redis/client.ts';
+export { parseRedisUrl, type RedisAddress, type RedisNode } from './redis/address.ts';
+export {
+  connectRedis,
+  type RedisAccess,
+  type RedisClientOptions,
+  redisOptions,
+  type RedisOptionsInput,
+  redisRefusal,
+} from './redis/client.ts';
 export {
   type ClusterRecord,
   EVENT_KINDS,
@@ -68,7 +79,15 @@ export {
 } from './redis/event-log.ts';
 export { type ClusterEvent, ClusterEvents } from './redis/events.ts';
 export { type RedisKeys, redisKeys } from './redis/keys.ts';
-export { type DrainRequest, type DrainSnapshot, type DrainState, DrainStore } from './redis/drains.ts';
+export {
+  type DrainRequest,
+  type DrainSnapshot,
+  type DrainState,
+  DrainStore,
+  type ShrinkBegin,
+  type ShrinkId,
+  shrinkOf,
+} from './redis/drains.ts';
 export { type LeaderElection, type LeaderFence, LeaderLock, type LeaderLockOptions } from './redis/leader.ts';
 export { LOAD_TTL_MS, LoadStore, type StoredLoad } from './redis/loads.ts';
 export {
@@ -116,6 +135,8 @@ export {
 export { type Quarantined, QuarantineStore } from './redis/quarantine.ts';
 export { runScript, type ScriptName, SCRIPTS } from './redis/scripts.ts';
 export { authMetadata, sameSecret, tokenInterceptor } from './grpc/auth.ts';
+export { TLS_REFRESH_MS } from './grpc/certificates.ts';
+export { type PemFile, TlsFiles, type TlsMaterial, type TlsPaths } from './tls-files.ts';
 export {
   channelCredentials,
   channelOptions,
@@ -124,6 +145,7 @@ export {
   type TlsConfig,
   WINDOW_BYTES,
 } from './grpc/channel.ts';
+export { GrpcHealth, type GrpcHealthOptions } from './grpc/health.ts';
 export { identityBidiDefinition, openIdentityStream } from './grpc/identity.ts';
 export { PacedCall } from './grpc/paced-call.ts';
 export { pacedReplies, type ReplyLimits } from './grpc/paced-replies.ts';

@@ -1,5 +1,5 @@
 /** Where a metric is exposed. */
-export type MetricService = 'gateway' | 'router' | 'expert' | 'controller' | 'all';
+export type MetricService = 'gateway' | 'router' | 'expert' | 'controller' | 'batch' | 'all';
 
 export interface MetricInfo {
   type: 'counter' | 'gauge' | 'histogram';

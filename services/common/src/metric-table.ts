@@ -1,4 +1,7 @@
+import { AUTOSCALER_METRICS } from './metric-table-autoscaler.ts';
+import { BATCH_METRICS } from './metric-table-batch.ts';
 import { DISPATCH_METRICS } from './metric-table-dispatch.ts';
+import { KUBERNETES_METRICS } from './metric-table-kubernetes.ts';
 import { KV_METRICS } from './metric-table-kv.ts';
 import { LATENCY, type MetricInfo, SHORT } from './metric-info.ts';
 import { TELEMETRY_METRICS } from './metric-table-telemetry.ts';
@@ -297,7 +300,7 @@ export const METRICS = {
     type: 'counter',
     help: 'Errors given to callers, by code.',
     labels: ['code'],
-    services: ['gateway', 'router', 'expert'],
+    services: ['gateway', 'router', 'expert', 'batch'],
   },
 
   guildhall_step_seconds: {
@@ -307,7 +310,9 @@ export const METRICS = {
     services: ['router'],
     buckets: LATENCY,
   },
+  ...BATCH_METRICS,
   ...DISPATCH_METRICS,
+  ...AUTOSCALER_METRICS,
   ...TELEMETRY_METRICS,
   guildhall_expert_rows_total: {
     type: 'counter',
@@ -436,6 +441,7 @@ export const METRICS = {
     labels: ['kind'],
     services: ['controller'],
   },
+  ...KUBERNETES_METRICS,
   guildhall_placement_copies: {
     type: 'gauge',
     help: 'Live workers that hold the expert with the fewest holders (least), and how many are asked for (wanted).',

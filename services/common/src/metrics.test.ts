@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { startAdminServer } from './admin.ts';
 import { createLogger } from './logger.ts';
 import { type MetricInfo, METRICS } from './metric-table.ts';
 import { createMetrics } from './metrics.ts';
@@ -39,37 +38,6 @@ test('a service has its own metrics and no others', async () => {
   assert.match((await metrics.render()).body, /guildhall_expert_rows_total\{worker="expert-1"\} 5/);
 });
 
-test('the admin server tells alive from ready', async () => {
-  let reason: string | null = 'experts are missing';
-  const admin = await startAdminServer('127.0.0.1:0', createMetrics('expert'), () => ({
-    ready: reason === null,
-    reason,
-    details: { epoch: 4 },
-  }));
-  const get = async (path: string, init?: RequestInit): Promise<[number, string]> => {
-    const response = await fetch(`http://${admin.address}${path}`, init);
-    return [response.status, await response.text()];
-  };
-  try {
-    assert.deepEqual(await get('/health'), [200, '{"status":"alive"}']);
-    assert.deepEqual(await get('/ready'), [503, '{"ready":false,"reason":"experts are missing","epoch":4}']);
-    reason = null;
-    assert.equal((await get('/ready?x=1'))[0], 200);
-    assert.match((await get('/metrics'))[1], /guildhall_redis_up/);
-    assert.equal((await get('/nothing'))[0], 404);
-    assert.equal((await get('/health', { method: 'POST' }))[0], 405);
-    await assert.rejects(
-      startAdminServer(admin.address, createMetrics('expert'), () => ({ ready: true, reason: null })),
-      {
-        code: 'config_invalid',
-        field: 'adminListen',
-      },
-    );
-  } finally {
-    await admin.close();
-  }
-});
-
 test('log lines are JSON with the service and without secrets', () => {
   const lines: string[] = [];
   const logger = createLogger({
@@ -87,4 +55,28 @@ test('log lines are JSON with the service and without secrets', () => {
     ['info', 'router', 'router-1', 'started'],
   );
   assert.doesNotMatch(lines[0] ?? '', /hunter/);
+});
+
+test('what was counted of a worker is forgotten with it, and nothing else', async () => {
+  const metrics = createMetrics('router');
+  for (const worker of ['expert-1', 'expert-2']) {
+    metrics.count('guildhall_dispatch_messages_total', { worker, status: 'ok' }, 3);
+    metrics.count('guildhall_dispatch_messages_total', { worker, status: 'lost' });
+    metrics.gauge('guildhall_worker_breaker_open', 1, { worker });
+  }
+  metrics.observe('guildhall_dispatch_seconds', 0.1, { lane: 'decode' });
+  await metrics.forget('worker', 'expert-1');
+  const { body } = await metrics.render();
+  assert.doesNotMatch(body, /expert-1/);
+  assert.match(body, /guildhall_dispatch_messages_total\{worker="expert-2",status="ok"\} 3/);
+  assert.match(body, /guildhall_worker_breaker_open\{worker="expert-2"\} 1/);
+  assert.match(body, /guildhall_dispatch_seconds_count\{lane="decode"\} 1/);
+});
+
+test('gauges that are asked for are asked when the page is read', async () => {
+  const metrics = createMetrics('router');
+  let epoch = 1;
+  metrics.beforeRender(() => metrics.gauge('guildhall_epoch', epoch));
+  epoch = 7;
+  assert.match((await metrics.render()).body, /guildhall_epoch 7/);
 });

@@ -16,6 +16,8 @@ export interface Metrics {
   observe(name: MetricName, value: number, labels?: Labels): void;
   /** Forgets a labelled series, such as that of a worker that is gone. */
   remove(name: MetricName, labels: Labels): void;
+  /** Forgets every series in which a label has this value: of a worker that is gone, say, whatever was counted of it. */
+  forget(label: string, value: string): Promise<void>;
   /** Has `update` called before the metrics are read, for gauges that are cheaper to ask than to keep. */
   beforeRender(update: () => void): void;
   /** Prometheus text and its content type. */
@@ -89,6 +91,16 @@ export function createMetrics(service: Exclude<MetricService, 'all'>): Metrics {
     remove(name, labels) {
       counts.flush();
       instruments.get(name)?.remove(labels);
+    },
+    async forget(label, value) {
+      counts.flush();
+      for (const [name, instrument] of instruments) {
+        const info: MetricInfo = METRICS[name];
+        // Histograms give a row for each bucket; none is labelled by what comes and goes.
+        if (!info.labels.includes(label) || instrument instanceof Histogram) continue;
+        const { values } = await instrument.get();
+        for (const { labels } of values) if (labels[label] === value) instrument.remove(labels as Labels);
+      }
     },
     beforeRender: (update) => void updates.push(update),
     async render() {

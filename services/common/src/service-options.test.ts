@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { loadConfig } from './config.ts';
 import {
   advertisedAddress,
+  advertisedAdmin,
   formatHostPort,
   isLoopback,
   parseHostPort,
@@ -77,6 +78,17 @@ test('the announced address is the bound one unless told otherwise', () => {
   assert.equal(advertisedAddress({ advertise: 'pod-1:0' }, '0.0.0.0:9'), 'pod-1:9');
   assert.equal(advertisedAddress({ advertise: '10.0.0.7:80' }, '0.0.0.0:9'), '10.0.0.7:80');
   assert.throws(() => advertisedAddress({ advertise: null }, '0.0.0.0:9'), {
+    code: 'config_invalid',
+    field: 'advertise',
+  });
+});
+
+test('the announced admin server is one that others reach: the advertised host where it listens on all interfaces', () => {
+  const advertise = '10.0.0.7:9000';
+  assert.equal(advertisedAdmin({ advertise }, '0.0.0.0:9090'), '10.0.0.7:9090');
+  assert.equal(advertisedAdmin({ advertise: '[fd00::7]:0' }, '[::]:9090'), '[fd00::7]:9090');
+  assert.equal(advertisedAdmin({ advertise }, '127.0.0.1:9090'), '127.0.0.1:9090');
+  assert.throws(() => advertisedAdmin({ advertise: null }, '[::]:9090'), {
     code: 'config_invalid',
     field: 'advertise',
   });

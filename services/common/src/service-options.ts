@@ -1,7 +1,8 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
-import { errorMessage, fail } from './errors.ts';
+import { errorMessage, fail, type GuildhallError } from './errors.ts';
 import { telemetryOptions } from './telemetry/telemetry-options.ts';
+import { parseRedisUrl } from './redis/address.ts';
 
 /** A parsed `host:port`. */
 export interface HostPort {
@@ -54,11 +55,10 @@ export function hostPortField(): z.ZodString {
 }
 
 const redisUrl = z.string().superRefine((text, ctx) => {
-  const url = URL.parse(text);
-  if (url === null || !['redis:', 'rediss:'].includes(url.protocol) || url.hostname === '') {
-    ctx.addIssue({ code: 'custom', message: 'expected a URL like redis://127.0.0.1:6379 or rediss://host:port' });
-  } else if (url.hostname === 'localhost') {
-    ctx.addIssue({ code: 'custom', message: 'the name localhost is not used; write 127.0.0.1 (or [::1]) instead' });
+  try {
+    parseRedisUrl(text);
+  } catch (err) {
+    ctx.addIssue({ code: 'custom', message: errorMessage(err) });
   }
 });
 
@@ -73,10 +73,36 @@ export const serviceOptions = {
     .nullable()
     .default(null)
     .describe('host:port under which others reach this process; by default the address it listens on.'),
-  adminListen: hostPortField().default('127.0.0.1:0').describe('host:port of /metrics, /health and /ready.'),
-  redis: redisUrl.default('redis://127.0.0.1:6379').describe('URL of Redis 7 or newer.').meta({ secret: true }),
+  adminListen: hostPortField()
+    .default('127.0.0.1:0')
+    .describe('host:port of /metrics, /health, /started, /ready and /drain.'),
+  redis: redisUrl
+    .default('redis://127.0.0.1:6379')
+    .describe(
+      'URL of Redis 7 or newer, or Valkey: redis://host:port, redis-sentinel://host:port,host:port/master or redis-cluster://host:port,host:port; with rediss in front for TLS.',
+    )
+    .meta({ secret: true }),
+  redisUsername: z.string().nullable().default(null).describe('User of Redis; wins over that of the URL.'),
+  redisPassword: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe('Password of that user, or of a Redis without users; wins over that of the URL.')
+    .meta({ secret: true }),
+  sentinelUsername: z.string().nullable().default(null).describe('User of the sentinels, where they ask for one.'),
+  sentinelPassword: z
+    .string()
+    .nullable()
+    .default(null)
+    .describe('Password of the sentinels, where they ask for one.')
+    .meta({ secret: true }),
   cluster: memberId.default('default').describe('Name of the cluster; processes with the same name find each other.'),
   id: memberId.nullable().default(null).describe('Name of this process, stable over restarts, such as expert-1.'),
+  node: z
+    .string()
+    .max(253)
+    .default('')
+    .describe('Machine that this process runs on; in Kubernetes spec.nodeName by the downward API.'),
   clusterToken: z
     .string()
     .min(8)
@@ -153,8 +179,21 @@ export function advertisedAddress(config: { advertise: string | null }, bound: s
     const own = parseHostPort(config.advertise);
     return formatHostPort(own.host, own.port === 0 ? port : own.port);
   }
-  if (isWildcard(host)) {
-    throw fail('config_invalid', '--advertise is required when listening on all interfaces', { field: 'advertise' });
-  }
+  if (isWildcard(host)) throw advertiseMissing();
   return bound;
+}
+
+/**
+ * host:port under which others reach the admin server bound to `bound`: the advertised host where it listens on all
+ * interfaces. Throws `config_invalid` when nothing says which host that is.
+ */
+export function advertisedAdmin(config: { advertise: string | null }, bound: string): string {
+  const { host, port } = parseHostPort(bound);
+  if (!isWildcard(host)) return bound;
+  if (config.advertise === null) throw advertiseMissing();
+  return formatHostPort(parseHostPort(config.advertise).host, port);
+}
+
+function advertiseMissing(): GuildhallError {
+  return fail('config_invalid', '--advertise is required when listening on all interfaces', { field: 'advertise' });
 }

@@ -56,6 +56,46 @@ export const controllerSchema = z.strictObject({
     .max(86_400_000)
     .default(60_000)
     .describe('Time without progress after which what a worker cannot load is planned elsewhere, in ms.'),
+  kubernetes: z
+    .enum(['auto', 'on', 'off'])
+    .default('auto')
+    .describe(
+      'Whether this runs on Kubernetes: auto is on in a pod with a token of its service account and --release; on also takes a kubeconfig.',
+    ),
+  namespace: z
+    .string()
+    .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'expected the name of a namespace')
+    .nullable()
+    .default(null)
+    .describe('Namespace of the release; by default that of the pod or of the kubeconfig.'),
+  release: z
+    .string()
+    .regex(/^[a-z0-9]([-a-z0-9.]{0,51}[a-z0-9])?$/, 'expected the name of a Helm release')
+    .nullable()
+    .default(null)
+    .describe('Release whose objects are watched: the value of their label app.kubernetes.io/instance.'),
+  leaseName: z
+    .string()
+    .regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, 'expected the name of a Lease')
+    .nullable()
+    .default(null)
+    .describe('Lease by which controllers elect the leader on Kubernetes; by default RELEASE-controller.'),
+  autoscalerPolicy: z
+    .string()
+    .min(1)
+    .nullable()
+    .default(null)
+    .describe(
+      'JSON file that says what the autoscaler may do; read again for each evaluation. Without it nothing is scaled. Needs Kubernetes.',
+    ),
+  watchAgeMs: z
+    .int()
+    .min(1000)
+    .max(3_600_000)
+    .default(120_000)
+    .describe(
+      'Time without a word from a watch after which everything is listed anew, in ms; API servers say something about once a minute.',
+    ),
 });
 
 export type ControllerConfig = z.output<typeof controllerSchema>;

@@ -1,4 +1,4 @@
-import type { Clock, Cluster, LeaderElection, Logger, Metrics } from '@guildhall/common';
+import type { Clock, Cluster, DrainRequest, LeaderElection, Logger, Metrics } from '@guildhall/common';
 import type { ControllerConfig } from './config.ts';
 import { CoverageController } from './controllers/coverage/controller.ts';
 import { type Drain, DrainsController } from './controllers/drains/controller.ts';
@@ -7,6 +7,7 @@ import type { Observed } from './controllers/placement/observed.ts';
 import { SpeedsController } from './controllers/speeds/controller.ts';
 import { StallsController } from './controllers/stalls/controller.ts';
 import { WorkersController } from './controllers/workers/controller.ts';
+import type { Liveness } from './controllers/workers/liveness.ts';
 import type { Emit } from './events.ts';
 import type { PlacementRecord } from './store/placement-store.ts';
 
@@ -14,6 +15,7 @@ export interface ObserverDeps {
   config: Pick<ControllerConfig, 'loadHalfLifeMs' | 'loadPatienceMs'>;
   cluster: Pick<Cluster, 'members' | 'drains' | 'loads'>;
   leader: Pick<LeaderElection, 'fence'>;
+  liveness: Liveness;
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
@@ -30,9 +32,9 @@ export class Observer {
   readonly #coverage: CoverageController;
   readonly #leader: Pick<LeaderElection, 'fence'>;
 
-  constructor({ config, cluster, leader, clock, logger, metrics, emit }: ObserverDeps) {
+  constructor({ config, cluster, leader, liveness, clock, logger, metrics, emit }: ObserverDeps) {
     this.#leader = leader;
-    this.#workers = new WorkersController({ members: cluster.members, clock, logger, metrics, emit });
+    this.#workers = new WorkersController({ members: cluster.members, liveness, clock, logger, metrics, emit });
     this.#drains = new DrainsController({ drains: cluster.drains, logger, emit });
     this.#stalls = new StallsController({ clock, logger, emit, patienceMs: config.loadPatienceMs });
     this.#loads = new LoadsController({ loads: cluster.loads, clock, logger, halfLifeMs: config.loadHalfLifeMs });
@@ -50,6 +52,11 @@ export class Observer {
     await this.#loads.reconcile(live);
     const speeds = this.#speeds.reconcile(live.workers);
     return { live, loading, stalled, draining, speeds, measured: this.#loads.measured() };
+  }
+
+  /** Requests to drain as read last, by `kind/id`. */
+  get drainRequests(): ReadonlyMap<string, DrainRequest> {
+    return this.#drains.requests;
   }
 
   /** How far each drain is, after a placement was decided on. */

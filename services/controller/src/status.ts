@@ -2,6 +2,7 @@ import { coverageOf } from './controllers/coverage/controller.ts';
 import type { Drain } from './controllers/drains/controller.ts';
 import type { Outcome } from './controllers/placement/controller.ts';
 import type { Observed } from './controllers/placement/observed.ts';
+import type { KubernetesStatus } from './k8s/status.ts';
 import type { PlacementRecord } from './store/placement-store.ts';
 
 /** A worker as the controller sees it. */
@@ -39,6 +40,10 @@ export interface ControllerStatus {
   loading: string[];
   /** Ids of workers that get nothing because they have another model or numerics class. */
   refused: string[];
+  /** Ids of workers that Kubernetes calls ready and Redis does not know. */
+  expected: string[];
+  /** Null outside Kubernetes. */
+  kubernetes: KubernetesStatus | null;
   /** Milliseconds since the Unix epoch. */
   updatedMs: number;
 }
@@ -50,10 +55,19 @@ export interface StatusFacts {
   observed: Observed;
   placement: PlacementRecord | null;
   drains: Drain[];
+  kubernetes: KubernetesStatus | null;
   nowMs: number;
 }
 
-export function statusOf({ controller, outcome, observed, placement, drains, nowMs }: StatusFacts): ControllerStatus {
+export function statusOf({
+  controller,
+  outcome,
+  observed,
+  placement,
+  drains,
+  kubernetes,
+  nowMs,
+}: StatusFacts): ControllerStatus {
   const { live, draining, stalled, loading } = observed;
   const planned = plannedLoads(observed, placement);
   const rows = (id: string): number => observed.measured.rowsOf.get(id) ?? 0;
@@ -81,6 +95,8 @@ export function statusOf({ controller, outcome, observed, placement, drains, now
     drains,
     loading,
     refused: live.foreign,
+    expected: [...live.expected],
+    kubernetes,
     updatedMs: nowMs,
   };
 }

@@ -1,20 +1,28 @@
 import {
+  type AdminServer,
   advertisedAddress,
+  advertisedAdmin,
   bindGrpcServer,
   type Clock,
   Cluster,
   createGrpcServer,
   createMetrics,
+  GrpcHealth,
   type Logger,
   type MemberLease,
   type Metrics,
+  once,
+  openTracing,
+  processId,
   type Readiness,
   refuseInsecureListen,
   shutDownGrpcServer,
   startAdminServer,
+  type Tracing,
   VERSION,
 } from '@guildhall/common';
 import { expertBytes } from '@guildhall/model/weights';
+import { experts, weights } from '@guildhall/proto';
 import { Batcher } from './batcher.ts';
 import type { ExpertConfig } from './config.ts';
 import { waitDrained } from './drain.ts';
@@ -26,6 +34,7 @@ import { heldFrame } from './rpc/frames.ts';
 import { ExpertsService } from './rpc/service.ts';
 import { Shard } from './shard.ts';
 import { SpeedMeter } from './speed.ts';
+import { WorkMeter } from './work-meter.ts';
 import { bootstrapCheckpoint } from './weights/bootstrap.ts';
 import type { Peers } from './weights/peers.ts';
 import { openPeers, WorkerWeights } from './weights/worker-weights.ts';
@@ -46,6 +55,8 @@ export interface ExpertApp {
   admin: string;
   fingerprint: string;
   numericsId: string;
+  /** Waits until nobody needs this worker, or there is no point in waiting. */
+  drain(): Promise<void>;
   /** Drains, leaves the cluster, ends the streams and frees what it holds. */
   stop(): Promise<void>;
 }
@@ -53,14 +64,24 @@ export interface ExpertApp {
 const SHUTDOWN_GRACE_MS = 1000;
 const GAUGE_EVERY_MS = 2000;
 
+/** What a worker is put together from. */
+interface WorkerParts {
+  cluster: Cluster;
+  peers: Peers;
+  metrics: Metrics;
+  tracing: Tracing;
+}
+
 /** The parts of a worker, wired. */
 class Worker {
-  readonly metrics: Metrics = createMetrics('expert');
+  readonly metrics: Metrics;
+  readonly tracing: Tracing;
   readonly cluster: Cluster;
   readonly batcher: Batcher;
   readonly shard: Shard;
   readonly loads: LoadReport;
   readonly speed = new SpeedMeter();
+  readonly work: WorkMeter;
   readonly watch: PlacementWatch;
   readonly service: ExpertsService;
   readonly engine: Engine;
@@ -70,16 +91,27 @@ class Worker {
   readonly #abort = new AbortController();
   #lease: MemberLease | null = null;
   #draining = false;
+  /** Says that this worker wants to go, and waits until it may; every call gets the one drain that there is. */
+  readonly drain = once(() => this.#runDrain());
 
-  constructor(config: ExpertConfig, deps: ExpertDeps, cluster: Cluster, peers: Peers) {
+  constructor(config: ExpertConfig, deps: ExpertDeps, parts: WorkerParts) {
     const { clock, logger } = deps;
+    const { cluster, peers } = parts;
+    this.metrics = parts.metrics;
+    this.tracing = parts.tracing;
     this.#config = config;
     this.#deps = deps;
     this.engine = openEngine(config, logger);
     const { engine, metrics } = this;
     const { native, weights, model, identity } = engine;
     this.cluster = cluster;
-    this.batcher = new Batcher({ target: this.engine.shard, clock, metrics, maxQueued: config.maxQueued });
+    this.work = new WorkMeter(clock);
+    this.batcher = new Batcher({
+      target: this.work.timing(this.engine.shard),
+      clock,
+      metrics,
+      maxQueued: config.maxQueued,
+    });
     this.weights = new WorkerWeights({
       config,
       engine,
@@ -132,15 +164,20 @@ class Worker {
       codec: native,
       held: () => heldFrame(this.watch.acked, this.shard.held()),
       countExpert: (layer, expert) => this.loads.count(layer, expert),
-      countMessage: (rows, us) => this.speed.observe(rows, us),
+      countMessage: (lane, rows, us) => {
+        if (lane === 'decode') this.speed.observe(rows, us);
+        this.work.count(rows);
+      },
       logger,
       metrics,
+      tracing: this.tracing,
       clock,
     });
   }
 
   readiness(): Readiness {
     const details = { epoch: this.watch.acked, held: this.shard.heldCount, wanted: this.watch.wanted };
+    if (this.#draining) return { ready: false, reason: 'shutting down', details };
     if (this.#lease?.held !== true) return { ready: false, reason: 'not registered in Redis yet', details };
     if (this.watch.acked === 0) return { ready: false, reason: 'no placement epoch is held yet', details };
     return { ready: true, reason: null, details };
@@ -163,9 +200,12 @@ class Worker {
           capacityBytes: this.shard.capacityBytes,
           expertBytes: Math.max(this.engine.shard.expertBytes, expertBytes(model, this.#config.weights)),
           failureDomain: this.#config.failureDomain,
+          group: this.#config.group,
+          node: this.#config.node,
           acked: this.watch.acked,
           draining: this.#draining,
           speed: this.speed.speed,
+          work: this.work.work,
           held: this.shard.held(),
           ...this.weights.state(this.shard),
         }),
@@ -192,7 +232,7 @@ class Worker {
   async stop(): Promise<void> {
     this.#abort.abort();
     this.loads.stop();
-    if (this.#config.drainMs > 0 && this.#lease?.held === true) await this.#drain();
+    await this.drain();
     await this.#lease?.leave();
     await this.watch.stop();
     this.weights.stop();
@@ -201,12 +241,14 @@ class Worker {
     await this.cluster.close();
   }
 
-  async #drain(): Promise<void> {
+  async #runDrain(): Promise<void> {
     const { cluster, engine } = this;
     this.#draining = true;
-    this.#lease?.touch();
+    if (this.#config.drainMs === 0 || this.#lease?.held !== true) return;
+    this.#lease.touch();
     const { clock, logger } = this.#deps;
-    const end = await waitDrained({ ...engine.identity, cluster, limitMs: this.#config.drainMs, clock });
+    const { drainMs: limitMs, node } = this.#config;
+    const end = await waitDrained({ ...engine.identity, cluster, limitMs, untilRoutersEnd: node !== '', clock });
     logger.info({ end }, 'the drain is over');
   }
 
@@ -218,69 +260,104 @@ class Worker {
 }
 
 /** A worker with its model open; where that comes from peers, waits for them. */
-async function openWorker(config: ExpertConfig, deps: ExpertDeps): Promise<{ worker: Worker; started: Promise<void> }> {
+async function openWorker(
+  config: ExpertConfig,
+  deps: ExpertDeps,
+  metrics: Metrics,
+): Promise<{ worker: Worker; started: Promise<void> }> {
   const { clock, logger, signal = new AbortController().signal } = deps;
   const peers = openPeers(config, deps);
-  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
   const started = cluster.start();
+  const id = processId('expert', config.id);
+  let tracing: Tracing | null = null;
   try {
+    tracing = await openTracing({ config, service: 'expert', id, clock, logger, metrics });
     if (config.modelFromPeers) {
       await started;
       await bootstrapCheckpoint({ dir: config.model, cluster, peers, clock, logger, signal });
     }
-    return { worker: new Worker(config, deps, cluster, peers), started };
+    return { worker: new Worker({ ...config, id }, deps, { cluster, peers, metrics, tracing }), started };
   } catch (err) {
     peers.close();
+    await tracing?.shutDown();
     await cluster.close();
     throw err;
   }
 }
 
-/** Starts a worker: it listens when this returns, and joins the cluster in the background. */
+/**
+ * Starts a worker: /health answers from the beginning, calls are taken once the checkpoint is open, and the cluster is
+ * joined in the background. Errors: `config_invalid`, `insecure_listen`, those of a checkpoint.
+ */
 export async function startExpert(config: ExpertConfig, deps: ExpertDeps): Promise<ExpertApp> {
   refuseInsecureListen(config);
+  const metrics = createMetrics('expert');
+  let worker: Worker | null = null;
+  const admin = await startAdminServer(config.adminListen, metrics, {
+    started: () => worker !== null,
+    readiness: () => worker?.readiness() ?? { ready: false, reason: 'opening the checkpoint' },
+    // A worker that has not joined is nobody's; SIGTERM ends it.
+    drain: async () => await worker?.drain(),
+  });
+  try {
+    const server = createGrpcServer(config, { maxMessageBytes: config.maxMessageBytes });
+    const opened = await openWorker(config, deps, metrics);
+    worker = opened.worker;
+    return await serve(config, deps, { ...opened, server, admin });
+  } catch (err) {
+    await admin.close();
+    throw err;
+  }
+}
+
+interface Serving {
+  worker: Worker;
+  /** Resolves once Redis was asked for the members. */
+  started: Promise<void>;
+  server: ReturnType<typeof createGrpcServer>;
+  admin: AdminServer;
+}
+
+async function serve(
+  config: ExpertConfig,
+  deps: ExpertDeps,
+  { worker, started, server, admin }: Serving,
+): Promise<ExpertApp> {
   const { clock, logger } = deps;
-  const server = createGrpcServer(config, { maxMessageBytes: config.maxMessageBytes });
-  const { worker, started } = await openWorker(config, deps);
   worker.service.addTo(server);
   worker.weights.addTo(server);
+  const services = [experts.ExpertsClient.serviceName, weights.WeightsClient.serviceName];
+  const health = new GrpcHealth(server, { services, ready: () => worker.readiness().ready, clock });
   const bound = await bindGrpcServer(server, config.listen);
-  const admin = await startAdminServer(config.adminListen, worker.metrics, () => worker.readiness());
   const { identity, runtime } = worker.engine;
-  worker.metrics.gauge('guildhall_build_info', 1, {
-    service: 'expert',
-    version: VERSION,
-    numerics_id: identity.numericsId,
-  });
+  const { fingerprint, numericsId } = identity;
+  worker.metrics.gauge('guildhall_build_info', 1, { service: 'expert', version: VERSION, numerics_id: numericsId });
   const gauges = clock.setInterval(GAUGE_EVERY_MS, () => worker.observe());
-  logger.info(
-    {
-      fingerprint: identity.fingerprint,
-      numericsId: identity.numericsId,
-      isa: runtime.info.isa,
-      threads: runtime.info.threads,
-    },
-    'worker started',
-  );
-  const address = advertisedAddress(config, bound);
+  const { isa, threads } = runtime.info;
+  logger.info({ fingerprint, numericsId, isa, threads }, 'worker started');
+  const addresses = [advertisedAddress(config, bound), advertisedAdmin(config, admin.address)] as const;
+  let stopping = false;
   const joined = started
-    .then(() => worker.join(address, admin.address))
+    .then(() => worker.join(...addresses))
     .catch((err: unknown) => {
       if (!stopping) deps.onFatal(err);
     });
-  let stopping = false;
   return {
     id: identity.id,
     address: bound,
     admin: admin.address,
-    fingerprint: identity.fingerprint,
-    numericsId: identity.numericsId,
+    fingerprint,
+    numericsId,
+    drain: () => worker.drain(),
     async stop() {
       stopping = true;
       gauges.cancel();
       await worker.stop();
+      health.close();
       await joined;
       await shutDownGrpcServer(server, SHUTDOWN_GRACE_MS);
+      await worker.tracing.shutDown();
       await admin.close();
     },
   };

@@ -88,6 +88,11 @@ export const expertSchema = z.strictObject({
     .describe(
       'At shutdown, time that others get to take its experts over, in ms; it ends sooner when none can or need.',
     ),
+  group: z
+    .string()
+    .max(63)
+    .default('')
+    .describe('Group of workers that are scaled together; in Kubernetes those of one Deployment.'),
   failureDomain: z.string().max(128).default('').describe('Name of the rack or zone, for placement.'),
 });
 

@@ -32,7 +32,7 @@ class Bench {
     return this.end;
   }
 
-  start(limitMs = 60_000): void {
+  start(limitMs = 60_000, untilRoutersEnd = false): void {
     const isStale = (): boolean => this.stale;
     const members = {
       members: () => this.members,
@@ -45,7 +45,9 @@ class Bench {
       typeof waitDrained
     >[0]['cluster'];
     const identity = { id: 'e1', fingerprint: 'model', numericsId: 'class' };
-    void waitDrained({ ...identity, cluster, limitMs, clock: this.clock }).then((end) => (this.end = end));
+    void waitDrained({ ...identity, cluster, limitMs, untilRoutersEnd, clock: this.clock }).then(
+      (end) => (this.end = end),
+    );
   }
 }
 
@@ -74,7 +76,7 @@ test('it does not wait where there is nothing to wait for', async () => {
   const ends: (DrainEnd | null)[] = [];
   for (const bench of [noRouter, noPlacement, alone, strangers]) {
     bench.start();
-    ends.push(await bench.within(1000));
+    ends.push(await bench.within(3000));
   }
   assert.deepEqual(ends, ['unused', 'served', 'alone', 'alone']);
 });
@@ -96,4 +98,41 @@ test('the limit ends it', async () => {
   bench.start(10_000);
   assert.equal(await bench.within(9900), null);
   assert.equal(await bench.within(1000), 'late');
+});
+
+test('alone, it stays for the streams that a router of its model has left, and goes when the router does', async () => {
+  for (const fields of [{ running: 1 }, { waiting: 1 }, { draining: true }]) {
+    const bench = new Bench();
+    bench.members[1] = entry('expert', 'e2', { modelFingerprint: 'new' });
+    bench.members[0] = entry('router', 'r1', { ackedEpoch: 1n, ...fields });
+    bench.start();
+    assert.equal(await bench.within(50_000), null, JSON.stringify(fields));
+    bench.members.shift();
+    assert.equal(await bench.within(1000), 'unused', JSON.stringify(fields));
+  }
+});
+
+test('without a controller of its generation it stays for them too, also while Redis is away', async () => {
+  const bench = new Bench();
+  bench.members = [entry('router', 'r1', { ackedEpoch: 1n, running: 3 }), entry('expert', 'e2')];
+  bench.start();
+  assert.equal(await bench.within(30_000), null);
+  bench.stale = true;
+  assert.equal(await bench.within(20_000), null);
+  bench.stale = false;
+  bench.members[0] = entry('router', 'r1', { ackedEpoch: 1n });
+  assert.equal(await bench.within(3000), 'uncontrolled');
+});
+
+test('on Kubernetes it stays until the routers of its model are gone, idle or not, up to its limit', async () => {
+  const idle = new Bench();
+  idle.members[1] = entry('expert', 'e2', { numericsId: 'other' });
+  idle.start(60_000, true);
+  assert.equal(await idle.within(50_000), null);
+  idle.members[0] = entry('router', 'r1', { modelFingerprint: 'new' });
+  assert.equal(await idle.within(1000), 'unused');
+  const stubborn = new Bench();
+  stubborn.members[1] = entry('expert', 'e2', { draining: true });
+  stubborn.start(10_000, true);
+  assert.equal(await stubborn.within(11_000), 'late');
 });

@@ -8,6 +8,7 @@ import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Cluster, systemClock } from '@guildhall/common';
 import { eventually, RedisServer, silentLogger } from '@guildhall/common/testing';
+import { control } from '@guildhall/proto';
 import { MODEL } from './testing/worker-bench.ts';
 
 const MAIN = fileURLToPath(new URL('./main.ts', import.meta.url));
@@ -60,6 +61,50 @@ test('a worker joins, and leaves at once on SIGTERM with exit code 0', async () 
     child.kill('SIGTERM');
     assert.deepEqual(await once(child, 'exit'), [0, null]);
     assert.equal(await cluster.redis.exists(cluster.keys.member('expert', 'e1')), 0);
+  } finally {
+    child.kill('SIGKILL');
+    await cluster.close();
+    await redis.stop();
+  }
+});
+
+test('a worker in a pod announces what others reach, tells its node and group, and drains before it is told to end', async () => {
+  const redis = await RedisServer.start();
+  const cluster = new Cluster({ redis: redis.url, cluster: 'default', clock: systemClock, logger: silentLogger() });
+  await cluster.start();
+  const env = {
+    GUILDHALL_REDIS: redis.url,
+    GUILDHALL_ID: 'e1',
+    GUILDHALL_NODE: 'node-7',
+    GUILDHALL_GROUP: 'b200',
+    GUILDHALL_LISTEN: '0.0.0.0:0',
+    GUILDHALL_ADVERTISE: '127.0.0.9:0',
+    GUILDHALL_ADMIN_LISTEN: '0.0.0.0:0',
+    GUILDHALL_CLUSTER_TOKEN: 'cluster-secret',
+  };
+  const argv = ['--model', MODEL, '--weights', 'f32', '--threads', '1', '--log-level', 'silent'];
+  const child = spawn(process.execPath, [MAIN, ...argv], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...env },
+  });
+  try {
+    const [line] = (await once(child.stdout, 'data')) as [Buffer];
+    const { address, admin } = JSON.parse(line.toString()) as Record<string, string>;
+    const port = (hostPort = ''): string => hostPort.split(':')[1] ?? '';
+    const entry = await eventually(() => cluster.members.members()[0], 'the worker to join');
+    const member = control.Member.decode(entry.value);
+    assert.deepEqual(
+      [member.node, member.group, member.address, member.adminAddress],
+      ['node-7', 'b200', `127.0.0.9:${port(address)}`, `127.0.0.9:${port(admin)}`],
+    );
+    const own = `http://127.0.0.1:${port(admin)}`;
+    assert.equal((await fetch(`${own}/started`)).status, 200);
+    assert.equal((await fetch(`${own}/drain`, { method: 'POST' })).status, 200);
+    assert.match(await (await fetch(`${own}/ready`)).text(), /shutting down/);
+    await cluster.members.refresh();
+    assert.equal(control.Member.decode(cluster.members.members()[0]?.value ?? Buffer.alloc(0)).draining, true);
+    child.kill('SIGTERM');
+    assert.deepEqual(await once(child, 'exit'), [0, null]);
   } finally {
     child.kill('SIGKILL');
     await cluster.close();

@@ -3,6 +3,7 @@ import type { WorkerIdentity } from './identity.ts';
 import type { LoadProblem } from './load-problems.ts';
 import type { LayerExperts } from './shard.ts';
 import type { Speed } from './speed.ts';
+import type { Work } from './work-meter.ts';
 
 /** What a worker writes about itself. */
 export interface WorkerState {
@@ -13,10 +14,13 @@ export interface WorkerState {
   capacityBytes: number;
   expertBytes: number;
   failureDomain: string;
+  group: string;
+  node: string;
   acked: number;
   draining: boolean;
   /** Measured by itself. */
   speed: Speed;
+  work: Work;
   held: LayerExperts[];
   /** Experts that it can load; null for all. */
   loadable: LayerExperts[] | null;
@@ -46,10 +50,13 @@ export function encodeMember(state: WorkerState): Uint8Array {
       draining: state.draining,
       usPerRow: state.speed.usPerRow,
       usPerMessage: state.speed.usPerMessage,
+      ...state.work,
       numLayers: identity.numLayers,
       numExperts: identity.numExperts,
       adminAddress: state.admin,
       failureDomain: state.failureDomain,
+      group: state.group,
+      node: state.node,
       holdings: state.held,
       partialCheckpoint: state.loadable !== null,
       loadable: state.loadable ?? [],

@@ -2,19 +2,23 @@ import swagger from '@fastify/swagger';
 import { fail } from '@guildhall/common';
 import fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
 import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import { callerOf } from './caller.ts';
 import type { GatewayContext } from './context.ts';
 import { httpsFactory } from './https.ts';
 import { onClientError, sendError } from './http-errors.ts';
 import { withUsedSchemas } from './openapi-schemas.ts';
 import { requestIdOf } from './request-id.ts';
+import { batchesRoute } from './routes/batches.ts';
 import { chatCompletionsRoute } from './routes/chat-completions.ts';
 import { completionsRoute } from './routes/completions.ts';
+import { filesRoute } from './routes/files.ts';
 import { healthRoute } from './routes/health.ts';
 import { metricsRoute } from './routes/metrics.ts';
 import { modelsRoute } from './routes/models.ts';
 import { openapiRoute } from './routes/openapi.ts';
 import { tokenizeRoute } from './routes/tokenize.ts';
 import type { GatewayApp } from './routes/types.ts';
+import { OPERATIONS, RequestTelemetry } from './telemetry/request-telemetry.ts';
 import { zodValidatorCompiler } from './validation.ts';
 
 /** Time in which a whole request must have arrived. */
@@ -72,6 +76,8 @@ function addRoutes(app: GatewayApp, context: GatewayContext): void {
   completionsRoute(app, context);
   modelsRoute(app, context);
   tokenizeRoute(app, context);
+  filesRoute(app, context);
+  batchesRoute(app, context);
   healthRoute(app, context);
   metricsRoute(app, context);
   openapiRoute(app);
@@ -81,22 +87,34 @@ function routeOf(request: FastifyRequest): string {
   return request.is404 ? 'unknown' : (request.routeOptions.url ?? 'unknown');
 }
 
+/** Begins what is told of a completion. It ends when the answer is sent or its client is gone, which no hook hears of. */
+function tellOf(context: GatewayContext, request: FastifyRequest, reply: FastifyReply, operation: string): void {
+  const telemetry = new RequestTelemetry(context, request, operation);
+  request.telemetry = telemetry;
+  void reply.headers(telemetry.headers);
+  const { raw } = reply;
+  raw.once('close', () => telemetry.end(raw.statusCode, raw.writableFinished));
+}
+
 function addHooks(app: GatewayApp, context: GatewayContext): void {
-  const { keys, metrics, logger, inFlight } = context;
+  const { metrics, logger, inFlight } = context;
+  app.decorateRequest('telemetry', null);
   app.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);
+    const operation = OPERATIONS[routeOf(request)];
+    if (operation !== undefined) tellOf(context, request, reply, operation);
     if (inFlight.draining) void reply.header('connection', 'close');
-    if (!OPEN_ROUTES.has(routeOf(request))) keys.check(request.headers.authorization);
+    if (!OPEN_ROUTES.has(routeOf(request))) callerOf(context, request.headers);
   });
   app.addHook('onResponse', async (request, reply) => {
     const route = routeOf(request);
     const status = reply.raw.statusCode;
+    // A stream that began before the drain promised to keep its connection; the next request is to go elsewhere.
+    if (inFlight.draining && reply.raw.shouldKeepAlive) request.raw.socket.end();
     metrics.count('guildhall_http_requests_total', { route, method: request.method, status });
     metrics.observe('guildhall_http_request_seconds', reply.elapsedTime / 1000, { route });
-    logger.debug(
-      { request: request.id, route, method: request.method, status, ms: Math.round(reply.elapsedTime) },
-      'request',
-    );
+    const facts = { request: request.id, ...request.telemetry?.logFields, route, method: request.method, status };
+    logger.debug({ ...facts, ms: Math.round(reply.elapsedTime) }, 'request');
   });
 }
 

@@ -39,6 +39,12 @@ export const gatewaySchema = z.object({
     .describe(
       'File with one key a line, after it perhaps the name of its tenant; keys of one name share a tenant. # starts a comment.',
     ),
+  allowAnonymous: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Serve callers beyond this machine without API keys: for a gateway behind something that authenticates, or in a network that only trusted callers reach.',
+    ),
   allowPriority: z
     .enum(['auto', 'on', 'off'])
     .default('auto')
@@ -104,8 +110,35 @@ export const gatewaySchema = z.object({
     .min(0)
     .default(600_000)
     .describe('How long a request that broke processes is refused by every gateway; 0 for never.'),
+  holdMs: z
+    .int()
+    .min(0)
+    .max(3_600_000)
+    .default(0)
+    .describe(
+      'How long requests wait for a first router while the model wakes up, in ms; 0: they are refused at once. Their own time limit holds as well.',
+    ),
+  maxHeld: z
+    .int()
+    .min(1)
+    .max(100_000)
+    .default(256)
+    .describe('Requests that wait for a first router at a time; more are refused with 503.'),
   keepAliveMs: z.int().min(100).default(10_000).describe('A comment is sent on a stream that was silent for so long.'),
-  drainMs: z.int().min(0).max(9000).default(8000).describe('How long running requests may go on after SIGTERM.'),
+  lingerMs: z
+    .int()
+    .min(0)
+    .max(120_000)
+    .default(0)
+    .describe(
+      'How long new requests are still taken after a drain began, until load balancers send them elsewhere; answers close their connections.',
+    ),
+  drainMs: z
+    .int()
+    .min(0)
+    .max(3_600_000)
+    .default(8000)
+    .describe('How long running requests may go on after that when the process is asked to stop.'),
 });
 
 export type GatewayConfig = z.output<typeof gatewaySchema>;

@@ -1,7 +1,9 @@
-import type { Clock, Logger, Metrics } from '@guildhall/common';
+import type { Clock, Logger, Metrics, Tracing } from '@guildhall/common';
 import type { Assets } from './assets.ts';
 import type { ApiKeys } from './auth.ts';
+import type { BatchServices } from './batches/batch-services.ts';
 import type { GatewayConfig } from './config.ts';
+import type { Hold } from './hold.ts';
 import type { InFlight } from './in-flight.ts';
 import type { PoisonGuard } from './quarantine/guard.ts';
 import type { ParserName } from './parsers/registry.ts';
@@ -19,12 +21,19 @@ export interface GatewayContext {
   routing: Routing;
   /** Knows which requests break processes. */
   guard: PoisonGuard;
+  /** Processes that have files and batches. */
+  batches: BatchServices;
   models: ServedModels;
+  /** Keeps requests while no router is there. */
+  hold: Hold;
   keys: ApiKeys;
   inFlight: InFlight;
+  /** Takes the gateway out of service: lingers, lets running completions end. There is one drain only. */
+  drain: () => Promise<void>;
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
+  tracing: Tracing;
   /** Seconds since the Unix epoch at start, as `created` of the models. */
   startedAtS: number;
 }

@@ -6,6 +6,7 @@ import type { Dossier, PoisonGuard } from './quarantine/guard.ts';
 import { ResumableStream } from './routing/resume.ts';
 import type { PromptRoute, Routing } from './routing/prompt-route.ts';
 import type { RoutingTrace } from './routing/routing-trace.ts';
+import type { RequestTelemetry } from './telemetry/request-telemetry.ts';
 
 /** One choice that is to be generated. */
 export interface ChoicePlan {
@@ -26,6 +27,9 @@ export interface GenerationContext {
   routing: Routing;
   /** Notes why routers were chosen; null when nobody asked. */
   trace: RoutingTrace | null;
+  telemetry: RequestTelemetry;
+  /** Id of the answer. */
+  responseId: string;
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
@@ -36,6 +40,8 @@ export interface GenerationContext {
   routerModel: string | null;
   /** Name under which metrics are kept. */
   modelName: string;
+  /** Returns once there is a router, or fails. */
+  hold: (signal: AbortSignal) => Promise<void>;
   /** Monotonic times. */
   arrivedAtMs: number;
   deadlineAtMs: number | null;
@@ -80,6 +86,7 @@ export class Generation {
     let failure: unknown = null;
     const prompts = this.#prompts(plans);
     for (const { dossier } of new Set(prompts)) dossier.check();
+    await this.#context.hold(signal);
     const results = await Promise.all(
       plans.map(async (plan, i) => {
         try {
@@ -98,9 +105,11 @@ export class Generation {
   }
 
   #countTokens(plans: readonly ChoicePlan[], counts: readonly ChoiceCounts[]): void {
-    const { metrics, modelName } = this.#context;
+    const { metrics, modelName, telemetry, responseId } = this.#context;
     const prompts = plans.filter((plan) => plan.request.choice === 0).map((plan) => plan.request.promptIds.length);
-    const { prompt_tokens: prompt, completion_tokens: completion } = usageOf(prompts, counts);
+    const { prompt_tokens: prompt, completion_tokens: completion, prompt_tokens_details } = usageOf(prompts, counts);
+    const cachedTokens = prompt_tokens_details.cached_tokens;
+    telemetry.answered({ responseId, promptTokens: prompt, completionTokens: completion, cachedTokens });
     metrics.count('guildhall_http_tokens_total', { model_name: modelName, kind: 'prompt' }, prompt);
     metrics.count('guildhall_http_tokens_total', { model_name: modelName, kind: 'completion' }, completion);
   }
@@ -131,23 +140,31 @@ export class Generation {
       } else if (event.kind === 'promptLogprobs') {
         await sink.promptLogprobs(plan.index, event.tokens);
       } else if (event.kind === 'finished') {
-        await sink.delta(plan.index, assembler.onFinished(event.finished, finishName(event.finished.reason)));
+        await this.#tell(sink, plan, assembler.onFinished(event.finished, finishName(event.finished.reason)));
+        timer.end();
         return assembler.counts;
       } else {
         timer.onToken();
         if (assembler.ended) break;
         const delta = assembler.onToken(event.token);
-        if (!isEmpty(delta)) await sink.delta(plan.index, delta);
+        if (!isEmpty(delta)) await this.#tell(sink, plan, delta);
       }
     }
     // The router has gone on after a stop string that ended the text here; leaving the loop has cancelled it.
-    await sink.delta(plan.index, assembler.onEnded());
+    await this.#tell(sink, plan, assembler.onEnded());
+    timer.end();
     return assembler.counts;
   }
 
+  async #tell(sink: ChoiceSink, { index }: ChoicePlan, delta: ChoiceDelta): Promise<void> {
+    this.#context.telemetry.delta(index, delta);
+    await sink.delta(index, delta);
+  }
+
   #stream(plan: ChoicePlan, { route, dossier }: PromptParts, signal: AbortSignal): ResumableStream {
-    const { routing, clock, logger, metrics, routerModel, resumeTimeoutMs, deadlineAtMs } = this.#context;
+    const { routing, clock, logger, metrics, telemetry, routerModel, resumeTimeoutMs, deadlineAtMs } = this.#context;
     return new ResumableStream(plan.request, {
+      trace: telemetry.choice(plan.index),
       pool: routing.pool,
       route,
       dossier,
@@ -176,7 +193,9 @@ function isEmpty(delta: ChoiceDelta): boolean {
 /** Times of tokens as the gateway sees them. */
 class TokenTimer {
   readonly #context: GenerationContext;
+  #firstMs = 0;
   #lastMs: number | null = null;
+  #tokens = 0;
 
   constructor(context: GenerationContext) {
     this.#context = context;
@@ -187,6 +206,17 @@ class TokenTimer {
     const nowMs = clock.monotonicMs();
     const name = this.#lastMs === null ? 'vllm:time_to_first_token_seconds' : 'vllm:inter_token_latency_seconds';
     metrics.observe(name, (nowMs - (this.#lastMs ?? arrivedAtMs)) / 1000, { model_name: modelName });
+    if (this.#lastMs === null) {
+      this.#firstMs = nowMs;
+      this.#context.telemetry.firstToken();
+    }
     this.#lastMs = nowMs;
+    this.#tokens += 1;
+  }
+
+  /** The choice is over. */
+  end(): void {
+    if (this.#tokens < 2 || this.#lastMs === null) return;
+    this.#context.telemetry.tokenTime((this.#lastMs - this.#firstMs) / (this.#tokens - 1));
   }
 }

@@ -50,6 +50,7 @@ export function sendError(
   const error = knownError(err, context.config.bodyLimitBytes);
   const { status, body } = toHttp(error);
   context.metrics.count('guildhall_errors_total', { code: error.code });
+  request.telemetry?.failed(error);
   logFailure(context, request, error, status);
   if (status === 401) void reply.header('www-authenticate', 'Bearer');
   const { retryAfterS } = error.details;
@@ -61,7 +62,7 @@ export function sendError(
 }
 
 function logFailure(context: GatewayContext, request: FastifyRequest, error: GuildhallError, status: number): void {
-  const facts = { request: request.id, code: error.code };
+  const facts = { request: request.id, ...request.telemetry?.logFields, code: error.code };
   if (status === 500) context.logger.error({ ...facts, err: error.cause ?? error }, 'request failed');
   else if (status > 500) context.logger.warn({ ...facts, reason: error.message }, 'request failed');
   else context.logger.debug(facts, 'request refused');

@@ -1,7 +1,6 @@
-import { readFileSync } from 'node:fs';
 import type { RequestListener, Server } from 'node:http';
 import { createServer } from 'node:https';
-import { errorMessage, fail } from '@guildhall/common';
+import { errorMessage, fail, systemClock, TLS_REFRESH_MS, TlsFiles } from '@guildhall/common';
 
 /** Certificate and key of the HTTP API, or neither where something in front of it ends TLS. */
 export interface HttpsConfig {
@@ -9,17 +8,9 @@ export interface HttpsConfig {
   httpsKey: string | null;
 }
 
-function readPem(path: string, field: keyof HttpsConfig): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (err) {
-    throw fail('config_invalid', `${path}: cannot be read: ${errorMessage(err)}`, { field, cause: err });
-  }
-}
-
 /**
- * The server factory that makes the HTTP API speak TLS, or null where no certificate is configured.
- * Throws `config_invalid`.
+ * The server factory that makes the HTTP API speak TLS, or null where no certificate is configured. Files that are replaced
+ * count for the connections that follow. Throws `config_invalid`.
  */
 export function httpsFactory(
   config: HttpsConfig,
@@ -31,17 +22,28 @@ export function httpsFactory(
     const field = httpsCert === null ? 'httpsCert' : 'httpsKey';
     throw fail('config_invalid', '--https-cert and --https-key go together', { field });
   }
-  const options = {
-    cert: readPem(httpsCert, 'httpsCert'),
-    key: readPem(httpsKey, 'httpsKey'),
-    minVersion: 'TLSv1.2' as const,
+  const files = new TlsFiles({
+    cert: { path: httpsCert, field: 'httpsCert' },
+    key: { path: httpsKey, field: 'httpsKey' },
+    ca: null,
+  });
+  const options = (): { cert: Buffer | undefined; key: Buffer | undefined; minVersion: 'TLSv1.2' } => {
+    const { cert, key } = files.current();
+    return { cert: cert ?? undefined, key: key ?? undefined, minVersion: 'TLSv1.2' };
   };
   return (handler) => {
     try {
       const server = createServer(
-        { ...options, requestTimeout: timeouts.request, keepAliveTimeout: timeouts.keepAlive },
+        { ...options(), requestTimeout: timeouts.request, keepAliveTimeout: timeouts.keepAlive },
         handler,
       );
+      let known = files.current();
+      const refresh = systemClock.setInterval(TLS_REFRESH_MS, () => {
+        if (files.current() === known) return;
+        known = files.current();
+        server.setSecureContext(options());
+      });
+      server.once('close', () => refresh.cancel());
       // Fastify asks for what both kinds of server have; their types are apart only by inheritance.
       return server as unknown as Server;
     } catch (err) {

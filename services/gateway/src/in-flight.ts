@@ -7,6 +7,7 @@ export class InFlight {
   readonly #running = new Set<AbortController>();
   #streams = 0;
   #draining = false;
+  #closed = false;
   #onEmpty: (() => void) | null = null;
 
   constructor(limit: number, clock: Clock) {
@@ -18,13 +19,14 @@ export class InFlight {
     return this.#running.size;
   }
 
+  /** True once the gateway is to go; it may still take requests for a while. */
   get draining(): boolean {
     return this.#draining;
   }
 
   /** Takes a place. Throws `rate_limited` when there is none and `not_ready` when the gateway is shutting down. */
   enter(): AbortController {
-    if (this.#draining) throw shuttingDown();
+    if (this.#closed) throw shuttingDown();
     if (this.#running.size >= this.#limit) {
       throw fail('rate_limited', `this gateway runs ${this.#limit} completions at a time; try again in a moment`);
     }
@@ -47,16 +49,21 @@ export class InFlight {
     return --this.#streams;
   }
 
-  /** Takes nothing new, waits up to `graceMs` for what runs, then ends it with `not_ready`. */
-  async drain(graceMs: number): Promise<void> {
+  /**
+   * Goes on for `lingerMs`; then takes nothing new, waits up to `graceMs` for what runs, and ends the rest with `not_ready`.
+   */
+  async drain(lingerMs: number, graceMs: number): Promise<void> {
     this.#draining = true;
+    if (lingerMs > 0) await this.#clock.sleep(lingerMs);
+    this.#closed = true;
     if (this.#running.size === 0) return;
-    await new Promise<void>((resolve) => {
-      this.#onEmpty = resolve;
-      this.#clock.setTimer(graceMs, () => {
-        for (const controller of this.#running) controller.abort(shuttingDown());
-      });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onEmpty = resolve;
+    const limit = this.#clock.setTimer(graceMs, () => {
+      for (const controller of this.#running) controller.abort(shuttingDown());
     });
+    await promise;
+    limit.cancel();
   }
 }
 

@@ -1,11 +1,15 @@
 import { fail } from '@guildhall/common';
 import { IncrementalDetokenizer } from '@guildhall/model/tokenizer';
 import type { router } from '@guildhall/proto';
+import type { Caller } from './caller.ts';
 import type { GatewayContext } from './context.ts';
 import type { ChoicePlan } from './generation.ts';
 import { type SamplingInput, samplingParams, type StopInput, stopConditions } from './params.ts';
 import { createParser, type ParserName } from './parsers/registry.ts';
 import type { PreparedPrompt } from './prompt.ts';
+
+/** Priority of lines of batches, as routers take it: after everything that somebody waits for. */
+const BACKGROUND = -1000;
 
 /** What all choices of a request share. */
 export interface PlanInput {
@@ -22,8 +26,8 @@ export interface PlanInput {
   topLogprobs: number;
   promptLogprobs: boolean;
   traceparent: string;
-  /** Whose share of the cluster the request uses. */
-  tenant: string;
+  /** Whose share of the cluster the request uses, and whether it gives way to others. */
+  caller: Caller;
 }
 
 /** A prompt and how much may be generated after it. */
@@ -41,8 +45,9 @@ export function planChoices(
   prompts: readonly PlannedPrompt[],
 ): ChoicePlan[] {
   const { assets, config } = context;
-  const { body, id, topLogprobs, promptLogprobs, traceparent, tenant } = input;
-  const priority = routerPriority(context, body.priority ?? 0);
+  const { body, id, topLogprobs, promptLogprobs, traceparent, caller } = input;
+  const { tenant } = caller;
+  const priority = caller.background ? BACKGROUND : routerPriority(context, body.priority ?? 0);
   const sampling = samplingParams(assets, body, config.generationConfig === 'auto', topLogprobs);
   const choices = body.n ?? 1;
   return prompts.flatMap((prompt, p) => {

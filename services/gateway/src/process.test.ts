@@ -100,6 +100,42 @@ test('the process serves, is a member, and ends its streams before itself on SIG
   await eventually(() => !cluster.members.members().some(({ kind }) => kind === 'gateway'), 'the member to leave');
 });
 
+test('a drain lingers: new requests are still taken, each closes its connection, and streams end before the drain does', async () => {
+  const { child, line, stderr } = await start('--listen', '127.0.0.1:0', '--linger-ms', '1500');
+  assert.ok(line !== null, stderr());
+  await eventually(async () => (await fetch(`http://${line.admin}/ready`)).status === 200, 'the gateway to be ready');
+  assert.equal((await fetch(`http://${line.admin}/started`)).status, 200);
+  router.holdBeforeToken(3);
+  const early = await post(line.address);
+  assert.notEqual(early.headers.get('connection'), 'close');
+  const calls = router.calls.length;
+  let drained = false;
+  const drain = fetch(`http://${line.admin}/drain`, { method: 'POST' }).then((answer) => {
+    drained = true;
+    return answer.status;
+  });
+  await eventually(async () => (await fetch(`http://${line.admin}/ready`)).status === 503, 'readiness to go');
+  const late = await post(line.address);
+  assert.equal(late.status, 200);
+  assert.equal(late.headers.get('connection'), 'close');
+  await eventually(() => router.calls.length === calls + 1, 'the late request to reach the router');
+  const refused = await eventually(async () => {
+    const answer = await post(line.address);
+    if (answer.status === 503) return answer;
+    await answer.body?.cancel();
+    return false;
+  }, 'the linger to end');
+  assert.equal(refused.headers.get('connection'), 'close');
+  assert.equal(drained, false);
+  router.release();
+  for (const answer of [early, late]) assert.match(await answer.text(), /"content":" six"[\s\S]*data: \[DONE\]/);
+  assert.equal(await drain, 200);
+  // A drained gateway lives on until it is told to end, and then does at once.
+  assert.equal((await fetch(`http://${line.admin}/health`)).status, 200);
+  child.kill('SIGTERM');
+  assert.deepEqual(await once(child, 'exit'), [0, null]);
+});
+
 test('nothing of a prompt or an answer is logged, at any level', async () => {
   const { child, line, stderr } = await start('--listen', '127.0.0.1:0', '--log-level', 'trace');
   assert.ok(line !== null, stderr());
@@ -143,6 +179,9 @@ test('a listen address that others can reach is refused without API keys', async
   const { child, line } = await start('--listen', '0.0.0.0:0', '--advertise', '127.0.0.1:1', '--api-key', 'secret-key');
   assert.ok(line !== null);
   child.kill('SIGKILL');
+  const open = await start('--listen', '0.0.0.0:0', '--advertise', '127.0.0.1:0', '--allow-anonymous');
+  assert.ok(open.line !== null, open.stderr());
+  open.child.kill('SIGKILL');
 });
 
 test('a busy port and a missing checkpoint are named', async () => {

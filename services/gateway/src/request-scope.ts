@@ -46,7 +46,7 @@ export async function withRequestScope<T>(
     inFlight.leave(controller);
     metrics.gauge('guildhall_http_in_flight', inFlight.size);
     metrics.observe('vllm:e2e_request_latency_seconds', (clock.monotonicMs() - arrivedAtMs) / 1000, {
-      model_name: modelName,
+      model_name: context.models.labelOf(modelName),
     });
   }
 }

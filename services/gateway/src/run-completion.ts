@@ -1,10 +1,11 @@
+import { fail, toGuildhallError } from '@guildhall/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { GatewayContext } from './context.ts';
 import { type ChoicePlan, Generation } from './generation.ts';
-import { traceparentOf } from './request-id.ts';
 import { DEBUG_HEADER, RoutingTrace } from './routing/routing-trace.ts';
 import type { RequestScope } from './request-scope.ts';
 import { SseStream } from './sse.ts';
+import type { AskedParams, RequestTelemetry } from './telemetry/request-telemetry.ts';
 
 /** A request whose prompts are tokenized and whose choices are planned. */
 export interface PlannedRequest {
@@ -15,15 +16,22 @@ export interface PlannedRequest {
   plans: ChoicePlan[];
   /** Where the choices went, for callers who asked. */
   trace: RoutingTrace | null;
+  telemetry: RequestTelemetry;
+  /** Id of the answer. */
+  responseId: string;
 }
 
 /** The generation of a planned request, not yet running. */
 export function startGeneration(context: GatewayContext, scope: RequestScope, planned: PlannedRequest): Generation {
-  const { routing, guard, clock, logger, metrics, config } = context;
-  const { modelName, routerModel, trace } = planned;
+  const { routing, guard, hold, models, clock, logger, metrics, config } = context;
+  const { modelName, routerModel, trace, telemetry, responseId, plans } = planned;
+  const maxTokens = plans[0]?.request.stop?.maxTokens ?? 0;
+  metrics.observe('vllm:request_params_max_tokens', maxTokens, { model_name: modelName });
   return new Generation({
     routing,
     trace,
+    telemetry,
+    responseId,
     clock,
     logger,
     metrics,
@@ -31,6 +39,10 @@ export function startGeneration(context: GatewayContext, scope: RequestScope, pl
     guard,
     modelName,
     routerModel,
+    hold: async (signal) => {
+      // While no router had been seen the name could not be checked.
+      if (await hold.wait(signal)) models.resolve(modelName);
+    },
     ...scope,
   });
 }
@@ -50,7 +62,12 @@ export async function runStream(
   const stream = new SseStream({
     response: reply.raw,
     onOpen: () => void reply.hijack(),
-    headers: () => ({ 'x-request-id': reply.request.id, ...trace?.headers() }),
+    headers: () => ({
+      'x-request-id': reply.request.id,
+      ...(context.inFlight.draining ? { connection: 'close' } : {}),
+      ...trace?.headers(),
+      ...reply.request.telemetry?.headers,
+    }),
     clock,
     keepAliveMs: config.keepAliveMs,
     signal: scope.signal,
@@ -63,7 +80,9 @@ export async function runStream(
       void reply.headers(trace?.headers() ?? {});
       throw err;
     }
-    logger.debug({ request: reply.request.id, err }, 'stream ended with an error');
+    const facts = { request: reply.request.id, ...reply.request.telemetry?.logFields };
+    logger.debug({ ...facts, err }, 'stream ended with an error');
+    reply.request.telemetry?.failed(toGuildhallError(err));
     stream.failed(err);
   } finally {
     stream.dispose();
@@ -89,7 +108,16 @@ export function routingTraceOf(request: FastifyRequest): RoutingTrace | null {
   return RoutingTrace.of(request.headers[DEBUG_HEADER]);
 }
 
-/** Trace context of the caller, for the router. */
-export function traceOf(request: FastifyRequest): string {
-  return traceparentOf(request.headers['traceparent']);
+/** What is told of a completion, now that it is known which model is asked, what, and by whom. */
+export function telemetryOf(
+  context: GatewayContext,
+  request: FastifyRequest,
+  body: AskedParams & { model: string },
+  tenant: string,
+): RequestTelemetry {
+  const { telemetry } = request;
+  if (telemetry === null) throw fail('internal', 'this route is not among those that are told of');
+  telemetry.asked(body.model, body, tenant);
+  context.metrics.observe('vllm:request_params_n', body.n ?? 1, { model_name: body.model });
+  return telemetry;
 }

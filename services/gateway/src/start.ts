@@ -1,5 +1,7 @@
 import {
+  type AdminProbes,
   advertisedAddress,
+  advertisedAdmin,
   authMetadata,
   channelCredentials,
   channelOptions,
@@ -14,21 +16,28 @@ import {
   MAX_MESSAGE_BYTES,
   type Metrics,
   newIncarnation,
+  once,
+  openTracing,
   parseHostPort,
   processId,
+  type Readiness,
   refuseInsecureListen,
   type ServiceContext,
   type ServiceHandle,
+  SHUTDOWN_LIMIT_MS,
   startAdminServer,
   systemClock,
+  type Tracing,
   VERSION,
 } from '@guildhall/common';
-import { control, router } from '@guildhall/proto';
+import { batches, control, router } from '@guildhall/proto';
 import { buildApp } from './app.ts';
 import { type Assets, loadAssets } from './assets.ts';
 import { ApiKeys } from './auth.ts';
+import { type BatchConnection, BatchServices } from './batches/batch-services.ts';
 import { type GatewayConfig, gatewaySchema } from './config.ts';
 import type { GatewayContext } from './context.ts';
+import { Hold } from './hold.ts';
 import { InFlight } from './in-flight.ts';
 import type { ParserName } from './parsers/registry.ts';
 import { type GuardDeps, PoisonGuard } from './quarantine/guard.ts';
@@ -61,6 +70,16 @@ export function routerConnector(
   });
 }
 
+/** Makes the clients of batch services. */
+function batchConnector(config: GatewayConfig): (address: string) => BatchConnection {
+  const credentials = channelCredentials(config);
+  const options = channelOptions({ maxMessageBytes: MAX_MESSAGE_BYTES });
+  return (address) => ({
+    client: new batches.BatchesClient(address, credentials, options),
+    metadata: authMetadata(config),
+  });
+}
+
 /** What a gateway is put together from. */
 export interface GatewayParts {
   assets: Assets;
@@ -72,13 +91,15 @@ export interface GatewayParts {
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
+  tracing: Tracing;
 }
 
 /** Puts together what routes need. */
 export function createContext(config: GatewayConfig, parts: GatewayParts): GatewayContext {
-  const { assets, members, directory, clock, logger, metrics } = parts;
+  const { assets, members, directory, clock, logger, metrics, tracing } = parts;
   const pool = new RouterPool({ members, connect: routerConnector(config), clock, logger });
   const timeoutMs = config.routingTimeoutMs;
+  const inFlight = new InFlight(config.maxInFlight, clock);
   const lookup = directory === null ? null : new PrefixLookup({ directory, clock, logger, metrics, timeoutMs });
   return {
     config,
@@ -95,12 +116,16 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
       maxDeathsAlone: config.maxFruitlessResumes,
       onFree: () => pool.nudge(),
     }),
-    models: new ServedModels(config.servedModelName, pool, assets.name),
+    batches: new BatchServices({ members, connect: batchConnector(config), clock }),
+    models: new ServedModels(config.servedModelName, pool, assets.name, config.holdMs > 0),
+    hold: new Hold({ pool, holdMs: config.holdMs, maxHeld: config.maxHeld, clock, metrics }),
     keys: ApiKeys.load(config),
-    inFlight: new InFlight(config.maxInFlight, clock),
+    inFlight,
+    drain: once(() => inFlight.drain(config.lingerMs, config.drainMs)),
     clock,
     logger,
     metrics,
+    tracing,
     startedAtS: Math.floor(clock.nowMs() / 1000),
   };
 }
@@ -136,12 +161,14 @@ function ownMember(
     id,
     incarnation,
     address: advertisedAddress(config, address),
-    adminAddress: admin,
+    adminAddress: advertisedAdmin(config, admin),
+    node: config.node,
     version: VERSION,
     ready: readiness(context).ready,
     draining: context.inFlight.draining,
     servedModels: [...context.models.names],
     running: context.inFlight.size,
+    heldRequests: context.hold.size,
   });
   return control.Member.encode(member).finish();
 }
@@ -152,13 +179,19 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   const config = loadConfig(gatewaySchema, { argv: service.argv, env: service.env, program: 'gateway' });
   const clock = systemClock;
   refuseInsecureListen(config, {
-    authenticated: ApiKeys.load(config).required,
-    remedy: 'set --api-key (GUILDHALL_API_KEYS)',
+    authenticated: config.allowAnonymous || ApiKeys.load(config).required,
+    remedy: 'set --api-key (GUILDHALL_API_KEYS), or --allow-anonymous where something else keeps strangers out,',
   });
-  const assets = loadAssets(config.model);
   const metrics = createMetrics('gateway');
+  const probes = new GatewayProbes();
+  const admin = await startAdminServer(config.adminListen, metrics, probes);
+  // Added first and so closed last: readiness and metrics are there to the end.
+  service.onShutdown(() => admin.close());
+  const assets = loadAssets(config.model);
   const id = processId('gateway', config.id);
-  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+  const tracing = await openTracing({ config, service: 'gateway', id, clock, logger, metrics });
+  service.onShutdown(() => tracing.shutDown());
+  const cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
   service.onShutdown(() => cluster.close());
   cluster.directory.meter(metrics);
   await cluster.members.start();
@@ -170,15 +203,16 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
     clock,
     logger,
     metrics,
+    tracing,
   });
   service.onShutdown(() => context.pool.close());
+  service.onShutdown(() => context.batches.close());
   await context.guard.quarantine.start();
   service.onShutdown(() => context.guard.quarantine.stop());
   const app = await buildApp(context);
   const address = await listen(app, config.listen);
-  service.onShutdown(() => closeApp(app, context));
-  const admin = await startAdminServer(config.adminListen, metrics, () => readiness(context));
-  service.onShutdown(() => admin.close());
+  service.onShutdown(() => closeApp(app, context), config.lingerMs + config.drainMs + SHUTDOWN_LIMIT_MS);
+  probes.serve(context);
   const gauges = clock.setInterval(GAUGES_EVERY_MS, () => {
     metrics.gauge('guildhall_routers', context.pool.usable.length);
   });
@@ -212,15 +246,39 @@ async function joinCluster(
     onLost: (err) => service.fatal(err),
     onRenew,
   });
+  // A request that is held wakes the model up, as soon as others know of it.
+  context.hold.onChange = () => lease.touch();
   // Serving does not depend on being listed, so it does not wait for Redis.
   lease.join(service.signal).catch((err: unknown) => {
     if (!service.signal.aborted) service.fatal(err);
   });
 }
 
+/** What the admin server asks a gateway that may still be starting. */
+class GatewayProbes implements AdminProbes {
+  #context: GatewayContext | null = null;
+
+  /** The start is over. */
+  serve(context: GatewayContext): void {
+    this.#context = context;
+  }
+
+  started(): boolean {
+    return this.#context !== null;
+  }
+
+  readiness(): Readiness {
+    return this.#context === null ? { ready: false, reason: 'starting' } : readiness(this.#context);
+  }
+
+  async drain(): Promise<void> {
+    await this.#context?.drain();
+  }
+}
+
 /** Lets running completions end, then closes all connections. */
 export async function closeApp(app: GatewayApp, context: GatewayContext): Promise<void> {
-  await context.inFlight.drain(context.config.drainMs);
+  await context.drain();
   const closed = app.close();
   app.server.closeAllConnections();
   await closed;

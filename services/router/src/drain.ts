@@ -44,7 +44,8 @@ export class Drain {
     onBegin();
     engine.moveAll({
       park,
-      moved: (_seq, parked) => {
+      moved: (seq, parked) => {
+        seq.trace?.moved(parked);
         this.#moved += 1;
         metrics.count('guildhall_sequences_moved_total', { how: parked ? 'parked' : 'request' });
       },

@@ -22,6 +22,7 @@ import {
 import { Sequence, type SequenceSink, type SequenceSpec } from './sequence.ts';
 import { computationFailed, lateError, uncoveredError } from './step-failures.ts';
 import { type Detokenizer, StopConditions, type StopReason } from './stop-conditions.ts';
+import type { SequenceTrace } from './telemetry/sequence-trace.ts';
 
 /** What the engine tells its metrics. */
 export interface EngineObserver {
@@ -127,7 +128,7 @@ export class Engine {
    * Takes a checked request. Its events go to `sink`, perhaps before this returns. Errors: `not_ready` while
    * stopping; `queue_full`, `out_of_pages`; `invalid_value` for generated_ids that go on past their own end.
    */
-  submit(spec: SequenceSpec, sink: SequenceSink): Sequence {
+  submit(spec: SequenceSpec, sink: SequenceSink, trace: SequenceTrace | null = null): Sequence {
     if (this.#stopping || this.#parking !== null) throw fail('not_ready', 'the router is shutting down');
     const needsText = spec.stop.stopStrings.length > 0;
     const stop = new StopConditions(spec.stop, needsText ? this.#o.makeDetokenizer() : null);
@@ -136,7 +137,7 @@ export class Engine {
     for (const id of spec.generatedIds) sampler.accept(id);
     this.#tickets += 1;
     const arrivedAtMs = this.#o.clock.monotonicMs();
-    const seq = new Sequence({ spec, sampler, stop, sink, ticket: this.#tickets, arrivedAtMs });
+    const seq = new Sequence({ spec, sampler, stop, sink, trace, ticket: this.#tickets, arrivedAtMs });
     if (reason !== null && !(spec.promptLogprobs && spec.generatedIds.length === 0)) {
       this.#finish(seq, reason);
       return seq;
@@ -184,7 +185,7 @@ export class Engine {
     if (done === null) return;
     seq.prefetching = true;
     done
-      .catch((err: unknown) => this.#o.logger.warn({ err, sequence: seq.key }, 'prefetch failed'))
+      .catch((err: unknown) => this.#o.logger.warn({ err, ...seq.logFields }, 'prefetch failed'))
       .finally(() => {
         seq.prefetching = false;
         this.wake();
@@ -330,7 +331,7 @@ export class Engine {
     if (blamed && seq.isolated) return this.#fail(seq, computationFailed(cause));
     if (blamed) {
       seq.isolatedUntil = reached;
-      this.#o.logger.error({ err: cause, sequence: seq.key, reached }, 'a step broke off');
+      this.#o.logger.error({ err: cause, ...seq.logFields, reached }, 'a step broke off');
     }
     seq.preemptWanted = true;
   }

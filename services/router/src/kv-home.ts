@@ -1,4 +1,4 @@
-import type { Clock, Cluster, Logger, Metrics } from '@guildhall/common';
+import type { Clock, Cluster, Logger, Metrics, Tracing } from '@guildhall/common';
 import type { router } from '@guildhall/proto';
 import type { RouterConfig } from './config.ts';
 import type { Tier } from './kv/blob.ts';
@@ -25,6 +25,7 @@ export interface KvHomeOptions {
   loaded: LoadedModel;
   identity: { id: string; incarnation: bigint };
   metrics: Metrics;
+  tracing: Tracing;
   clock: Clock;
   logger: Logger;
 }
@@ -221,7 +222,7 @@ export class KvHome {
   }
 
   #makePeers(): PeerExchange {
-    const { config, loaded, metrics, clock, logger } = this.#o;
+    const { config, loaded, metrics, tracing, clock, logger } = this.#o;
     const { fingerprint, numericsId, native, pools } = loaded;
     const { pageBytes } = pools.kv;
     const { chunkTokens } = config;
@@ -234,6 +235,7 @@ export class KvHome {
       checksum: (parts) => native.crc32c(parts),
       clock,
       metrics,
+      tracing,
       logger,
       pageBytes,
       namedPageBytes: pageBytes * (config.pageTokens / PAGE_TOKENS),

@@ -1,11 +1,13 @@
 import { control } from '@guildhall/proto';
+import type { MeasuredLoad } from './load-meter.ts';
 
 /** What a router writes about itself in Redis. */
-export interface RouterMember {
+export interface RouterMember extends MeasuredLoad {
   id: string;
   incarnation: bigint;
   address: string;
   admin: string;
+  node: string;
   version: string;
   modelFingerprint: string;
   numericsId: string;
@@ -23,6 +25,8 @@ export interface RouterMember {
   pendingPrefillTokens: number;
   prefillMsPerToken: number;
   decodeStepMs: number;
+  /** Share of the KV pages that sequences use. */
+  kvUsage: number;
   /** Experts in the router's own process. */
   holdings: readonly { layer: number; experts: readonly number[] }[];
 }

@@ -1,7 +1,9 @@
 import type { Metrics } from '@guildhall/common';
+import type { RouterConfig } from './config.ts';
 import type { EngineObserver } from './engine.ts';
 import type { ExpertObserver } from './experts/observer.ts';
-import type { PagePool } from './kv/page-pool.ts';
+import { PAGE_TOKENS, type PagePool } from './kv/page-pool.ts';
+import type { LoadedModel } from './load-model.ts';
 import type { StateSlots } from './kv/state-slots.ts';
 import type { Scheduler } from './scheduler/scheduler.ts';
 
@@ -54,6 +56,7 @@ export function engineObserver(metrics: Metrics, modelName: string): EngineObser
       metrics.observe('vllm:request_queue_time_seconds', seconds(queueMs), model);
       metrics.observe('vllm:request_prefill_time_seconds', seconds(prefillMs), model);
       metrics.observe('vllm:request_decode_time_seconds', seconds(decodeMs), model);
+      metrics.observe('vllm:request_inference_time_seconds', seconds(prefillMs + decodeMs), model);
       metrics.observe('vllm:request_prompt_tokens', seq.numPrompt, model);
       metrics.observe('vllm:request_generation_tokens', seq.numGenerated, model);
       const later = seq.numGenerated - 1;
@@ -67,6 +70,8 @@ export function engineObserver(metrics: Metrics, modelName: string): EngineObser
 export class DispatchMetrics implements ExpertObserver {
   readonly rowsByWorker = new Map<string, number>();
   readonly #metrics: Metrics;
+  /** Workers that are gone, and whose series go when nothing of them can come any more. */
+  readonly #gone = new Set<string>();
 
   constructor(metrics: Metrics) {
     this.#metrics = metrics;
@@ -115,7 +120,13 @@ export class DispatchMetrics implements ExpertObserver {
   }
 
   gone(worker: string): void {
-    this.#metrics.remove('guildhall_worker_breaker_open', { worker });
+    this.#gone.add(worker);
+  }
+
+  /** Forgets the series of workers that were gone when it was called the last time; names of pods never come back. */
+  sweep(): void {
+    for (const worker of this.#gone) void this.#metrics.forget('worker', worker);
+    this.#gone.clear();
   }
 
   experts(change: 'lost' | 'recovered', count: number): void {
@@ -142,6 +153,21 @@ export interface GaugeSources {
   epoch: number;
   streams: Readonly<Record<'decode' | 'prefill', number>>;
   nativeBytes: Readonly<Record<string, number>>;
+}
+
+/** The cache as vLLM describes its own: autoscalers and endpoint pickers read the size and number of blocks there. */
+export function setCacheInfo(
+  metrics: Metrics,
+  config: Pick<RouterConfig, 'prefixCache' | 'kvDtype'>,
+  { pools, servedModels }: Pick<LoadedModel, 'pools' | 'servedModels'>,
+): void {
+  metrics.gauge('vllm:cache_config_info', 1, {
+    model_name: servedModels[0] ?? '',
+    block_size: PAGE_TOKENS,
+    num_gpu_blocks: pools.kv.numPages,
+    enable_prefix_caching: config.prefixCache === 'off' ? 'False' : 'True',
+    cache_dtype: config.kvDtype,
+  });
 }
 
 export function setGauges(metrics: Metrics, modelName: string, from: GaugeSources): void {

@@ -2,11 +2,13 @@ import {
   type Clock,
   Cluster,
   fail,
-  type GuildhallError,
   type Logger,
   type MemberLease,
   type Metrics,
+  once,
   type Readiness,
+  type Tracing,
+  twoDigits,
   VERSION,
 } from '@guildhall/common';
 import { IncrementalDetokenizer } from '@guildhall/model';
@@ -19,12 +21,14 @@ import { RemoteHome } from './experts/remote-home.ts';
 import type { ExpertHome } from './experts/source.ts';
 import type { KvHome } from './kv-home.ts';
 import { type LoadedModel, MAX_PREFILL_SEQUENCES } from './load-model.ts';
+import { LoadMeter } from './load-meter.ts';
 import { decodeMember, encodeMember, type RouterMember } from './member.ts';
 import { DispatchMetrics, engineObserver, setGauges } from './metrics.ts';
 import { routerRpc } from './rpc/generate.ts';
 import { ModelRunner } from './runner.ts';
 import { PrefillAllowance } from './scheduler/budget.ts';
 import type { Detokenizer } from './stop-conditions.ts';
+import { bothObservers, engineTraces } from './telemetry/engine-traces.ts';
 
 export interface RouterCoreOptions {
   config: RouterConfig;
@@ -32,6 +36,7 @@ export interface RouterCoreOptions {
   kvHome: KvHome;
   identity: { id: string; incarnation: bigint };
   metrics: Metrics;
+  tracing: Tracing;
   clock: Clock;
   logger: Logger;
   onFatal: (err: unknown) => void;
@@ -50,7 +55,14 @@ export class RouterCore {
   readonly #o: RouterCoreOptions;
   readonly #cluster: Cluster;
   readonly #dispatch: DispatchMetrics;
+  /** What others weigh of its load. */
+  readonly #load: LoadMeter;
   readonly #abort = new AbortController();
+  /**
+   * Takes nothing new. What runs is moved to other routers if there are any, or else gets `drainMs` to finish; what is left
+   * then ends with `not_ready`. Every call gets the one drain that there is.
+   */
+  readonly drain = once(() => this.#runDrain());
   #lease: MemberLease | null = null;
   #draining = false;
   #address = '';
@@ -66,12 +78,13 @@ export class RouterCore {
     this.metrics = metrics;
     this.id = identity.id;
     this.#dispatch = new DispatchMetrics(metrics);
+    this.#load = new LoadMeter(clock);
     this.experts = makeHome(options, this.#dispatch);
     this.kvHome = options.kvHome;
     this.engine = this.#makeEngine();
     this.kvHome.attach(this.engine.scheduler);
     this.moving = this.#makeDrain();
-    this.#cluster = new Cluster({ redis: config.redis, cluster: config.cluster, tls: config, clock, logger });
+    this.#cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
     this.experts.views.onChange(() => this.#onViewChange());
     // Experts of this process are there from the beginning.
     this.#onViewChange();
@@ -121,7 +134,7 @@ export class RouterCore {
   rpc(): router.RouterServer {
     const { loaded, engine, metrics } = this;
     return routerRpc({
-      engine,
+      engine: this.#load.counting(engine),
       drain: this.moving,
       address: () => this.#address,
       clock: this.#o.clock,
@@ -134,6 +147,7 @@ export class RouterCore {
       },
       routerId: this.id,
       notReady: () => this.#refusal(),
+      tracing: this.#o.tracing,
       info: () => this.#info(),
       onRefused: (code) => metrics.count('guildhall_errors_total', { code }),
     });
@@ -143,6 +157,7 @@ export class RouterCore {
     const { engine, experts, loaded } = this;
     const { latest } = experts.views;
     this.kvHome.setGauges();
+    this.#dispatch.sweep();
     setGauges(this.metrics, loaded.servedModels[0] ?? '', {
       scheduler: engine.scheduler,
       pool: engine.scheduler.pool,
@@ -157,19 +172,19 @@ export class RouterCore {
     this.#pausesCounted = count;
   }
 
-  /**
-   * Takes nothing new. What runs is moved to other routers if there are any, or else gets `limitMs` to finish; what is left
-   * then ends with `reason`.
-   */
-  async drain(limitMs: number, reason: GuildhallError): Promise<void> {
-    const { clock, logger } = this.#o;
+  async #runDrain(): Promise<void> {
+    const { clock, logger, config } = this.#o;
     this.#announceDrain();
-    if (this.#othersServe()) this.moving.begin(0);
-    const until = clock.monotonicMs() + limitMs;
+    const until = clock.monotonicMs() + config.drainMs;
     const left = (): number => this.engine.scheduler.sequences().length + this.kvHome.peers.parked.size;
-    while (left() > 0 && clock.monotonicMs() < until) await clock.sleep(20);
+    for (;;) {
+      // In a rolling update the router that could take over may become ready after this one was asked to go.
+      if (!this.moving.begun && this.#othersServe()) this.moving.begin(0);
+      if (left() === 0 || clock.monotonicMs() >= until) break;
+      await clock.sleep(20);
+    }
     logger.info({ left: left() }, 'drained');
-    await this.engine.stop(reason);
+    await this.engine.stop(fail('not_ready', 'the router is shutting down'));
   }
 
   #announceDrain(): void {
@@ -212,8 +227,9 @@ export class RouterCore {
   }
 
   #makeEngine(): Engine {
-    const { config, loaded, metrics, clock, logger, onFatal } = this.#o;
+    const { config, loaded, metrics, tracing, clock, logger, onFatal } = this.#o;
     const { native } = loaded;
+    const observer = this.#load.observing(engineObserver(metrics, loaded.servedModels[0] ?? ''));
     const allowance = new PrefillAllowance({
       clock,
       threads: loaded.runtime,
@@ -226,7 +242,7 @@ export class RouterCore {
       clock,
       logger,
       views: this.experts.views,
-      runner: this.#makeRunner(allowance),
+      runner: this.#load.timing(this.#makeRunner(allowance)),
       kv: this.kvHome.kv.manager,
       restorer: this.kvHome.kv.restorer,
       swapper: this.kvHome.swapper,
@@ -243,7 +259,7 @@ export class RouterCore {
       allowance,
       makeSampler: ({ sampler, promptIds }) => new native.SamplerState(loaded.config.vocab, sampler, promptIds),
       makeDetokenizer: () => this.#makeDetokenizer(),
-      observer: engineObserver(metrics, loaded.servedModels[0] ?? ''),
+      observer: tracing.enabled ? bothObservers(observer, engineTraces) : observer,
       queueLimitMs: config.queueLimitMs,
       expertWaitMs: config.expertWaitMs,
       onFatal,
@@ -299,6 +315,7 @@ export class RouterCore {
       ...identity,
       address,
       admin,
+      node: this.#o.config.node,
       version: VERSION,
       modelFingerprint: loaded.fingerprint,
       numericsId: loaded.numericsId,
@@ -311,6 +328,8 @@ export class RouterCore {
       running: engine.scheduler.numActive,
       waiting: engine.scheduler.numWaiting,
       ...this.#pace(),
+      ...this.#load.load,
+      kvUsage: twoDigits(engine.scheduler.pool.numUsed / engine.scheduler.pool.numPages),
       holdings: experts.holdings,
     });
   }

@@ -9,6 +9,7 @@ import type { PrefillAllowance } from './scheduler/budget.ts';
 import type { DecodePlan, PrefillPlan } from './scheduler/scheduler.ts';
 import type { Sequence, TokenOutput } from './sequence.ts';
 import { brokenOutcomes, computationFailed } from './step-failures.ts';
+import { StepTrace } from './telemetry/step-trace.ts';
 
 /** What a step did for one sequence. */
 export type Outcome =
@@ -132,27 +133,37 @@ export class ModelRunner implements StepRunner {
 
   async #run(batch: MicroBatch): Promise<Outcome[]> {
     const owners = { owner: rowOwners(batch.items), numSequences: batch.items.length };
-    const dispatch = this.#o.experts.begin(batch.view, batch.lane, owners);
+    const begunMs = this.#o.clock.monotonicMs();
+    const trace = StepTrace.begin(batch);
+    const dispatch = this.#o.experts.begin(batch.view, batch.lane, owners, trace);
     const abort = new AbortController();
     const watch = this.#o.clock.setInterval(ABANDON_CHECK_MS, () => {
       if (batch.items.every(({ seq }) => seq.ended)) abort.abort();
     });
     try {
-      await this.#forward(batch, dispatch, abort.signal);
+      await this.#forward(batch, dispatch, abort.signal, trace);
       return await this.#sample(batch);
     } catch (err) {
+      trace?.failed(toGuildhallError(err));
       const seqs = batch.items.map(({ seq }) => seq);
       return brokenOutcomes(seqs, toGuildhallError(err), this.#o.clock.monotonicMs());
     } finally {
       watch.cancel();
       dispatch.close();
+      trace?.end();
+      if (batch.lane === 'prefill') tellChunks(batch.items, begunMs, this.#o.clock.monotonicMs());
       for (const [index, rows] of dispatch.rowsOf.entries()) {
         for (const [worker, count] of rows) batch.items[index]?.seq.countRows(worker, count);
       }
     }
   }
 
-  async #forward(batch: MicroBatch, dispatch: StepExperts, signal: AbortSignal): Promise<void> {
+  async #forward(
+    batch: MicroBatch,
+    dispatch: StepExperts,
+    signal: AbortSignal,
+    trace: StepTrace | null,
+  ): Promise<void> {
     const { buffers, items, lane, step, index } = batch;
     const { model, pools, allowance } = this.#o;
     buffers.setBatch(buildBatch(items, pools.states !== null));
@@ -163,7 +174,7 @@ export class ModelRunner implements StepRunner {
       lane,
       signal,
       deadlineMs: deadlines.length === 0 ? null : Math.min(...deadlines),
-      traceparent: items.find(({ seq }) => seq.spec.traceparent !== null)?.seq.spec.traceparent ?? null,
+      traceparent: trace?.traceparent ?? null,
     };
     const logitRows = logitRowsOf(items);
     const yieldPoint = (): Promise<void> | null => allowance.checkpoint();
@@ -236,6 +247,11 @@ export class ModelRunner implements StepRunner {
     }
     return drawn;
   }
+}
+
+/** Tells the traced sequences of a prefill step which part of their prompts it was. */
+function tellChunks(items: MicroBatch['items'], startMs: number, endMs: number): void {
+  for (const { seq, chunk } of items) seq.trace?.chunk(startMs, endMs, chunk.start, chunk.count);
 }
 
 /** How often it is checked that somebody still wants the result of a step. */

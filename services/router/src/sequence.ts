@@ -1,4 +1,4 @@
-import { fail, type GuildhallError } from '@guildhall/common';
+import { fail, type GuildhallError, traceFields } from '@guildhall/common';
 import type { Sample, SamplerParams, SamplerState } from '@guildhall/native';
 import { PAGE_TOKENS } from './kv/page-pool.ts';
 import type { PrefixHolder } from './kv/peer/prefix-pull.ts';
@@ -8,6 +8,7 @@ import type { SequencePrefix, StateSource } from './kv/sequence-prefix.ts';
 import type { SequenceRecord } from './kv/sequence-record.ts';
 import type { SlotId } from './kv/state-slots.ts';
 import type { StopConditions, StopReason, StopSpec } from './stop-conditions.ts';
+import type { SequenceTrace } from './telemetry/sequence-trace.ts';
 
 /** A checked request for one choice, in the engine's terms. Times are the clock's monotonic milliseconds. */
 export interface SequenceSpec {
@@ -88,6 +89,8 @@ export interface SequenceParts {
   sampler: SamplerState;
   stop: StopConditions;
   sink: SequenceSink;
+  /** Null when nobody traces it. */
+  trace?: SequenceTrace | null;
   /** Order of arrival in this router. */
   ticket: number;
   arrivedAtMs: number;
@@ -105,6 +108,8 @@ export class Sequence {
   readonly sampler: SamplerState;
   readonly stop: StopConditions;
   readonly sink: SequenceSink;
+  /** Null when nobody traces it. */
+  readonly trace: SequenceTrace | null;
   readonly table = new PageTable();
   slot: SlotId | null = null;
   /** Where the next step takes the state from. */
@@ -147,7 +152,13 @@ export class Sequence {
     this.sampler = parts.sampler;
     this.stop = parts.stop;
     this.sink = parts.sink;
+    this.trace = parts.trace ?? null;
     this.#generated = Array.from(parts.spec.generatedIds);
+  }
+
+  /** Fields of log lines about it. */
+  get logFields() {
+    return { sequence: this.key, ...traceFields(this.spec.traceparent) };
   }
 
   get numPrompt(): number {

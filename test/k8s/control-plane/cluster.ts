@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AuthenticationV1Api, CoreV1Api, KubeConfig } from '@kubernetes/client-node';
 import { type Program, ensurePrograms } from '../binaries/index.ts';
@@ -21,6 +21,8 @@ export interface ControlPlaneOptions {
   kwok?: boolean | { stages: string };
   /** Address of this machine that pods can reach; makes the API server listen beyond loopback. For sandboxes only. */
   advertise?: string;
+  /** Folder for everything it writes; a temporary one by default. `stop` removes it. */
+  folder?: string;
   /** Gets a line for each part that is up. */
   say?: (line: string) => void;
 }
@@ -60,7 +62,7 @@ export class ControlPlane {
 
   /** Writes a kubeconfig file for a token and returns its path. `url` is where the API server is reached, if not at `url` of this cluster. */
   writeKubeconfig(name: string, token: string, url: string = this.url): string {
-    const path = join(this.folder, `${name}.kubeconfig`);
+    const path = resolve(this.folder, `${name}.kubeconfig`);
     writeFileSync(path, this.#kubeconfigText(token, url), { mode: 0o600 });
     return path;
   }
@@ -191,8 +193,8 @@ function programsOf(options: ControlPlaneOptions): Program[] {
  */
 export async function startControlPlane(options: ControlPlaneOptions = {}): Promise<ControlPlane> {
   const programs = await ensurePrograms(programsOf(options));
-  const folder = mkdtempSync(join(tmpdir(), 'guildhall-k8s-'));
-  mkdirSync(join(folder, 'home'));
+  const folder = options.folder ?? mkdtempSync(join(tmpdir(), 'guildhall-k8s-'));
+  mkdirSync(join(folder, 'home'), { recursive: true });
   const taken = await ports();
   const credentials = await makeCredentials(folder, options.advertise === undefined ? [] : [options.advertise]);
   const cluster = new ControlPlane(folder, `https://127.0.0.1:${taken.api}`, credentials, programs);

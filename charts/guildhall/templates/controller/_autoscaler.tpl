@@ -1,9 +1,9 @@
 {{/* Bounds of one workload in the autoscaler's policy. Takes (dict root values name). */}}
 {{- define "guildhall.policyBounds" -}}
-{{- $own := .values.autoscaler -}}
-{{- $gpus := $own.gpusPerReplica -}}
-{{- if kindIs "invalid" $gpus }}{{ $gpus = include "guildhall.gpuCount" . | int }}{{ end -}}
-{{- dict "deployment" .name "min" $own.min "max" $own.max "gpusPerReplica" $gpus "pricePerHour" $own.pricePerHour | toJson -}}
+{{- $bounds := omit .values.autoscaler "enabled" -}}
+{{- $_ := set $bounds "deployment" .name -}}
+{{- if kindIs "invalid" $bounds.gpusPerReplica }}{{ $_ := set $bounds "gpusPerReplica" (include "guildhall.gpuCount" . | int) }}{{ end -}}
+{{- toJson $bounds -}}
 {{- end }}
 
 {{/* autoscaler.json: values under `autoscaler`, and the bounds of every workload that is left to it. */}}
@@ -14,7 +14,7 @@
 {{- range include "guildhall.groups" . | fromJsonArray -}}
 {{- if .autoscaler.enabled -}}
 {{- $bounds := include "guildhall.policyBounds" (dict "root" $root "values" . "name" (include "guildhall.groupName" (list $root .name))) | fromJson -}}
-{{- $groups = append $groups (merge (dict "name" .name "redundancy" .autoscaler.redundancy) $bounds) -}}
+{{- $groups = append $groups (merge (dict "name" .name) $bounds) -}}
 {{- end -}}
 {{- end -}}
 {{- $_ := set $policy "groups" $groups -}}

@@ -17,6 +17,7 @@ export const MemberKind = {
   MEMBER_KIND_ROUTER: 2,
   MEMBER_KIND_EXPERT: 3,
   MEMBER_KIND_CONTROLLER: 4,
+  MEMBER_KIND_BATCH: 5,
 } as const;
 
 export type MemberKind = typeof MemberKind[keyof typeof MemberKind];
@@ -27,6 +28,7 @@ export namespace MemberKind {
   export type MEMBER_KIND_ROUTER = typeof MemberKind.MEMBER_KIND_ROUTER;
   export type MEMBER_KIND_EXPERT = typeof MemberKind.MEMBER_KIND_EXPERT;
   export type MEMBER_KIND_CONTROLLER = typeof MemberKind.MEMBER_KIND_CONTROLLER;
+  export type MEMBER_KIND_BATCH = typeof MemberKind.MEMBER_KIND_BATCH;
 }
 
 export function memberKindFromJSON(object: any): MemberKind {
@@ -46,6 +48,9 @@ export function memberKindFromJSON(object: any): MemberKind {
     case 4:
     case "MEMBER_KIND_CONTROLLER":
       return MemberKind.MEMBER_KIND_CONTROLLER;
+    case 5:
+    case "MEMBER_KIND_BATCH":
+      return MemberKind.MEMBER_KIND_BATCH;
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum MemberKind");
   }
@@ -63,6 +68,8 @@ export function memberKindToJSON(object: MemberKind): string {
       return "MEMBER_KIND_EXPERT";
     case MemberKind.MEMBER_KIND_CONTROLLER:
       return "MEMBER_KIND_CONTROLLER";
+    case MemberKind.MEMBER_KIND_BATCH:
+      return "MEMBER_KIND_BATCH";
     default:
       throw new globalThis.Error("Unrecognized enum value " + object + " for enum MemberKind");
   }
@@ -150,6 +157,12 @@ export interface Member {
     | undefined;
   /** Gateways only. Requests that are held until a router takes them. */
   heldRequests: number;
+  /**
+   * Routers only. Tokens a second that the requests of the last 30 s will need in all, as their kind has on the mean, and tokens a
+   * second that were computed meanwhile: when more is offered than computed, queues grow.
+   */
+  offeredTokensPerSecond?: number | undefined;
+  computedTokensPerSecond?: number | undefined;
 }
 
 export interface LayerHoldings {
@@ -256,6 +269,8 @@ function createBaseMember(): Member {
     ttftP95Ms: undefined,
     itlP95Ms: undefined,
     heldRequests: 0,
+    offeredTokensPerSecond: undefined,
+    computedTokensPerSecond: undefined,
   };
 }
 
@@ -395,6 +410,12 @@ export const Member: MessageFns<Member> = {
     }
     if (message.heldRequests !== 0) {
       writer.uint32(320).uint32(message.heldRequests);
+    }
+    if (message.offeredTokensPerSecond !== undefined) {
+      writer.uint32(333).float(message.offeredTokensPerSecond);
+    }
+    if (message.computedTokensPerSecond !== undefined) {
+      writer.uint32(341).float(message.computedTokensPerSecond);
     }
     return writer;
   },
@@ -732,6 +753,22 @@ export const Member: MessageFns<Member> = {
             message.heldRequests = reader.uint32();
             continue;
           }
+          case 41: {
+            if (tag !== 333) {
+              break;
+            }
+
+            message.offeredTokensPerSecond = reader.float();
+            continue;
+          }
+          case 42: {
+            if (tag !== 341) {
+              break;
+            }
+
+            message.computedTokensPerSecond = reader.float();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -892,6 +929,16 @@ export const Member: MessageFns<Member> = {
         : isSet(object.held_requests)
         ? globalThis.Number(object.held_requests)
         : 0,
+      offeredTokensPerSecond: isSet(object.offeredTokensPerSecond)
+        ? globalThis.Number(object.offeredTokensPerSecond)
+        : isSet(object.offered_tokens_per_second)
+        ? globalThis.Number(object.offered_tokens_per_second)
+        : undefined,
+      computedTokensPerSecond: isSet(object.computedTokensPerSecond)
+        ? globalThis.Number(object.computedTokensPerSecond)
+        : isSet(object.computed_tokens_per_second)
+        ? globalThis.Number(object.computed_tokens_per_second)
+        : undefined,
     };
   },
 
@@ -1017,6 +1064,12 @@ export const Member: MessageFns<Member> = {
     if (message.heldRequests !== 0) {
       obj.heldRequests = Math.round(message.heldRequests);
     }
+    if (message.offeredTokensPerSecond !== undefined) {
+      obj.offeredTokensPerSecond = floatToJson(message.offeredTokensPerSecond);
+    }
+    if (message.computedTokensPerSecond !== undefined) {
+      obj.computedTokensPerSecond = floatToJson(message.computedTokensPerSecond);
+    }
     return obj;
   },
 
@@ -1075,6 +1128,8 @@ export const Member: MessageFns<Member> = {
     message.ttftP95Ms = object.ttftP95Ms ?? undefined;
     message.itlP95Ms = object.itlP95Ms ?? undefined;
     message.heldRequests = object.heldRequests ?? 0;
+    message.offeredTokensPerSecond = object.offeredTokensPerSecond ?? undefined;
+    message.computedTokensPerSecond = object.computedTokensPerSecond ?? undefined;
     return message;
   },
 };

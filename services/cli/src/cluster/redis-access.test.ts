@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { connectRedis, redisKeys, type RedisTls, systemClock } from '@guildhall/common';
+import { connectRedis, type RedisAccess, redisKeys, systemClock } from '@guildhall/common';
 import { eventually, freePort, silentLogger } from '@guildhall/common/testing';
 import type { Child } from '../stack/child.ts';
 import { endProcesses } from '../stack/processes.ts';
@@ -32,7 +32,7 @@ after(async () => {
 });
 
 /** TLS files of a member, signed by the cluster's authority. */
-async function filesOf(name: string): Promise<RedisTls> {
+async function filesOf(name: string): Promise<RedisAccess> {
   const options = { name, addresses: ['127.0.0.1'], days: 1, nowMs: systemClock.nowMs() };
   const { chain, key } = await dir.authority().issue(options);
   const tls = {
@@ -45,9 +45,9 @@ async function filesOf(name: string): Promise<RedisTls> {
   return tls;
 }
 
-function connect(user: string, password: string, tls: RedisTls): ReturnType<typeof connectRedis> {
+function connect(user: string, password: string, tls: RedisAccess): ReturnType<typeof connectRedis> {
   const url = `rediss://${user}:${password}@127.0.0.1:${dir.config().ports.redis}/0`;
-  return connectRedis(url, { logger: silentLogger(), clock: systemClock, tls });
+  return connectRedis(url, { logger: silentLogger(), clock: systemClock, access: tls });
 }
 
 test('a member reads the cluster, writes about itself and nothing else, until it is expelled', async () => {

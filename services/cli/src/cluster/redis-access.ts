@@ -75,9 +75,9 @@ async function asAdmin(dir: ClusterDir, command: [string, ...string[]]): Promise
   const url = new URL(`rediss://${host.includes(':') ? `[${host}]` : host}:${port}/0`);
   url.username = 'admin';
   url.password = dir.secrets().redisAdmin;
-  const tls = { tlsCert: dir.certificateFile, tlsKey: dir.keyFile, redisCa: dir.authorityFile };
+  const access = { tlsCert: dir.certificateFile, tlsKey: dir.keyFile, redisCa: dir.authorityFile };
   const logger = createLogger({ service: 'cli', id: 'cli', level: 'silent' });
-  const redis = connectRedis(url.href, { logger, clock: systemClock, tls });
+  const redis = connectRedis(url.href, { logger, clock: systemClock, access });
   try {
     await new Promise<void>((resolve, reject) => {
       redis.once('ready', resolve);

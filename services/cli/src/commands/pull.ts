@@ -21,14 +21,18 @@ interface PullFlags {
   all: boolean;
   jobs: number;
   verify: boolean;
+  sha256?: string;
   json: boolean;
 }
 
 /** `guildhall pull`: brings a model of a hub here, whole or the part that one process needs. */
 export function pullCommand(): Command {
   return new Command('pull')
-    .description('fetch a model from a hub: resumable, checked, whole or in part')
-    .argument('<repository>', 'org/name or org/name@revision (branch, tag or commit; default: main)')
+    .description('fetch a model from a hub or a bucket: resumable, checked, whole or in part')
+    .argument(
+      '<model>',
+      'org/name, org/name@revision (branch, tag or commit; default: main), hf://org/name@revision or s3://bucket/prefix',
+    )
     .option('--dir <dir>', 'where the files go (default: GUILDHALL_HOME/models, found again by name)')
     .option('--endpoint <url>', 'hub or mirror (default: GUILDHALL_HUB_ENDPOINT or HF_ENDPOINT)')
     .option('--dense-only', 'only what a router needs: everything but the routed experts', false)
@@ -37,9 +41,13 @@ export function pullCommand(): Command {
     .option('--shard <i/n>', 'only part i of n of the layers with their routed experts', shard)
     .option('--all', 'every file of the repository, other formats included', false)
     .option('--jobs <n>', 'files to fetch at the same time', jobs, 4)
+    .option('--sha256 <hex>', 'refuse anything but the model with this hash, which --json prints', sha256)
     .option('--verify', 'hash again what is already here', false)
     .option('--json', 'print one JSON object', false)
-    .addHelpText('after', '\nA token for private and gated models is taken from GUILDHALL_HUB_TOKEN or HF_TOKEN.')
+    .addHelpText(
+      'after',
+      '\nA token for private and gated models is taken from GUILDHALL_HUB_TOKEN or HF_TOKEN.\nA bucket holds SHA256SUMS of its files (sha256sum); region, endpoint and credentials come from AWS_REGION,\nAWS_ENDPOINT_URL_S3, AWS_ACCESS_KEY_ID and wherever else AWS tools take them.',
+    )
     .action(runPull);
 }
 
@@ -48,6 +56,8 @@ async function runPull(repository: string, flags: PullFlags): Promise<void> {
   const stop = stopSignal();
   const options = {
     spec: parseRepoSpec(repository),
+    sha256: flags.sha256 ?? null,
+    env: process.env,
     endpoint: chooseEndpoint(flags.endpoint ?? null, process.env),
     selection: selectionOf(flags),
     store: new ModelStore(process.env),
@@ -119,6 +129,11 @@ function shard(value: string): { index: number; count: number } {
   const part = { index: Number(index), count: Number(count) };
   if (index !== undefined && part.index >= 1 && part.index <= part.count) return part;
   throw fail('config_invalid', `'${value}' is no part such as 1/4: from 1/N to N/N`);
+}
+
+function sha256(value: string): string {
+  if (/^[0-9a-f]{64}$/i.test(value)) return value.toLowerCase();
+  throw fail('config_invalid', `--sha256: '${value}' is no sha256 in hex`, { field: 'sha256' });
 }
 
 function jobs(value: string): number {

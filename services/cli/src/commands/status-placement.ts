@@ -9,6 +9,7 @@ export function controllerLines({
   imbalance,
   loading,
   refused,
+  expected,
 }: ControllerStatus): string[] {
   const lines = [`controller: ${controller}, ${action}: ${reason}`];
   const shown = [
@@ -18,6 +19,7 @@ export function controllerLines({
   if (shown.length > 0) lines.push(`busiest worker over the mean: ${shown.join(', ')}`);
   if (loading.length > 0) lines.push(`loading: ${loading.join(', ')}`);
   if (refused.length > 0) lines.push(`refused, of another checkpoint or numerics class: ${refused.join(', ')}`);
+  if ((expected ?? []).length > 0) lines.push(`ready by Kubernetes and unknown to Redis: ${expected.join(', ')}`);
   return lines;
 }
 

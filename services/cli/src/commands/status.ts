@@ -8,6 +8,7 @@ import { getRouterInfo } from '../stack/router-client.ts';
 import { StateDir } from '../stack/state-dir.ts';
 import { formatBytes } from '../ui/bytes.ts';
 import { formatTable } from '../ui/table.ts';
+import { kubernetesLines, placeColumns } from './status-kubernetes.ts';
 import { controllerLines, workerTables } from './status-placement.ts';
 
 interface StatusFlags extends ClusterFlags {
@@ -83,6 +84,8 @@ function asJson({ snapshot, infos, said, url }: StatusFacts): unknown {
       modelFingerprint: member.modelFingerprint,
       numericsId: member.numericsId,
       version: member.version,
+      node: member.node,
+      group: member.group,
       models: member.servedModels,
       ...cacheJson(infos.get(member.id)),
     })),
@@ -131,6 +134,7 @@ function cacheRows(infos: RouterInfos): (string | number)[][] {
 }
 
 function asText({ snapshot, infos, said, url }: StatusFacts): string {
+  const place = placeColumns(snapshot.members);
   const rows = [...snapshot.members]
     .sort((a, b) => a.kind - b.kind || a.id.localeCompare(b.id))
     .map((member) => [
@@ -141,6 +145,7 @@ function asText({ snapshot, infos, said, url }: StatusFacts): string {
       Number(member.ackedEpoch),
       member.kind === control.MemberKind.MEMBER_KIND_EXPERT || countHeld(member) > 0 ? countHeld(member) : '',
       member.kind === control.MemberKind.MEMBER_KIND_ROUTER ? `${member.running}+${member.waiting}` : '',
+      ...place.cells(member),
     ]);
   const { held, wanted } = loadedShare(snapshot);
   const oneBox = snapshot.members.filter(
@@ -157,8 +162,9 @@ function asText({ snapshot, infos, said, url }: StatusFacts): string {
     `placement: ${coverage}${snapshot.stale ? ' (Redis is away: last known state)' : ''}`,
     ...(said === null ? [] : controllerLines(said)),
     '',
-    formatTable(['id', 'kind', 'address', 'state', 'epoch', 'experts', 'running+waiting'], rows),
+    formatTable(['id', 'kind', 'address', 'state', 'epoch', 'experts', 'running+waiting', ...place.headings], rows),
     ...(said === null ? [] : workerTables(said)),
+    ...(said?.kubernetes ? kubernetesLines(said.kubernetes) : []),
   ];
   const cache = cacheRows(infos);
   if (cache.length > 0) {

@@ -29,6 +29,7 @@ export interface UpFlags {
   apiKey: string[];
   threads: number | null;
   coreLeases: 'on' | 'off';
+  otlp: string | null;
   prompt: string;
   smoke: boolean;
   json: boolean;
@@ -70,6 +71,7 @@ export function addStackOptions(command: Command): Command {
         .choices(['on', 'off'])
         .default('on'),
     )
+    .option('--otlp <url>', 'send traces of every process to this collector, such as http://127.0.0.1:4317')
     .option('--state-dir <dir>', 'where run.json and logs go (default: .guildhall)')
     .option('--timeout <seconds>', 'give up when not ready by then', positiveInteger, 600);
 }
@@ -139,6 +141,7 @@ function stackOptions(flags: UpFlags): StackOptions {
     apiKeys: flags.apiKey,
     threads: flags.threads ?? (flags.experts === 'local' ? availableParallelism() : 1),
     coreLeases: flags.coreLeases,
+    otlp: flags.otlp ?? null,
   };
 }
 

@@ -6,7 +6,8 @@ import { dirname, join } from 'node:path';
 import { fail } from '@guildhall/common';
 import { feedFile, startChecksum } from './checksum.ts';
 import { Retryable, withRetries, type OpenResponse } from './http.ts';
-import type { HubClient, HubFile } from './hub-client.ts';
+import type { HubFile } from './hub-client.ts';
+import type { FileSource } from './source.ts';
 
 /** Folder of files that are not complete, below that of the model. */
 export const PARTIAL_DIR = '.guildhall-partial';
@@ -24,7 +25,7 @@ export interface DownloadTarget {
  * @throws download_corrupt after two complete copies with a wrong checksum; errors of http.ts; disk_full.
  */
 export async function downloadFile(
-  client: HubClient,
+  client: FileSource,
   commit: string,
   file: HubFile,
   target: DownloadTarget,
@@ -62,7 +63,7 @@ function partialPath(dir: string, file: HubFile): string {
 }
 
 class Download {
-  readonly #client: HubClient;
+  readonly #client: FileSource;
   readonly #commit: string;
   readonly #file: HubFile;
   readonly #partial: string;
@@ -70,7 +71,7 @@ class Download {
   #hash: Hash;
   #have = 0;
 
-  constructor(client: HubClient, commit: string, file: HubFile, partial: string, target: DownloadTarget) {
+  constructor(client: FileSource, commit: string, file: HubFile, partial: string, target: DownloadTarget) {
     this.#client = client;
     this.#commit = commit;
     this.#file = file;

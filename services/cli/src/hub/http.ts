@@ -40,7 +40,7 @@ export class Retryable extends Error {
  * @throws hub_unavailable when too many attempts failed in a row, cancelled.
  */
 export async function withRetries<T>(
-  context: HttpContext,
+  context: Omit<HttpContext, 'endpoint'>,
   what: string,
   attempt: () => Promise<T>,
   progressed: () => boolean = () => false,

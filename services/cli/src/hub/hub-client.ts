@@ -1,6 +1,7 @@
 import { fail } from '@guildhall/common';
 import { get, withRetries, type HttpContext, type OpenResponse } from './http.ts';
 import { isCommit } from './repo-spec.ts';
+import type { FileSource } from './source.ts';
 import { refuseAwkwardPath, refuseHostilePath } from './safe-path.ts';
 
 /** A file of a repository. */
@@ -18,7 +19,7 @@ const MAX_PAGES = 1000;
 const MAX_FILES = 100_000;
 
 /** The part of the hub's API that a pull needs. */
-export class HubClient {
+export class HubClient implements FileSource {
   readonly context: HttpContext;
   readonly repo: string;
 
@@ -134,7 +135,7 @@ function readEntry(entry: unknown, keep: (path: string) => boolean): HubFile | n
 }
 
 /** Two names that some file systems take for one would overwrite each other. */
-function refuseDoubles(files: readonly HubFile[]): void {
+export function refuseDoubles(files: readonly HubFile[]): void {
   const seen = new Map<string, string>();
   for (const { path } of files) {
     const key = path.normalize('NFC').toLowerCase();

@@ -3,7 +3,8 @@ import { fail } from '@guildhall/common';
 import { OUTLINE_SUFFIX, SAMPLE_BYTES, sampleOffsets, writeOutline, type Piece } from '@guildhall/model/weights';
 import { rangeBegin } from './download.ts';
 import { Retryable, withRetries } from './http.ts';
-import type { HubClient, HubFile } from './hub-client.ts';
+import type { HubFile } from './hub-client.ts';
+import type { FileSource } from './source.ts';
 
 /** A file up to here is taken whole: its outline would save nothing. */
 export const SMALLEST_OUTLINED_BYTES = 1 << 20;
@@ -16,7 +17,7 @@ const MAX_HEADER_BYTES = 100_000_000;
  * fingerprint, and writes it beside where the file would be.
  * @throws hub_invalid, unsupported where the server gives no ranges; errors of http.ts.
  */
-export async function fetchOutline(client: HubClient, commit: string, file: HubFile, dir: string): Promise<number> {
+export async function fetchOutline(client: FileSource, commit: string, file: HubFile, dir: string): Promise<number> {
   const first = await fetchRange(client, commit, file, 0, Math.min(FIRST_BYTES, file.size));
   const length = Buffer.from(first.buffer, first.byteOffset, 8).readBigUInt64LE();
   if (length > BigInt(Math.min(MAX_HEADER_BYTES, file.size - 8))) {
@@ -37,7 +38,7 @@ export async function fetchOutline(client: HubClient, commit: string, file: HubF
 }
 
 async function fetchRange(
-  client: HubClient,
+  client: FileSource,
   commit: string,
   file: HubFile,
   begin: number,

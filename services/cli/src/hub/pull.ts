@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fail, lockFile, type Clock } from '@guildhall/common';
@@ -13,10 +14,15 @@ import { fetchOutline, SMALLEST_OUTLINED_BYTES } from './outlines.ts';
 import type { PullProgress } from './pull-progress.ts';
 import { isCommit, type RepoSpec } from './repo-spec.ts';
 import { isKept, isWeights, selectWeights, type PullSelection } from './selection.ts';
+import { S3Source } from './s3-source.ts';
+import type { FileSource } from './source.ts';
 import { inParallel } from './parallel.ts';
 
 export interface PullOptions {
   spec: RepoSpec;
+  /** Hash that the model must have, see PullResult.sha256; null for any. */
+  sha256: string | null;
+  env: Record<string, string | undefined>;
   endpoint: Endpoint;
   selection: PullSelection;
   store: ModelStore;
@@ -37,6 +43,11 @@ export interface PullResult {
   repo: string;
   revision: string;
   commit: string;
+  /**
+   * Hash of everything that a model is served from: of SHA256SUMS in a bucket; for a hub, of the lines `algorithm:digest  path`,
+   * sorted by path.
+   */
+  sha256: string;
   dir: string;
   /** Files that are here in full, sorted. */
   files: string[];
@@ -61,7 +72,15 @@ const SPARE_BYTES = 64 << 20;
 export async function pull(options: PullOptions): Promise<PullResult> {
   const { spec, endpoint, store, progress, clock, signal } = options;
   const onRetry = (message: string): void => progress.say(message);
-  const client = new HubClient({ endpoint, clock, signal, onRetry }, spec.repo);
+  if (spec.s3 !== undefined && options.dir === null)
+    throw fail('config_invalid', `${spec.repo} needs --dir: only models of a hub are found again by name`, {
+      field: 'dir',
+    });
+  const context = { clock, signal, onRetry };
+  const client: FileSource =
+    spec.s3 === undefined
+      ? new HubClient({ ...context, endpoint }, spec.repo)
+      : await S3Source.open(spec.s3, context, options.env);
   // A hash is a promise that nothing changed: when all is here the hub is not asked at all.
   const commit = isCommit(spec.revision) ? spec.revision : await client.commitOf(spec.revision);
   const dir = options.dir ?? store.commitDir(spec.repo, commit);
@@ -79,14 +98,14 @@ export async function pull(options: PullOptions): Promise<PullResult> {
 
 class Pull {
   readonly #options: PullOptions;
-  readonly #client: HubClient;
+  readonly #client: FileSource;
   readonly #commit: string;
   readonly #dir: string;
   #manifest: Manifest | null = null;
   #downloadedBytes = 0;
   #reusedBytes = 0;
 
-  constructor(options: PullOptions, client: HubClient, commit: string, dir: string) {
+  constructor(options: PullOptions, client: FileSource, commit: string, dir: string) {
     this.#options = options;
     this.#client = client;
     this.#commit = commit;
@@ -97,6 +116,7 @@ class Pull {
     const { selection, spec } = this.#options;
     const manifest = await this.#openManifest();
     this.#manifest = manifest;
+    const sha256 = this.#refuseOther(manifest);
     await this.#bring(manifest.files.filter((file) => !isWeights(file.path)));
     const { whole, outlined } = selectWeights(this.#dir, manifest.files, selection);
     const small = outlined.filter((file) => file.size < SMALLEST_OUTLINED_BYTES);
@@ -112,6 +132,7 @@ class Pull {
       repo: spec.repo,
       revision: spec.revision,
       commit: this.#commit,
+      sha256,
       dir: this.#dir,
       files: named('whole'),
       outlined: named('outline'),
@@ -137,6 +158,14 @@ class Pull {
       if (known !== undefined) Object.assign(file, { state: known.state, mtimeMs: known.mtimeMs });
     }
     return manifest;
+  }
+
+  /** Throws `download_corrupt` where the files are not those that were pinned; returns their hash. */
+  #refuseOther({ files }: Manifest): string {
+    const { spec, sha256 } = this.#options;
+    const found = spec.s3 === undefined ? listingHash(files.filter(({ path }) => isKept(path))) : this.#commit;
+    if (sha256 === null || sha256 === found) return found;
+    throw fail('download_corrupt', `${spec.repo} has sha256 ${found}, not ${sha256}: nothing was fetched`);
   }
 
   #entry(file: HubFile): ManifestFile {
@@ -237,4 +266,10 @@ class Pull {
     const left = statSync(partial, { throwIfNoEntry: false }) === undefined ? [] : readdirSync(partial);
     if (left.length === 0) rmSync(partial, { recursive: true, force: true });
   }
+}
+
+function listingHash(files: readonly HubFile[]): string {
+  const lines = files.map(({ path, checksum }) => `${checksum.algorithm}:${checksum.digest}  ${path}\n`);
+  const byPath = lines.toSorted((a, b) => (a.slice(a.indexOf('  ')) < b.slice(b.indexOf('  ')) ? -1 : 1));
+  return createHash('sha256').update(byPath.join('')).digest('hex');
 }

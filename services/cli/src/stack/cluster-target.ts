@@ -25,8 +25,12 @@ export function addClusterOptions(command: Command): Command {
   const file = (flag: string, text: string, env: string): Option =>
     new Option(`${flag} <file>`, `${text}, for a cluster with TLS`).env(env);
   return command
-    .option('--redis <url>', "Redis of the cluster (default: this folder's running stack)")
-    .option('--cluster <name>', 'name of the cluster in that Redis', 'default')
+    .addOption(
+      new Option('--redis <url>', "Redis of the cluster (default: this folder's running stack)").env('GUILDHALL_REDIS'),
+    )
+    .addOption(
+      new Option('--cluster <name>', 'name of the cluster in that Redis').env('GUILDHALL_CLUSTER').default('default'),
+    )
     .option('--state-dir <dir>', 'where run.json is (default: .guildhall)')
     .addOption(file('--tls-ca', 'authority of its certificates', 'GUILDHALL_TLS_CA'))
     .addOption(file('--tls-cert', 'own certificate', 'GUILDHALL_TLS_CERT'))
@@ -46,6 +50,17 @@ export function headFolder(env: Record<string, string | undefined>): string {
   return !existsSync(own) && existsSync(system) ? system : own;
 }
 
+/** Who the command is to Redis; by the environment only, as passwords on a command line can be seen by everybody. */
+function redisUser(env: NodeJS.ProcessEnv): NonNullable<RunSecrets['redisUser']> {
+  return {
+    redisCa: env['GUILDHALL_REDIS_CA'] ?? null,
+    redisUsername: env['GUILDHALL_REDIS_USERNAME'] ?? null,
+    redisPassword: env['GUILDHALL_REDIS_PASSWORD'] ?? null,
+    sentinelUsername: env['GUILDHALL_SENTINEL_USERNAME'] ?? null,
+    sentinelPassword: env['GUILDHALL_SENTINEL_PASSWORD'] ?? null,
+  };
+}
+
 /**
  * The cluster that the flags mean: the one behind `--redis`, with the token of GUILDHALL_CLUSTER_TOKEN since a command
  * line can be seen by everybody, or the stack that runs from the state folder, or the cluster whose head this machine is. Throws `not_found` when none does.
@@ -54,7 +69,7 @@ export function clusterAccess(flags: ClusterFlags, state: StateDir, env: NodeJS.
   const tls: TlsConfig = { tlsCa: flags.tlsCa ?? null, tlsCert: flags.tlsCert ?? null, tlsKey: flags.tlsKey ?? null };
   if (flags.redis) {
     const clusterToken = env['GUILDHALL_CLUSTER_TOKEN'] ?? '';
-    return { redisUrl: flags.redis, cluster: flags.cluster, clusterToken, tls };
+    return { redisUrl: flags.redis, cluster: flags.cluster, clusterToken, tls, redisUser: redisUser(env) };
   }
   const secrets = state.readSecrets() ?? headSecrets(flags, env);
   if (secrets === null)

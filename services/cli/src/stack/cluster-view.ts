@@ -1,5 +1,6 @@
 import { Cluster, createLogger, type DrainStore, type EventLog, systemClock } from '@guildhall/common';
 import type { ControllerStatus } from '@guildhall/controller';
+import { AUTOSCALER_STATUS, type AutoscalerStatus, parseAutoscalerStatus } from '@guildhall/controller/autoscaler';
 import { control } from '@guildhall/proto';
 import type { RunSecrets } from './state-dir.ts';
 
@@ -17,9 +18,10 @@ export class ClusterView {
 
   constructor(secrets: RunSecrets) {
     const logger = createLogger({ service: 'cli', id: 'cli', level: 'silent' });
-    const { redisUrl: redis, cluster, tls } = secrets;
-    const files = tls === undefined ? null : { ...tls, redisCa: tls.tlsCa };
-    this.#cluster = new Cluster({ redis, cluster, tls: files, clock: systemClock, logger });
+    const { redisUrl: redis, cluster, tls, redisUser } = secrets;
+    const { tlsCert = null, tlsKey = null, tlsCa = null } = tls ?? {};
+    const access = { ...redisUser, tlsCert, tlsKey, redisCa: redisUser?.redisCa ?? tlsCa };
+    this.#cluster = new Cluster({ redis, cluster, access, clock: systemClock, logger });
   }
 
   /** Resolves after the first attempt to read; a Redis that is away leaves the snapshot stale. */
@@ -51,6 +53,13 @@ export class ClusterView {
     } catch {
       return null;
     }
+  }
+
+  /** What the autoscaler says of itself; null where none runs. */
+  async autoscalerStatus(): Promise<AutoscalerStatus | null> {
+    const { redis, keys } = this.#cluster;
+    const text = await redis.get(keys.status(AUTOSCALER_STATUS)).catch(() => null);
+    return text === null ? null : parseAutoscalerStatus(text);
   }
 
   /** The routers among the members. */

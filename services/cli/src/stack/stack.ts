@@ -31,6 +31,8 @@ export interface StackOptions {
   threads: number;
   /** Whether its processes lease the cores of the machine from each other. */
   coreLeases: 'on' | 'off';
+  /** URL of a collector that every process sends traces to; null for none, or for that of the environment. */
+  otlp?: string | null;
   /** For a stack that other machines join; without it everything is on loopback. */
   network?: StackNetwork | null;
 }
@@ -203,6 +205,7 @@ export class Stack {
       GUILDHALL_REDIS: url,
       GUILDHALL_CLUSTER: cluster,
       ...(tls === undefined ? {} : tlsEnvironment(tls)),
+      ...(typeof this.#options.otlp === 'string' ? { GUILDHALL_OTLP_ENDPOINT: this.#options.otlp } : {}),
       ...(service === 'gateway' && keys !== '' ? { GUILDHALL_API_KEYS: keys } : {}),
     };
   }

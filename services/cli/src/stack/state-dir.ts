@@ -1,7 +1,7 @@
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { extname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { TlsConfig } from '@guildhall/common';
+import type { RedisAccess, TlsConfig } from '@guildhall/common';
 
 /** One process of a running stack, as `run.json` records it. */
 export interface RunProcess {
@@ -28,6 +28,8 @@ export interface RunSecrets {
   cluster: string;
   /** Files to reach its processes with, for a cluster with TLS. */
   tls?: TlsConfig;
+  /** User and authority of a Redis that is not the stack's own. */
+  redisUser?: Omit<RedisAccess, 'tlsCert' | 'tlsKey'>;
 }
 
 /** Root of the checkout: the folder that holds `services/`. */

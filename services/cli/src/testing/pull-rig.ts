@@ -61,6 +61,8 @@ export class PullRig {
       jobs: 4,
       all: false,
       verify: false,
+      sha256: null,
+      env: {},
       progress: new PullProgress(new Progress({ quiet: true }), this.clock),
       clock: this.clock,
       signal: new AbortController().signal,

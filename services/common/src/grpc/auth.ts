@@ -7,6 +7,7 @@ import {
   ServerListenerBuilder,
 } from '@grpc/grpc-js';
 import { fail, toGrpc } from '../errors.ts';
+import { HEALTH_CHECK_PATH } from './health.ts';
 
 function digest(text: string): Buffer {
   return createHash('sha256').update(text).digest();
@@ -24,9 +25,13 @@ export function authMetadata(config: { clusterToken: string | null }): Metadata 
   return metadata;
 }
 
-/** Refuses calls without `authorization: Bearer <token>` as UNAUTHENTICATED before any message is read. */
+/**
+ * Refuses calls without `authorization: Bearer <token>` as UNAUTHENTICATED before any message is read; a health check
+ * needs none.
+ */
 export function tokenInterceptor(token: string): ServerInterceptor {
-  return (_method, call) => {
+  return (method, call) => {
+    if (method.path === HEALTH_CHECK_PATH) return new ServerInterceptingCall(call);
     const listener = new ServerListenerBuilder()
       .withOnReceiveMetadata((metadata, next) => {
         const given = metadata.get('authorization')[0];

@@ -1,6 +1,7 @@
-import { readFileSync } from 'node:fs';
-import { ChannelCredentials, type ChannelOptions } from '@grpc/grpc-js';
-import { errorMessage, fail } from '../errors.ts';
+import { ChannelCredentials, type ChannelOptions, experimental } from '@grpc/grpc-js';
+import { fail } from '../errors.ts';
+import { type PemFile, TlsFiles } from '../tls-files.ts';
+import { FileCertificates } from './certificates.ts';
 
 /** Receive window of streams and connections; a message larger than it would wait for the other side. */
 export const WINDOW_BYTES = 8 << 20;
@@ -14,25 +15,21 @@ export interface TlsConfig {
   tlsCa: string | null;
 }
 
-function readPem(path: string, field: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (err) {
-    throw fail('config_invalid', `${path}: cannot be read: ${errorMessage(err)}`, { field, cause: err });
-  }
-}
-
-/** Contents of the TLS files; null where none is configured. Throws `config_invalid`. */
-export function readTls(config: TlsConfig): { cert: Buffer | null; key: Buffer | null; ca: Buffer | null } {
+/**
+ * The files of a configuration, read again when they are replaced; `caField` is the option that names the authority. Throws
+ * `config_invalid`.
+ */
+export function tlsFiles(config: TlsConfig, caField = 'tlsCa'): TlsFiles {
   if ((config.tlsCert === null) !== (config.tlsKey === null)) {
     const field = config.tlsCert === null ? 'tlsCert' : 'tlsKey';
     throw fail('config_invalid', '--tls-cert and --tls-key go together', { field });
   }
-  return {
-    cert: config.tlsCert === null ? null : readPem(config.tlsCert, 'tlsCert'),
-    key: config.tlsKey === null ? null : readPem(config.tlsKey, 'tlsKey'),
-    ca: config.tlsCa === null ? null : readPem(config.tlsCa, 'tlsCa'),
-  };
+  const file = (path: string | null, field: string): PemFile | null => (path === null ? null : { path, field });
+  return new TlsFiles({
+    cert: file(config.tlsCert, 'tlsCert'),
+    key: file(config.tlsKey, 'tlsKey'),
+    ca: file(config.tlsCa, caField),
+  });
 }
 
 /** Throws `config_invalid` unless the limit lies between 64 KiB and 64 MiB. */
@@ -62,9 +59,16 @@ export function channelOptions(options: { maxMessageBytes: number }): ChannelOpt
   };
 }
 
-/** TLS (with a client certificate if there is one) where certificates are configured, else plaintext. */
-export function channelCredentials(config: TlsConfig): ChannelCredentials {
-  const { cert, key, ca } = readTls(config);
-  if (cert === null && ca === null) return ChannelCredentials.createInsecure();
-  return ChannelCredentials.createSsl(ca, key, cert);
+/**
+ * TLS (with a client certificate if there is one) where certificates are configured, else plaintext. Files that are replaced
+ * count for the connections that follow, at most `tlsRefreshMs` later.
+ */
+export function channelCredentials(config: TlsConfig, options: { tlsRefreshMs?: number } = {}): ChannelCredentials {
+  if (config.tlsCert === null && config.tlsKey === null && config.tlsCa === null)
+    return ChannelCredentials.createInsecure();
+  const certificates = new FileCertificates(tlsFiles(config), options.tlsRefreshMs);
+  return experimental.createCertificateProviderChannelCredentials(
+    certificates,
+    config.tlsCert === null ? null : certificates,
+  );
 }

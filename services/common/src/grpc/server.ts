@@ -1,10 +1,18 @@
 import type { SecureClientSessionOptions } from 'node:http2';
-import { logVerbosity, Server, ServerCredentials, type ServerOptions, setLogVerbosity } from '@grpc/grpc-js';
+import {
+  experimental,
+  logVerbosity,
+  Server,
+  ServerCredentials,
+  type ServerOptions,
+  setLogVerbosity,
+} from '@grpc/grpc-js';
 import { systemClock } from '../clock.ts';
 import { fail } from '../errors.ts';
 import { formatHostPort, parseHostPort } from '../service-options.ts';
 import { tokenInterceptor } from './auth.ts';
-import { checkMessageLimit, readTls, type TlsConfig } from './channel.ts';
+import { FileCertificates } from './certificates.ts';
+import { checkMessageLimit, type TlsConfig, tlsFiles } from './channel.ts';
 import { ServerWindow } from './window.ts';
 
 export type GrpcServerConfig = TlsConfig & { clusterToken: string | null };
@@ -18,12 +26,18 @@ interface ServerSetup {
 
 const setups = new WeakMap<Server, ServerSetup>();
 
-function credentialsOf(config: GrpcServerConfig): Pick<ServerSetup, 'credentials' | 'probeTls'> {
-  const { cert, key, ca } = readTls(config);
+function credentialsOf(
+  config: GrpcServerConfig,
+  tlsRefreshMs: number | undefined,
+): Pick<ServerSetup, 'credentials' | 'probeTls'> {
+  const files = tlsFiles(config);
+  const { cert, key, ca } = files.current();
   if (cert === null || key === null) return { credentials: ServerCredentials.createInsecure(), probeTls: null };
-  const pair = { private_key: key, cert_chain: cert };
+  const certificates = new FileCertificates(files, tlsRefreshMs);
+  const authority = ca === null ? null : certificates;
   return {
-    credentials: ServerCredentials.createSsl(ca, [pair], ca !== null),
+    // The names of grpc-js 1.14.7 for its first two parameters are swapped: the first is the server's own certificate.
+    credentials: experimental.createCertificateProviderServerCredentials(certificates, authority, ca !== null),
     // The check meets its own certificate, whose names need not include the address it binds.
     probeTls: { cert, key, rejectUnauthorized: false },
   };
@@ -31,13 +45,17 @@ function credentialsOf(config: GrpcServerConfig): Pick<ServerSetup, 'credentials
 
 /**
  * A server with large receive windows, the cluster token (when there is one) checked before any message, and TLS
- * from files; with --tls-ca it asks callers for certificates. Throws `config_invalid`.
+ * from files; with --tls-ca it asks callers for certificates. Files that are replaced count for connections that are made
+ * at most `tlsRefreshMs` later. Throws `config_invalid`.
  */
-export function createGrpcServer(config: GrpcServerConfig, options: { maxMessageBytes: number }): Server {
+export function createGrpcServer(
+  config: GrpcServerConfig,
+  options: { maxMessageBytes: number; tlsRefreshMs?: number },
+): Server {
   checkMessageLimit(options.maxMessageBytes);
   // What it would print as plain text on stderr also reaches callers and handlers as errors.
   setLogVerbosity(logVerbosity.NONE);
-  const { credentials, probeTls } = credentialsOf(config);
+  const { credentials, probeTls } = credentialsOf(config, options.tlsRefreshMs);
   const serverOptions: ServerOptions = {
     'grpc.max_receive_message_length': options.maxMessageBytes,
     'grpc.max_send_message_length': options.maxMessageBytes,

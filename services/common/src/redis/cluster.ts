@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
 import type { Clock } from '../clock.ts';
 import type { Logger } from '../logger.ts';
-import { connectRedis, firstAttempt, type RedisTls } from './client.ts';
+import { connectRedis, firstAttempt, type RedisAccess } from './client.ts';
 import { DrainStore } from './drains.ts';
 import { EventLog } from './event-log.ts';
 import { ClusterEvents } from './events.ts';
@@ -14,11 +14,11 @@ import { PlacementStore, PlacementView } from './placements.ts';
 import { QuarantineStore } from './quarantine.ts';
 
 export interface ClusterOptions {
-  /** URL of Redis. */
+  /** URL of Redis, of its sentinels, or of a Redis Cluster. */
   redis: string;
   cluster: string;
-  /** Files for a Redis with TLS. */
-  tls?: RedisTls | null;
+  /** Who this process is to Redis. */
+  access?: RedisAccess | null;
   clock: Clock;
   logger: Logger;
 }
@@ -48,8 +48,9 @@ export class Cluster {
   constructor(options: ClusterOptions) {
     const { clock, logger } = options;
     this.#options = options;
-    this.redis = connectRedis(options.redis, { logger, clock, tls: options.tls ?? null });
     this.keys = redisKeys(options.cluster);
+    const access = options.access ?? null;
+    this.redis = connectRedis(options.redis, { logger, clock, access, key: this.keys.members });
     this.events = new ClusterEvents(this.redis, this.keys);
     this.placementStore = new PlacementStore(this.redis, this.keys);
     this.loads = new LoadStore(this.redis, this.keys);

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import type { RedisKeys } from './keys.ts';
+import type { LeaderFence } from './leader.ts';
 import { runScript } from './scripts.ts';
 
 /**
@@ -33,6 +34,26 @@ export interface DrainSnapshot {
   requests: Map<string, DrainRequest>;
 }
 
+/** A shrink: the workload, and how many replicas it had when that began. Its requests are `by` it. */
+export interface ShrinkId {
+  deployment: string;
+  from: number | null;
+}
+
+export type ShrinkBegin = 'begun' | 'busy' | 'not_leader';
+
+const SHRINK = /^autoscaler\/([^/]+)\/(\d+)$/;
+
+function shrinkText({ deployment, from }: ShrinkId): string {
+  return `autoscaler/${deployment}/${from ?? ''}`;
+}
+
+/** The shrink that a request is of; null for one of a person. */
+export function shrinkOf({ by }: Pick<DrainRequest, 'by'>): { deployment: string; from: number } | null {
+  const match = SHRINK.exec(by);
+  return match === null ? null : { deployment: match[1] ?? '', from: Number(match[2]) };
+}
+
 /** The requests that members drain. */
 export class DrainStore {
   readonly #redis: Redis;
@@ -60,6 +81,31 @@ export class DrainStore {
   async cancel(tag: string): Promise<boolean> {
     const { drains, events } = this.#keys;
     return (await runScript(this.#redis, 'drain-cancel', [drains], [tag, events])) === 1;
+  }
+
+  /**
+   * Asks members of a workload to drain because it is to shrink, all of them or none: `busy` when a shrink of it is under way, or
+   * when one of them is asked already. The fence must be the leader's. Throws `redis_unavailable`.
+   */
+  async beginShrink(
+    shrink: ShrinkId,
+    tags: readonly string[],
+    atMs: number,
+    leader: LeaderFence,
+  ): Promise<ShrinkBegin> {
+    const { drains, leader: leaderKey, events } = this.#keys;
+    const rest = { by: shrinkText(shrink), atMs, state: 'asked' as const, keeps: 0, why: '' };
+    const requests = tags.flatMap((tag) => [tag, textOf({ tag, ...rest })]);
+    const args = [leader.owner, leader.fence, shrinkText({ ...shrink, from: null }), events, ...requests];
+    const result = await runScript(this.#redis, 'shrink-begin', [drains, leaderKey], args);
+    return result === 1 ? 'begun' : result === 0 ? 'busy' : 'not_leader';
+  }
+
+  /** Takes requests of a shrink back; false when the fence is not the leader's. Throws `redis_unavailable`. */
+  async endShrink(shrink: ShrinkId, tags: readonly string[], leader: LeaderFence): Promise<boolean> {
+    const { drains, leader: leaderKey, events } = this.#keys;
+    const args = [leader.owner, leader.fence, shrinkText(shrink), events, ...tags];
+    return Number(await runScript(this.#redis, 'shrink-end', [drains, leaderKey], args)) >= 0;
   }
 
   /** What is asked for now; entries that cannot be read are passed over. Throws `redis_unavailable`. */

@@ -42,6 +42,19 @@ export interface RedisKeys {
   quarantine: string;
   /** Who has the place for a suspicious request in a router, with a lease as its expiry. */
   probation(router: string): string;
+  /** JSON text of a file of the batch service, and the sorted sets of a tenant's files by creation and of all by expiry. */
+  file(id: string): string;
+  filesOf(tenant: string): string;
+  filesByExpiry: string;
+  /** Hash of a batch, the sorted set of a tenant's batches by creation, lines that are done (bits), and parts of its results. */
+  batch(id: string): string;
+  batchesOf(tenant: string): string;
+  /** Set of the batches that are not over. */
+  batchesRunning: string;
+  batchDone(id: string): string;
+  batchSegments(id: string): string;
+  /** Prefix of BullMQ's own keys. */
+  queues: string;
   /** JSON text that a service writes about itself for `guildhall status`. */
   status(name: string): string;
   /** Pub/sub channel; messages are `members`, `leave:<kind>/<id>`, `epoch`, `drains` and `quarantine`. */
@@ -74,6 +87,15 @@ export function redisKeys(cluster: string): RedisKeys {
     drains: `${prefix}drains`,
     quarantine: `${prefix}quarantine`,
     probation: (router) => `${prefix}probation:${router}`,
+    file: (id) => `${prefix}file:${id}`,
+    filesOf: (tenant) => `${prefix}files:${tenant}`,
+    filesByExpiry: `${prefix}files-by-expiry`,
+    batch: (id) => `${prefix}batch:${id}`,
+    batchesOf: (tenant) => `${prefix}batches:${tenant}`,
+    batchesRunning: `${prefix}batches-running`,
+    batchDone: (id) => `${prefix}batch-done:${id}`,
+    batchSegments: (id) => `${prefix}batch-segments:${id}`,
+    queues: `${prefix}queues`,
     status: (name) => `${prefix}status:${name}`,
     events: `${prefix}events`,
   };

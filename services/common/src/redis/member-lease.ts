@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis';
 import type { Clock } from '../clock.ts';
 import { errorMessage, fail, isGuildhallError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
+import { redisRefusal } from './client.ts';
 import type { RedisKeys } from './keys.ts';
 import { Poller } from './poller.ts';
 import { runScript } from './scripts.ts';
@@ -66,7 +67,8 @@ export class MemberLease {
 
   /**
    * Takes the lease, waiting while Redis is away. A lease that a dead process left under the same id is waited
-   * for; one that is being renewed throws `id_in_use`. Throws `cancelled` when the signal aborts.
+   * for; one that is being renewed throws `id_in_use`. Throws `redis_denied` where Redis refuses this process: waiting would not
+   * help. Throws `cancelled` when the signal aborts.
    */
   async join(signal?: AbortSignal): Promise<void> {
     const { clock, kind, id, logger } = this.#options;
@@ -104,6 +106,8 @@ export class MemberLease {
       ];
       return joined === 1 ? 'joined' : leftMs;
     } catch (err) {
+      const refusal = redisRefusal(redis);
+      if (refusal !== null) throw refusal;
       if (isGuildhallError(err) && err.code === 'redis_unavailable') return 'away';
       throw err;
     }

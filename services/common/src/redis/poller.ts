@@ -6,16 +6,17 @@ import type { Clock, Timer } from '../clock.ts';
  */
 export class Poller {
   readonly #clock: Clock;
-  readonly #everyMs: number;
+  readonly #everyMs: () => number;
   readonly #task: () => Promise<void>;
   #timer: Timer | null = null;
   #running: Promise<void> | null = null;
   #again = false;
   #stopped = true;
 
-  constructor(clock: Clock, everyMs: number, task: () => Promise<void>) {
+  /** `everyMs` is asked for after each run where it is a function. */
+  constructor(clock: Clock, everyMs: number | (() => number), task: () => Promise<void>) {
     this.#clock = clock;
-    this.#everyMs = everyMs;
+    this.#everyMs = typeof everyMs === 'number' ? () => everyMs : everyMs;
     this.#task = task;
   }
 
@@ -55,6 +56,6 @@ export class Poller {
       await this.#task();
     } while (this.#again && !this.#stopped);
     this.#running = null;
-    if (!this.#stopped) this.#timer = this.#clock.setTimer(this.#everyMs, () => this.poke());
+    if (!this.#stopped) this.#timer = this.#clock.setTimer(this.#everyMs(), () => this.poke());
   }
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
 import { errorMessage, fail, isGuildhallError } from '../errors.ts';
+import { redisFailure } from './client.ts';
 
 /** Number of keys of each script; the file is scripts/<name>-<keys>.lua. */
 export const SCRIPTS = {
@@ -12,12 +13,15 @@ export const SCRIPTS = {
   'placement-publish': 4,
   'leader-acquire': 2,
   'leader-release': 1,
+  'leader-take': 2,
   'load-report': 2,
   'loads-read': 1,
   'drain-request': 1,
   'drain-mark': 1,
   'drain-cancel': 1,
   'drains-read': 2,
+  'shrink-begin': 2,
+  'shrink-end': 2,
   'pages-fence': 5,
   'pages-publish': 2,
   'pages-evict': 2,
@@ -28,6 +32,9 @@ export const SCRIPTS = {
   'quarantine-add': 1,
   'quarantine-read': 1,
   'probation-hold': 1,
+  'batch-claim': 1,
+  'batch-advance': 1,
+  'batch-commit': 3,
 } as const;
 
 export type ScriptName = keyof typeof SCRIPTS;
@@ -49,10 +56,9 @@ function load(name: ScriptName): Loaded {
   return script;
 }
 
-/** Any failure of a Redis command becomes `redis_unavailable`. */
+/** Any failure of a Redis command becomes `redis_unavailable`, or `redis_denied` where Redis refuses it. */
 export function redisError(err: unknown): Error {
-  if (isGuildhallError(err)) return err;
-  return fail('redis_unavailable', `Redis: ${errorMessage(err)}`, { cause: err });
+  return isGuildhallError(err) ? err : redisFailure(err);
 }
 
 /**

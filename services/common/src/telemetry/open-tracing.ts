@@ -5,13 +5,11 @@ import { type TelemetryConfig, traceTarget } from './telemetry-options.ts';
 import { NO_TRACING, type Tracing } from './tracing.ts';
 
 export interface OpenTracingOptions {
-  config: TelemetryConfig;
+  config: TelemetryConfig & { cluster?: string; node?: string | null };
   /** Kind of the process: gateway, router, expert, controller. */
   service: string;
   /** Name of the process. */
   id: string;
-  /** Further attributes of the process, such as its cluster and node. */
-  resource?: Readonly<Record<string, string | null | undefined>>;
   env?: Readonly<Record<string, string | undefined>>;
   clock: Clock;
   logger: Logger;

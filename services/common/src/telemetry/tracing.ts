@@ -31,6 +31,8 @@ export interface Span {
   fail(code: string, message?: string): void;
   /** Ends it, once. */
   end(atMs?: number): void;
+  /** Forgets it instead: there was nothing to tell. */
+  discard(): void;
 }
 
 /** What a request gets when it comes in: a span if it is sampled, and the context to pass on in either case. */

@@ -19,7 +19,7 @@ export async function freePort(): Promise<number> {
 }
 
 /** Runs a command until its own stdin ends, so that a test that is killed leaves no server behind. */
-const GUARD = '"$@" & echo "pid $!"; cat >/dev/null; exec 2>/dev/null; kill -9 $!; wait $!';
+export const GUARD = '"$@" & echo "pid $!"; cat >/dev/null; exec 2>/dev/null; kill -9 $!; wait $!';
 
 /** A real redis-server of a test, without persistence. */
 export class RedisServer {

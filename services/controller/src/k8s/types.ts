@@ -30,6 +30,8 @@ export interface Workload {
   otherScaler: string | null;
   /** The annotation `guildhall.dev/autoscale: paused` is set. */
   paused: boolean;
+  /** Its pods are being replaced: which of them a lower number would delete cannot be told. */
+  rolling: boolean;
   pods: readonly WorkloadPod[];
 }
 
@@ -48,6 +50,37 @@ export interface Workloads {
   /** Writes a Kubernetes Event about a Deployment. Never throws. */
   event(deployment: string, type: 'Normal' | 'Warning', reason: string, message: string): void;
 }
+
+/** Taking pods away without loss. State lives in Redis and the API server only: a controller that takes over goes on. */
+export interface Shrinks {
+  /** Shrinks under way, one for a deployment at most. */
+  readonly current: readonly Shrink[];
+  /**
+   * Drains the pods, then deletes exactly them by lowering replicas (deletion cost, /scale). Returns once it is begun and noted.
+   * `conflict` when one is under way for this deployment; `refused` when this process does not lead, when a pod is not of the
+   * deployment, and while its pods are being replaced.
+   */
+  shrink(deployment: string, pods: readonly string[]): Promise<WriteOutcome>;
+  /**
+   * Takes a shrink back that has not lowered replicas yet: workers get work again. `refused` where it is too late, or where a
+   * router has begun to move its streams: then it goes on, and the deployment is to be scaled up after it.
+   */
+  abort(deployment: string): Promise<WriteOutcome>;
+}
+
+/** A shrink under way. */
+export interface Shrink {
+  deployment: string;
+  pods: readonly string[];
+  state: 'draining' | 'drained' | 'deleting';
+  /** When it was begun, milliseconds since the Unix epoch. */
+  sinceMs: number;
+  /** What is waited for; for people. */
+  why: string;
+}
+
+/** Asked right before replicas are lowered: why these pods may not go after all; null when they may. */
+export type ShrinkGuard = (deployment: string, pods: readonly string[]) => string | null;
 
 /**
  * Which pods may be given work, by the EndpointSlices of the headless services: the truth of liveness, which is joined with what

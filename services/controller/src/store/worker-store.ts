@@ -16,6 +16,9 @@ export interface WorkerInfo {
   /** It says so itself, because it was asked to end. */
   draining: boolean;
   failureDomain: string;
+  /** Machine as Kubernetes names it, and the group that is scaled together; empty outside Kubernetes. */
+  node: string;
+  group: string;
   /** Measured by the worker; 0 before it has measured enough. */
   usPerRow: number;
   usPerMessage: number;
@@ -33,6 +36,7 @@ export interface RouterInfo {
   fingerprint: string;
   numericsId: string;
   ackedEpoch: number;
+  node: string;
 }
 
 export interface MemberInfos {
@@ -56,6 +60,7 @@ export function readMembers(entries: readonly MemberEntry[]): MemberInfos {
           fingerprint: member.modelFingerprint,
           numericsId: member.numericsId,
           ackedEpoch: Number(member.ackedEpoch),
+          node: member.node,
         });
     } catch {
       infos.unreadable.push(`${entry.kind}/${entry.id}`);
@@ -78,6 +83,8 @@ function workerOf(entry: MemberEntry, member: control.Member): WorkerInfo {
     ackedEpoch: Number(member.ackedEpoch),
     draining: member.draining,
     failureDomain: member.failureDomain,
+    node: member.node,
+    group: member.group,
     usPerRow: member.usPerRow,
     usPerMessage: member.usPerMessage,
     loadProblem: member.loadProblemCode === '' ? null : { code: member.loadProblemCode, text: member.loadProblem },

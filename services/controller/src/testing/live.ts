@@ -15,6 +15,7 @@ export function liveOf(workers: TestWorker[], routers: { id: string; acked: numb
     routers: infos.routers,
     ackedEpoch: 0,
     joinedMs: 0,
+    expected: [],
   };
 }
 

@@ -1,10 +1,20 @@
-import { type Clock, fail, type Logger, type Metrics, type Timer, toGrpc, toGuildhallError } from '@guildhall/common';
-import type { NativeBinding } from '@guildhall/native';
+import {
+  type Clock,
+  fail,
+  type Logger,
+  type Metrics,
+  type Timer,
+  toGrpc,
+  toGuildhallError,
+  type Tracing,
+} from '@guildhall/common';
+import type { Lane, NativeBinding } from '@guildhall/native';
 import { experts } from '@guildhall/proto';
 import type { Metadata } from '@grpc/grpc-js';
 import type { Batcher } from '../batcher.ts';
 import { rowBytes, type WorkerIdentity } from '../identity.ts';
 import { forEachExpert, readClientFrame } from './frames.ts';
+import { ForwardTrace } from './forward-trace.ts';
 import { acceptHello, COMBINE_MODES, helloReply, type Session } from './hello.ts';
 
 /** The part of a grpc-js server stream that is used. */
@@ -26,17 +36,18 @@ export interface StreamContext {
   held: () => Buffer;
   /** Told of each expert entry served. */
   countExpert: (layer: number, expert: number) => void;
-  /** Told of each decode message that was computed: its expert entries, and the microseconds that they took. */
-  countMessage: (rows: number, us: number) => void;
+  /** Told of each message that was computed: its expert entries, and the microseconds that they took. */
+  countMessage: (lane: Lane, rows: number, us: number) => void;
   logger: Logger;
   metrics: Metrics;
+  tracing: Tracing;
   clock: Clock;
 }
 
 /** What is looked at in the header of a Forward. */
 type ForwardFacts = Pick<
   ReturnType<NativeBinding['parseForwardHeader']>,
-  'layer' | 'numRows' | 'numEntries' | 'combineMode'
+  'layer' | 'numRows' | 'numEntries' | 'combineMode' | 'traceparent'
 >;
 
 /** Time within which the hello must come. */
@@ -111,10 +122,12 @@ export class ExpertStream {
 
   #forward(bytes: Buffer, session: Session): void {
     const header = this.#headerOf(bytes);
-    if (header === null) return this.#compute(bytes, session, null);
+    if (header === null) return this.#compute(bytes, session, null, null);
     const wrong = this.#disagreement(session, header);
     if (wrong !== null) return this.#answer(bytes, REPLY_STATUS_INVALID, wrong);
-    this.#compute(bytes, session, header.layer);
+    const { tracing, clock, identity } = this.#ctx;
+    const trace = tracing.enabled ? ForwardTrace.of(tracing, clock, identity.id, session.lane, header) : null;
+    this.#compute(bytes, session, header.layer, trace);
   }
 
   /** What a well-formed Forward has against the hello, if anything. */
@@ -137,7 +150,7 @@ export class ExpertStream {
     }
   }
 
-  #compute(bytes: Buffer, session: Session, layer: number | null): void {
+  #compute(bytes: Buffer, session: Session, layer: number | null, trace: ForwardTrace | null): void {
     // Replies that the router has not taken yet count as waiting, or they would pile up here.
     const full = this.#stream.writableLength >= this.#ctx.identity.maxQueued;
     const taken =
@@ -146,27 +159,31 @@ export class ExpertStream {
         frame: bytes,
         lane: session.lane,
         owner: this,
-        done: (reply, error) => this.#done(bytes, reply, error, layer),
+        done: (reply, error) => this.#done(bytes, reply, error, layer, trace),
       });
     if (taken) this.#unanswered += 1;
-    else this.#answer(bytes, REPLY_STATUS_BUSY, '');
+    else {
+      trace?.end(REPLY_STATUS_BUSY, 0, 0);
+      this.#answer(bytes, REPLY_STATUS_BUSY, '');
+    }
   }
 
-  #done(request: Buffer, reply: Buffer | null, error: unknown, layer: number | null): void {
+  #done(request: Buffer, reply: Buffer | null, error: unknown, layer: number | null, trace: ForwardTrace | null): void {
     this.#unanswered -= 1;
     try {
-      if (reply !== null) this.#reply(request, reply, layer);
-      else this.#failed(request, error);
+      if (reply !== null) this.#reply(request, reply, layer, trace);
+      else this.#failed(request, error, trace);
     } catch (err) {
       this.#refuse(err);
     }
     if (this.#ended && this.#unanswered === 0) this.#finish();
   }
 
-  #reply(request: Buffer, reply: Buffer, layer: number | null): void {
+  #reply(request: Buffer, reply: Buffer, layer: number | null, trace: ForwardTrace | null): void {
     const { codec, metrics, countExpert, countMessage, identity } = this.#ctx;
     const lane = this.lane ?? 'decode';
     const header = codec.parseReplyHeader(reply);
+    trace?.end(header.status, header.queueUs, header.computeUs);
     metrics.count('guildhall_expert_replies_total', { lane, status: header.status });
     metrics.observe('guildhall_expert_compute_seconds', header.computeUs / 1e6, { lane });
     if (header.status === REPLY_STATUS_OK && layer !== null) {
@@ -176,15 +193,16 @@ export class ExpertStream {
         countExpert(layer, expert);
         rows += 1;
       });
-      if (lane === 'decode') countMessage(rows, header.computeUs);
+      countMessage(lane, rows, header.computeUs);
     }
     this.#write(reply);
   }
 
-  #failed(request: Buffer, error: unknown): void {
+  #failed(request: Buffer, error: unknown, trace: ForwardTrace | null): void {
     const { logger, metrics } = this.#ctx;
     const known = toGuildhallError(error);
-    logger.error({ err: error }, 'a forward failed');
+    logger.error({ err: error, ...trace?.logFields }, 'a forward failed');
+    trace?.end(REPLY_STATUS_FAILED, 0, 0);
     metrics.count('guildhall_errors_total', { code: known.code });
     this.#answer(request, REPLY_STATUS_FAILED, known.message);
   }

@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type ChatAnswerOptions, ChatCollector, ChatStreamer } from '../answers/chat-answer.ts';
+import { callerOf } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices } from '../plan.ts';
 import { prepareChat, tokenBudget } from '../prompt.ts';
@@ -11,7 +12,7 @@ import {
   runStream,
   runWhole,
   startGeneration,
-  traceOf,
+  telemetryOf,
 } from '../run-completion.ts';
 import { chatChunk, type ChatRequest, chatRequest, type ChatResponse, chatResponse } from '../schema/chat.ts';
 import { errorResponse } from '../schema/error.ts';
@@ -25,7 +26,11 @@ interface PlannedChat extends PlannedRequest {
 async function planChat(context: GatewayContext, body: ChatRequest, request: FastifyRequest): Promise<PlannedChat> {
   const { assets, config, clock, parser, models } = context;
   const routerModel = models.resolve(body.model);
+  const caller = callerOf(context, request.headers);
+  const telemetry = telemetryOf(context, request, body, caller.tenant);
+  const begunMs = clock.monotonicMs();
   const prompt = await prepareChat(assets, body);
+  telemetry.record('tokenize', begunMs, { 'guildhall.tokens': prompt.ids.length });
   const asked = body.max_completion_tokens ?? body.max_tokens ?? null;
   const maxTokens = tokenBudget(prompt.ids.length, asked, config.defaultMaxTokens, contextLength(context), 'messages');
   const id = completionId('chatcmpl');
@@ -36,13 +41,15 @@ async function planChat(context: GatewayContext, body: ChatRequest, request: Fas
     parser,
     topLogprobs: logprobs ? (body.top_logprobs ?? 0) : -1,
     promptLogprobs: false,
-    traceparent: traceOf(request),
-    tenant: context.keys.check(request.headers.authorization),
+    traceparent: telemetry.traceparent,
+    caller,
   };
   return {
     modelName: body.model,
     routerModel,
     trace: routingTraceOf(request),
+    telemetry,
+    responseId: id,
     plans: planChoices(context, input, [{ ...prompt, maxTokens }]),
     promptTokens: prompt.ids.length,
     options: {

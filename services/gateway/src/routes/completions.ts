@@ -6,6 +6,7 @@ import {
   CompletionStreamer,
   type EchoedPrompt,
 } from '../answers/completion-answer.ts';
+import { callerOf } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices, type PlannedPrompt } from '../plan.ts';
 import { preparePrompt, tokenBudget } from '../prompt.ts';
@@ -17,7 +18,7 @@ import {
   runStream,
   runWhole,
   startGeneration,
-  traceOf,
+  telemetryOf,
 } from '../run-completion.ts';
 import {
   type CompletionRequest,
@@ -76,7 +77,12 @@ async function planCompletion(
   request: FastifyRequest,
 ): Promise<PlannedCompletion> {
   const routerModel = context.models.resolve(body.model);
+  const caller = callerOf(context, request.headers);
+  const telemetry = telemetryOf(context, request, body, caller.tenant);
+  const begunMs = context.clock.monotonicMs();
   const prompts = await planPrompts(context, body);
+  const promptTokens = prompts.map((prompt) => prompt.ids.length);
+  telemetry.record('tokenize', begunMs, { 'guildhall.tokens': promptTokens.reduce((sum, count) => sum + count, 0) });
   const id = completionId('cmpl');
   const topLogprobs = body.logprobs ?? -1;
   const echo = body.echo === true;
@@ -86,15 +92,17 @@ async function planCompletion(
     parser: 'none' as const,
     topLogprobs,
     promptLogprobs: echo && topLogprobs >= 0,
-    traceparent: traceOf(request),
-    tenant: context.keys.check(request.headers.authorization),
+    traceparent: telemetry.traceparent,
+    caller,
   };
   return {
     modelName: body.model,
     routerModel,
     trace: routingTraceOf(request),
+    telemetry,
+    responseId: id,
     plans: planChoices(context, input, prompts),
-    promptTokens: prompts.map((prompt) => prompt.ids.length),
+    promptTokens,
     options: {
       head: { id, created: Math.floor(context.clock.nowMs() / 1000), model: body.model },
       source: context.assets.tokenizer,

@@ -3,10 +3,17 @@ import type { GatewayContext } from '../context.ts';
 import { healthResponse, readyResponse } from '../schema/error.ts';
 import type { GatewayApp } from './types.ts';
 
-/** Whether completions can be served now. A gateway whose Redis is away serves with the routers it knew last. */
-export function readiness(context: Pick<GatewayContext, 'pool' | 'inFlight'>): Readiness {
+/**
+ * Whether completions can be served now. A gateway whose Redis is away serves with the routers it knew last. One that holds requests
+ * is ready without a router: nobody would send it what is to wake the model up otherwise.
+ */
+export function readiness(context: Pick<GatewayContext, 'pool' | 'inFlight' | 'hold'>): Readiness {
   const routers = context.pool.usable.length;
-  const reason = context.inFlight.draining ? 'shutting down' : routers === 0 ? 'no router is ready' : null;
+  const reason = context.inFlight.draining
+    ? 'shutting down'
+    : routers === 0 && !context.hold.enabled
+      ? 'no router is ready'
+      : null;
   return { ready: reason === null, reason, details: { routers, redis: context.pool.stale ? 'lost' : 'connected' } };
 }
 

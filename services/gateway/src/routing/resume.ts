@@ -1,5 +1,6 @@
-import { type Clock, fail, type GuildhallError, type Logger, toGuildhallError } from '@guildhall/common';
+import { type Clock, fail, type GuildhallError, type Logger, toGuildhallError, traceFields } from '@guildhall/common';
 import type { router } from '@guildhall/proto';
+import type { AttemptTrace, ChoiceTrace } from '../telemetry/choice-trace.ts';
 import { TokenLog } from '../token-log.ts';
 import type { Dossier } from '../quarantine/guard.ts';
 import type { LostStream } from '../quarantine/router-losses.ts';
@@ -12,6 +13,8 @@ import type { RouterPool } from './router-pool.ts';
 
 /** How a stream is resumed. */
 export interface ResumeOptions {
+  /** What its attempts are told to; null when nobody traces them. */
+  trace: ChoiceTrace | null;
   pool: RouterPool;
   /** Chooses routers for the prompt. */
   route: PromptRoute;
@@ -104,13 +107,17 @@ export class ResumableStream {
 
   async *#attempts(): AsyncGenerator<ChoiceEvent, void, undefined> {
     for (;;) {
+      const { trace, clock } = this.#options;
+      const begunMs = clock.monotonicMs();
       const decision = await this.#acquire();
       const { handle, reservation } = decision;
+      const span = trace?.begin(decision, begunMs, clock.monotonicMs(), this.#log.length) ?? null;
       let accepted = false;
       let moved = false;
       try {
-        for await (const event of handle.generate(this.#attempt(decision), this.#options.signal)) {
+        for await (const event of handle.generate(this.#attempt(decision, span), this.#options.signal)) {
           if (event.event?.$case === 'moved') {
+            span?.moved();
             this.#onMoved(event.event.value, handle);
             moved = true;
             break;
@@ -120,20 +127,31 @@ export class ResumableStream {
           if (event.event?.$case === 'token') reservation.prefillDone();
           const out = this.#accept(event, handle);
           if (out?.kind === 'token' || out?.kind === 'finished') this.#onProgress(handle);
+          if (out?.kind === 'token') span?.token();
+          if (out?.kind === 'finished') span?.finished();
           if (out !== null) yield out;
           if (out?.kind === 'finished') return;
         }
         this.#suspicion.leave();
         if (!moved) throw fail('router_lost', `router ${handle.id} ended the stream too early`);
       } catch (err) {
+        const { signal } = this.#options;
+        span?.failed(signal.aborted ? toGuildhallError(signal.reason) : classifyFailure(err).error);
         this.#recover(err, handle, accepted);
       } finally {
+        span?.end();
         reservation.release();
       }
     }
   }
 
-  #attempt({ handle, holder }: RoutingDecision): router.GenerateRequest {
+  /** Fields of log lines about this stream. */
+  #facts(handle: RouterHandle) {
+    const { requestId, traceparent } = this.#request;
+    return { request: requestId, ...traceFields(traceparent), router: handle.id, tokens: this.#log.length };
+  }
+
+  #attempt({ handle, holder }: RoutingDecision, span: AttemptTrace | null): router.GenerateRequest {
     const { deadlineAtMs, clock, routerModel } = this.#options;
     const deadlineMs = deadlineAtMs === null ? 0 : Math.max(1, Math.ceil(deadlineAtMs - clock.monotonicMs()));
     return {
@@ -144,6 +162,7 @@ export class ResumableStream {
       deadlineMs,
       holder,
       moved: this.#moved,
+      traceparent: span?.traceparent ?? this.#request.traceparent,
     };
   }
 
@@ -184,7 +203,7 @@ export class ResumableStream {
     this.#pauseMs = FIRST_PAUSE_MS;
     this.#avoid.clear();
     this.#options.onResume(this.#outcome);
-    const facts = { request: this.#request.requestId, router: handle.id, tokens: this.#log.length };
+    const facts = this.#facts(handle);
     this.#options.logger.info(facts, `stream ${this.#outcome} to a router`);
   }
 
@@ -199,7 +218,7 @@ export class ResumableStream {
     this.#numericsId ||= handle.member.numericsId;
     this.#waitUntilMs ??= clock.monotonicMs() + resumeTimeoutMs;
     handle.noteDraining();
-    const facts = { request: this.#request.requestId, router: handle.id, tokens: this.#log.length };
+    const facts = this.#facts(handle);
     logger.info(facts, 'stream moved away by its router');
   }
 
@@ -244,10 +263,7 @@ export class ResumableStream {
       this.#outcome = 'resumed';
     }
     if (this.#accepted) this.#waitUntilMs ??= clock.monotonicMs() + resumeTimeoutMs;
-    logger.warn(
-      { request: this.#request.requestId, router: handle.id, tokens: this.#log.length, reason: error.message },
-      'router lost under a stream',
-    );
+    logger.warn({ ...this.#facts(handle), reason: error.message }, 'router lost under a stream');
     if (!guilty) return;
     this.#options.onResume('failed');
     throw dossier.convict(this.#request.requestId, 'routers kept dying while they computed this request');
@@ -256,7 +272,7 @@ export class ResumableStream {
   #onBroken(error: GuildhallError, handle: RouterHandle): void {
     const { logger, dossier } = this.#options;
     this.#broken += 1;
-    const facts = { request: this.#request.requestId, router: handle.id, tokens: this.#log.length };
+    const facts = this.#facts(handle);
     logger.warn({ ...facts, reason: error.message }, 'computing a stream failed');
     if (this.#broken >= MAX_BROKEN) throw dossier.convict(this.#request.requestId, error.message);
   }

@@ -6,7 +6,10 @@ import {
   createMetrics,
   type MemberLease,
   type Metrics,
+  NO_TRACING,
+  openTracing,
   systemClock,
+  type Tracing,
 } from '@guildhall/common';
 import { eventually, RedisServer, silentLogger } from '@guildhall/common/testing';
 import { control } from '@guildhall/proto';
@@ -43,6 +46,7 @@ export class GatewayUnderTest {
   readonly metrics: Metrics = createMetrics('gateway');
   readonly directory = new FakeDirectory();
   url = '';
+  tracing: Tracing = NO_TRACING;
   #cluster: Cluster | null = null;
   #fakes: Cluster | null = null;
   #context: GatewayContext | null = null;
@@ -88,14 +92,19 @@ export class GatewayUnderTest {
     this.#cluster = cluster;
     await cluster.members.start();
     const parsed = gatewaySchema.parse({ model: TINY_DIR, listen: '127.0.0.1:0', resumeTimeoutMs: 10_000, ...config });
+    const { metrics, id } = this;
+    const logger = silentLogger();
+    const parts = { config: parsed, service: 'gateway', id, env: {}, clock: systemClock, logger, metrics };
+    this.tracing = await openTracing(parts);
     this.#context = createContext(parsed, {
       assets: tinyAssets(),
       members: cluster.members,
       directory: this.directory,
       guard: { source: this.id, shared: cluster.quarantine, log: cluster.eventLog },
       clock: systemClock,
-      logger: silentLogger(),
-      metrics: this.metrics,
+      logger,
+      metrics,
+      tracing: this.tracing,
     });
     await this.context.guard.quarantine.start();
     this.#app = await buildApp(this.context);
@@ -171,6 +180,7 @@ export class GatewayUnderTest {
     await this.#fakes?.close();
     await this.#cluster?.close();
     for (const router of this.routers) await router.stop();
+    await this.tracing.shutDown();
     if (!this.#shared) await this.redis.stop();
   }
 }

@@ -44,6 +44,18 @@ export {
   packedBytes,
   type ExpertSources,
 } from './experts.ts';
+export {
+  footprintOf,
+  layerBytes,
+  matrixBytes,
+  parametersOf,
+  stepBufferBytes,
+  type LayerMatrices,
+  type ModelFootprint,
+  type PackedMatrix,
+  type ParameterCounts,
+  type StepLimits,
+} from './footprint.ts';
 export { sha256Hex } from './sha256.ts';
 export { SAMPLE_BYTES, sampleOffsets } from './safetensors/samples.ts';
 export type { MapFile } from './safetensors/file.ts';

@@ -5,6 +5,7 @@ import { messageKey, type ReplyOutcome } from './lane-stream.ts';
 import type { ExpertPeer } from './peer.ts';
 import type { Part } from './plan.ts';
 import type { DispatchPolicy } from './policy/index.ts';
+import type { CallTrace } from '../telemetry/call-trace.ts';
 
 /** A message on its way. */
 export interface Call {
@@ -12,6 +13,8 @@ export interface Call {
   readonly lane: Lane;
   readonly key: string;
   readonly part: Part;
+  /** Null unless its step is sampled. */
+  readonly trace: CallTrace | null;
   readonly sentAtMs: number;
   /** When a second call may be made. */
   readonly hedgeAtMs: number;
@@ -57,12 +60,12 @@ export class Calls {
 
   /** Sends a frame; `sink` gets what comes of it unless it is forgotten. Null, and nothing sent, to a peer that is down. */
   send(
-    to: { peer: ExpertPeer; lane: Lane; header: Parameters<typeof messageKey>[0]; part: Part },
+    to: { peer: ExpertPeer; lane: Lane; header: Parameters<typeof messageKey>[0]; part: Part; trace: CallTrace | null },
     frame: Buffer,
     sink: (call: Call, outcome: ReplyOutcome) => void,
   ): Call | null {
     const { policy, clock } = this.#o;
-    const { peer, lane, part } = to;
+    const { peer, lane, part, trace } = to;
     const key = messageKey(to.header);
     const rows = part.slots.length;
     const now = clock.monotonicMs();
@@ -71,6 +74,7 @@ export class Calls {
       lane,
       key,
       part,
+      trace,
       sentAtMs: now,
       hedgeAtMs: peer.isFallback ? Infinity : now + policy.latency.hedgeAfterMs(peer.id, lane, rows),
       deadlineAtMs: peer.isFallback ? Infinity : now + policy.latency.deadlineMs(peer.id, lane, rows),
@@ -78,7 +82,10 @@ export class Calls {
       isAlone: false,
       isOver: false,
     };
-    if (!peer.send(lane, key, frame, (outcome) => this.#onOutcome(call, outcome, sink))) return null;
+    if (!peer.send(lane, key, frame, (outcome) => this.#onOutcome(call, outcome, sink))) {
+      trace?.dropped();
+      return null;
+    }
     call.isAlone = policy.sent(peer.id, lane, rows);
     const before = this.#lastTo.get(peer.id);
     if (before !== undefined && !before.isOver) before.isAlone = false;
@@ -114,12 +121,14 @@ export class Calls {
   forget(call: Call): void {
     if (call.isOver) return;
     this.#end(call);
+    call.trace?.dropped();
     call.peer.forget(call.lane, call.key);
   }
 
   close(): void {
     this.#timer?.cancel();
     this.#timer = null;
+    for (const call of this.#open) call.trace?.dropped();
     this.#open.clear();
     this.#losers.clear();
   }
@@ -127,7 +136,9 @@ export class Calls {
   #onOutcome(call: Call, outcome: ReplyOutcome, sink: (call: Call, outcome: ReplyOutcome) => void): void {
     const { policy, clock } = this.#o;
     this.#end(call);
-    const { peer, lane, part } = call;
+    const { peer, lane, part, trace } = call;
+    if (outcome.kind === 'lost') trace?.lost();
+    else trace?.answered(outcome.header, outcome.frame.length);
     if (outcome.kind === 'lost') policy.record(peer.id, 'lost');
     else if (outcome.header.status === experts.ReplyStatus.REPLY_STATUS_OK)
       policy.latency.observe(peer.id, lane, part.slots.length, clock.monotonicMs() - call.sentAtMs);

@@ -7,6 +7,7 @@ import { LayerDispatch } from './layer-dispatch.ts';
 import type { ExpertPeer } from './peer.ts';
 import type { ExpertView, ExpertViews } from './placement-view.ts';
 import type { DispatchPolicy } from './policy/index.ts';
+import type { StepTrace } from '../telemetry/step-trace.ts';
 
 /** What the dispatch uses of a step's buffers. */
 export type DispatchBuffers = Pick<
@@ -88,8 +89,8 @@ export class RemoteExperts {
   }
 
   /** Dispatch for one forward pass of one micro-batch, planning with `view`. Close it when the pass is over. */
-  begin(view: ExpertView<ExpertPeer>, lane: Lane, owners: RowOwners): StepDispatch {
-    return new StepDispatch(this.options, view, lane, owners);
+  begin(view: ExpertView<ExpertPeer>, lane: Lane, owners: RowOwners, trace: StepTrace | null = null): StepDispatch {
+    return new StepDispatch(this.options, view, lane, owners, trace);
   }
 }
 
@@ -101,12 +102,20 @@ export class StepDispatch {
   readonly #view: ExpertView<ExpertPeer>;
   readonly #owners: RowOwners;
   readonly #lane: Lane;
+  readonly #trace: StepTrace | null;
   /** One timer for the whole pass: a long-lived stream has no deadline per message. */
   readonly #alarm: Alarm;
   #layer: LayerDispatch | null = null;
 
-  constructor(options: RemoteExpertsOptions, view: ExpertView<ExpertPeer>, lane: Lane, owners: RowOwners) {
+  constructor(
+    options: RemoteExpertsOptions,
+    view: ExpertView<ExpertPeer>,
+    lane: Lane,
+    owners: RowOwners,
+    trace: StepTrace | null,
+  ) {
     this.#options = options;
+    this.#trace = trace;
     this.#view = view;
     this.#owners = owners;
     this.#lane = lane;
@@ -125,6 +134,7 @@ export class StepDispatch {
       ...this.#options,
       view: this.#view,
       lane: this.#lane,
+      trace: this.#trace,
       layer,
       step,
       numTokens,

@@ -8,11 +8,14 @@ import type { ExpertPeer } from './peer.ts';
 import { entriesOf, splitByExperts, splitByOwner } from './plan.ts';
 import type { ExpertView } from './placement-view.ts';
 import { SecondCalls } from './second-calls.ts';
+import type { StepTrace } from '../telemetry/step-trace.ts';
 import { afterFault, afterLoss, CLEAN, type Verdict } from './suspects.ts';
 
 export interface LayerDispatchOptions extends RemoteExpertsOptions {
   view: ExpertView<ExpertPeer>;
   lane: Lane;
+  /** Null unless the step is sampled. */
+  trace: StepTrace | null;
   layer: number;
   step: DispatchBuffers;
   numTokens: number;

@@ -103,7 +103,7 @@ export class LayerJobs {
     for (const part of parts) {
       const peer = peerOf(part);
       const sink = (call: Call, outcome: ReplyOutcome): void => this.#onOutcome(job, way, call, outcome);
-      const call = peer === undefined ? null : this.sendPart(part, peer, epoch, sink);
+      const call = peer === undefined ? null : this.sendPart(kind, part, peer, epoch, sink);
       if (call === null) {
         for (const sent of way.calls) this.#o.calls.forget(sent);
         return false;
@@ -117,27 +117,32 @@ export class LayerJobs {
 
   /** Packs rows and sends them; null when the peer cannot be sent to. */
   sendPart(
+    kind: Way['kind'] | 'probe',
     part: Part,
     peer: ExpertPeer,
     epoch: number,
     sink: (call: Call, outcome: ReplyOutcome) => void,
   ): Call | null {
     const { ctx, layer, lane, incarnation, combineMode, step, calls, observer } = this.#o;
+    const attempt = this.#attempt;
     const number = this.#nextPart.get(peer.id) ?? 0;
     this.#nextPart.set(peer.id, number + 1);
+    const rows = part.slots.length;
+    const trace = this.#o.trace?.call({ worker: peer.id, layer, lane, kind, attempt, part: number, rows }) ?? null;
     const header = {
       routerIncarnation: incarnation,
       step: ctx.step,
       layer,
       microBatch: ctx.microBatch,
-      attempt: this.#attempt,
+      attempt,
       part: number,
       epoch,
       combineMode,
-      traceparent: ctx.traceparent,
+      traceparent: trace?.traceparent ?? null,
     };
     const frame = step.packForward(header, part.rowIndex, part.entryCount, part.experts, part.weights);
-    const call = calls.send({ peer, lane, header, part }, frame, sink);
+    trace?.sent(frame.length);
+    const call = calls.send({ peer, lane, header, part, trace }, frame, sink);
     if (call !== null) observer.bytes(peer.id, 'sent', frame.length);
     return call;
   }

@@ -63,7 +63,7 @@ export class SecondCalls {
       if (part === undefined) continue;
       policy.breakers.probed(worker.id);
       this.#o.logger.debug({ worker: worker.id, layer }, 'probing a worker');
-      this.#jobs.sendPart(part, worker, view.epoch, (call, outcome) => {
+      this.#jobs.sendPart('probe', part, worker, view.epoch, (call, outcome) => {
         const judged = this.#jobs.judge(call, outcome);
         if (judged.kind !== 'lost') policy.record(worker.id, judged.kind);
       });

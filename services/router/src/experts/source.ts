@@ -2,6 +2,7 @@ import type { ExpertShard, Lane } from '@guildhall/native';
 import type { Cluster } from '@guildhall/common';
 import type { RowOwners, StepDispatch } from './dispatch.ts';
 import type { ExpertView, ExpertViews } from './placement-view.ts';
+import type { StepTrace } from '../telemetry/step-trace.ts';
 import type { WorkerLink } from './worker-link.ts';
 
 /** The experts of one forward pass of one micro-batch. */
@@ -14,8 +15,8 @@ export interface StepExperts extends Pick<StepDispatch, 'dispatch' | 'close'> {
 
 /** Where forward passes get their experts. */
 export interface ExpertSource {
-  /** Experts for one pass, planned with `view`. Close it when the pass is over. */
-  begin(view: ExpertView<WorkerLink>, lane: Lane, owners: RowOwners): StepExperts;
+  /** Experts for one pass, planned with `view`, its messages told to `trace`. Close it when the pass is over. */
+  begin(view: ExpertView<WorkerLink>, lane: Lane, owners: RowOwners, trace: StepTrace | null): StepExperts;
 }
 
 /** The views that steps are planned with. */

@@ -1,4 +1,4 @@
-import type { Logger } from '@guildhall/common';
+import { type Logger, toGuildhallError } from '@guildhall/common';
 import type { Sequence } from '../sequence.ts';
 import type { PrefixMatch } from './kv-manager.ts';
 import type { Restorer } from './restorer.ts';
@@ -24,11 +24,15 @@ export class SequenceCopies {
   /** Fills what an admitted sequence was when it was preempted. False when that is not to be had. */
   async swapIn(seq: Sequence, record: SequenceRecord, match: PrefixMatch): Promise<boolean> {
     const { swapper, logger } = this.#o;
+    const trace = seq.trace?.transfer('restore', { 'guildhall.from': 'swap', 'guildhall.tokens': record.numComputed });
     try {
       return (await swapper?.swapIn(seq, record, match)) ?? false;
     } catch (err) {
-      logger.error({ err, sequence: seq.key }, 'a sequence could not be copied back');
+      trace?.fail(toGuildhallError(err).code);
+      logger.error({ err, ...seq.logFields }, 'a sequence could not be copied back');
       return false;
+    } finally {
+      trace?.end();
     }
   }
 
@@ -38,11 +42,18 @@ export class SequenceCopies {
     if (restorer === null) return 0;
     // A record that failed leaves what is in the pool.
     if (seq.record !== null) return restorer.shallower(seq);
+    const trace = seq.trace?.transfer('restore', {
+      'guildhall.from': 'tiers',
+      'guildhall.blobs': match.imports.length,
+    });
     try {
       return await restorer.restore(seq, match);
     } catch (err) {
-      logger.error({ err, sequence: seq.key }, 'an import broke off');
+      trace?.fail(toGuildhallError(err).code);
+      logger.error({ err, ...seq.logFields }, 'an import broke off');
       return 0;
+    } finally {
+      trace?.end();
     }
   }
 
@@ -54,7 +65,7 @@ export class SequenceCopies {
     const { swapper, logger } = this.#o;
     if (swapper === null || !(movesAway ? hasOwn(seq) : swapper.isWorthwhile(seq))) return null;
     return swapper.swapOut(seq).catch((err: unknown) => {
-      logger.error({ err, sequence: seq.key }, 'a sequence could not be copied out');
+      logger.error({ err, ...seq.logFields }, 'a sequence could not be copied out');
       return null;
     });
   }

@@ -1,11 +1,12 @@
 import type { ServerWritableStream } from '@grpc/grpc-js';
-import { type Clock, fail, PacedCall, toGuildhallError } from '@guildhall/common';
+import { type Clock, fail, PacedCall, toGuildhallError, type Tracing } from '@guildhall/common';
 import type { router } from '@guildhall/proto';
 import type { Drain } from '../drain.ts';
 import type { Engine } from '../engine.ts';
 import type { Sequence } from '../sequence.ts';
+import { SequenceTrace } from '../telemetry/sequence-trace.ts';
 import { EventStream } from './event-stream.ts';
-import { type RequestLimits, toSpec } from './validate.ts';
+import { MAX_ID_LENGTH, type RequestLimits, toSpec } from './validate.ts';
 
 export interface RouterRpcOptions {
   engine: Pick<Engine, 'submit' | 'cancel' | 'wake'>;
@@ -18,6 +19,7 @@ export interface RouterRpcOptions {
   notReady: () => string | null;
   info: () => router.RouterInfo;
   drain: Pick<Drain, 'begin' | 'progress' | 'done'>;
+  tracing: Tracing;
   /** A request was refused before it became a sequence. */
   onRefused: (code: string) => void;
 }
@@ -35,22 +37,43 @@ export function routerRpc(options: RouterRpcOptions): router.RouterServer {
         onDrain: () => engine.wake(),
       });
       let seq: Sequence | null = null;
+      const trace = traceOf(call.request, options);
       call.on('cancelled', () => {
         if (seq !== null) engine.cancel(seq);
       });
       try {
         const reason = options.notReady();
         if (reason !== null) throw fail('not_ready', reason);
-        seq = engine.submit(toSpec(call.request, limits, clock.monotonicMs()), events);
+        seq = engine.submit(toSpec(call.request, limits, clock.monotonicMs()), events, trace);
       } catch (err) {
         const error = toGuildhallError(err);
         options.onRefused(error.code);
+        trace?.failed(error);
         events.failed(error);
       }
     },
     getInfo: (_call, reply) => reply(null, options.info()),
     drain: (call) => void streamDrain(call, options),
   };
+}
+
+/** What a call is told to, if its caller traces it; one without a context is sampled here. */
+function traceOf(request: router.GenerateRequest, { tracing, routerId }: RouterRpcOptions): SequenceTrace | null {
+  if (!tracing.enabled) return null;
+  const { span } = tracing.begin('generate', {
+    parent: request.traceparent,
+    role: 'server',
+    attributes: {
+      'rpc.system': 'grpc',
+      'rpc.method': 'guildhall.v1.Router/Generate',
+      'guildhall.request.id': request.requestId.slice(0, MAX_ID_LENGTH),
+      'guildhall.router': routerId,
+      'guildhall.choice': request.choice,
+      'guildhall.tokens.before': request.generatedIds.length,
+    },
+  });
+  const everyStep = tracing.stepRatio === 0 ? 0 : Math.max(1, Math.round(1 / tracing.stepRatio));
+  return span === null ? null : new SequenceTrace(span, everyStep);
 }
 
 /** Interval of the progress messages. */

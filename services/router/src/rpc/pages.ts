@@ -8,8 +8,10 @@ import {
   NAME_BYTES,
   PacedCall,
   type PageName,
+  type Span,
   toGrpc,
   toGuildhallError,
+  type Tracing,
   unpackNames,
 } from '@guildhall/common';
 import type { pages } from '@guildhall/proto';
@@ -27,6 +29,8 @@ export interface PagesRpcOptions {
   source: BlobSource;
   parked: Pick<ParkedSequences, 'open' | 'release'>;
   identity: { fingerprint: string; numericsId: string };
+  /** Left out where nothing is traced. */
+  tracing?: Tracing;
   clock: Clock;
   metrics: Metrics;
   logger: Logger;
@@ -65,12 +69,19 @@ export function pagesRpc(options: PagesRpcOptions): pages.PagesServer {
       }
       running += 1;
       options.onFetch?.();
+      const span = spanOf(options, call);
       void serve(options, call, paced)
         .then(
           () => options.metrics.count('guildhall_kv_fetches_total', { outcome: 'complete' }),
-          (err: unknown) => refuse(options, paced, err),
+          (err: unknown) => {
+            span?.fail(toGuildhallError(err).code);
+            refuse(options, paced, err);
+          },
         )
-        .finally(() => (running -= 1));
+        .finally(() => {
+          running -= 1;
+          span?.end();
+        });
     },
     release: (call, reply) => {
       try {
@@ -80,6 +91,14 @@ export function pagesRpc(options: PagesRpcOptions): pages.PagesServer {
       }
     },
   };
+}
+
+/** The span of a fetch whose caller traces it. */
+function spanOf({ tracing }: PagesRpcOptions, call: FetchCall): Span | null {
+  if (tracing?.enabled !== true) return null;
+  const [context] = call.metadata.get('traceparent');
+  const attributes = { 'rpc.system': 'grpc', 'rpc.method': 'guildhall.v1.Pages/Fetch' };
+  return tracing.join('serve pages', typeof context === 'string' ? context : null, { role: 'server', attributes });
 }
 
 function refuse(options: PagesRpcOptions, paced: Paced, err: unknown): void {

@@ -1,4 +1,11 @@
-import { errorMessage, fail, type GuildhallError, MAX_SALT_LENGTH, parseHostPort } from '@guildhall/common';
+import {
+  errorMessage,
+  fail,
+  type GuildhallError,
+  MAX_SALT_LENGTH,
+  parseHostPort,
+  parseTraceparent,
+} from '@guildhall/common';
 import type { router } from '@guildhall/proto';
 import type { SequenceSpec } from '../sequence.ts';
 
@@ -21,10 +28,9 @@ export const MAX_LOGIT_BIAS = 1024;
 export const MAX_TOP_LOGPROBS = 20;
 /** Log-probabilities (prompt tokens times alternatives) that one answer may carry. */
 export const MAX_PROMPT_LOGPROBS = 1 << 18;
-const MAX_ID_LENGTH = 256;
+export const MAX_ID_LENGTH = 256;
 /** Longest name of a tenant, characters: it is the client's. */
 export const MAX_TENANT_LENGTH = 128;
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/;
 
 function refuse(field: string, message: string): GuildhallError {
   return fail('invalid_value', `${field}: ${message}`, { field });
@@ -74,7 +80,7 @@ export function toSpec(request: router.GenerateRequest, limits: RequestLimits, n
     promptLogprobs: request.promptLogprobs,
     tenant: request.tenant,
     cacheSalt: request.cacheSalt,
-    traceparent: TRACEPARENT.test(request.traceparent) ? request.traceparent : null,
+    traceparent: parseTraceparent(request.traceparent) === null ? null : request.traceparent,
     holder: peerOf('holder', request.holder),
     moved: peerOf('moved', request.moved),
   };

@@ -7,6 +7,7 @@ import {
   parseHostPort,
   shutDownGrpcServer,
   systemClock,
+  NO_TRACING,
 } from '@guildhall/common';
 import { eventually, silentLogger } from '@guildhall/common/testing';
 import { pages } from '@guildhall/proto';
@@ -67,6 +68,7 @@ export class MovingRouter {
       checksum: crc32cOf,
       clock: systemClock,
       metrics,
+      tracing: NO_TRACING,
       logger: silentLogger(),
       pageBytes: PSEUDO_PAGE_BYTES,
       namedPageBytes: PSEUDO_PAGE_BYTES,

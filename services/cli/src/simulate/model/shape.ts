@@ -1,3 +1,12 @@
+import {
+  footprintOf,
+  type LayerMatrices,
+  type ModelConfig,
+  type ModelFootprint,
+  type PackedMatrix,
+} from '@guildhall/model/weights';
+import { mustKnow } from '../../catalogue/models.ts';
+
 /** What a model weighs and computes, as far as time and bytes depend on it. Bytes are those of the formats served. */
 export interface ModelShape {
   name: string;
@@ -32,109 +41,101 @@ export interface LayerShape {
   stateBytes: number;
 }
 
-interface Dimensions {
-  name: string;
-  numLayers: number;
-  numExperts: number;
-  topK: number;
-  hidden: number;
-  expertWidth: number;
-  sharedWidth: number;
-  heads: number;
-  kvHeads: number;
-  headDim: number;
-  keyHeads: number;
-  valueHeads: number;
-  stateDim: number;
-  vocab: number;
-  fullEvery: number;
-  /** Bytes of a weight of a routed expert: 1 for FP8, 2 for BF16, 4 for F32; and of every other weight and row value. */
-  expertWeight: number;
-  denseWeight: number;
-  rowValue: number;
+/** How many bytes numbers take. */
+export interface ShapeBytes {
+  /** A matrix of the router. */
+  matrix: (matrix: PackedMatrix) => number;
+  expert: number;
+  /** A row between router and workers. */
+  row: number;
+  /** K and V of a token on one full-attention layer. */
+  contextToken: number;
 }
 
-/** The shape of a model of the Qwen3.5 family from its dimensions. */
-export function shapeOf(d: Dimensions): ModelShape {
-  const shared = 3 * d.hidden * d.sharedWidth;
-  const common = shared + d.hidden * d.numExperts;
-  const inner = d.heads * d.headDim;
-  const full = d.hidden * (2 * inner + 2 * d.kvHeads * d.headDim) + inner * d.hidden + common;
-  const value = d.valueHeads * d.stateDim;
-  const recurrent = d.hidden * (2 * d.keyHeads * d.stateDim + 2 * value + 2 * d.valueHeads) + value * d.hidden + common;
-  const state = d.valueHeads * d.stateDim * d.stateDim;
+/** The shape of a model from its config and its matrices. Models without recurrent layers have only full ones. */
+export function shapeOf(
+  name: string,
+  config: ModelConfig,
+  { layers, head }: Pick<ModelFootprint, 'layers' | 'head'>,
+  bytes: ShapeBytes,
+): ModelShape {
+  const { hidden, moe, linear, attention } = config;
+  const inner = attention.numHeads * attention.headDim;
+  const state = linear === null ? 0 : linear.numValueHeads * linear.keyHeadDim * linear.valueHeadDim;
+  const layerOfType = (type: LayerMatrices['type']): LayerMatrices | undefined =>
+    layers.find((layer) => layer.type === type);
+  const attending = layerOfType('full_attention');
+  const recurrent = layerOfType('linear_attention') ?? attending;
+  const typical = recurrent ?? attending;
+  const full = {
+    ...weightsOf(attending ?? typical, bytes),
+    bytesPerContextToken: bytes.contextToken,
+    flopsPerContextToken: 4 * inner,
+    stateBytes: 0,
+  };
+  const perToken = weightsOf(typical, bytes);
   return {
-    name: d.name,
-    numLayers: d.numLayers,
-    numExperts: d.numExperts,
-    topK: d.topK,
-    rowBytes: d.hidden * d.rowValue,
-    expertBytes: 3 * d.hidden * d.expertWidth * d.expertWeight,
-    expertFlops: 6 * d.hidden * d.expertWidth,
-    fullEvery: d.fullEvery,
-    full: {
-      weightBytes: full * d.denseWeight,
-      flopsPerToken: 2 * full,
-      bytesPerContextToken: 2 * d.kvHeads * d.headDim * d.rowValue,
-      flopsPerContextToken: 4 * inner,
-      stateBytes: 0,
-    },
+    name,
+    numLayers: config.numLayers,
+    numExperts: moe.numExperts,
+    topK: moe.topK,
+    rowBytes: bytes.row,
+    expertBytes: bytes.expert,
+    expertFlops: 6 * hidden * moe.intermediate,
+    fullEvery: fullEveryOf(config),
+    full,
     recurrent: {
-      weightBytes: recurrent * d.denseWeight,
-      flopsPerToken: 2 * recurrent + 6 * state,
+      ...perToken,
+      flopsPerToken: perToken.flopsPerToken + 6 * state,
       bytesPerContextToken: 0,
       flopsPerContextToken: 0,
       stateBytes: 4 * state,
     },
-    sharedShare: shared / recurrent,
-    headBytes: d.hidden * d.vocab * d.denseWeight,
-    headFlops: 2 * d.hidden * d.vocab,
+    sharedShare: sumOf(typical?.shared ?? [], numbersOf) / Math.max(1, sumOf(matricesOf(typical), numbersOf)),
+    headBytes: bytes.matrix(head),
+    headFlops: 2 * numbersOf(head),
   };
 }
 
-/** Qwen3.5-397B-A17B with FP8 experts, BF16 elsewhere; its published config. */
-export const QWEN_397B = shapeOf({
-  name: 'qwen3.5-397b',
-  numLayers: 60,
-  numExperts: 512,
-  topK: 10,
-  hidden: 4096,
-  expertWidth: 1024,
-  sharedWidth: 1024,
-  heads: 32,
-  kvHeads: 2,
-  headDim: 256,
-  keyHeads: 16,
-  valueHeads: 64,
-  stateDim: 128,
-  vocab: 248_320,
-  fullEvery: 4,
-  expertWeight: 1,
-  denseWeight: 2,
-  rowValue: 2,
-});
+function fullEveryOf({ layerTypes }: ModelConfig): number {
+  return layerTypes.indexOf('full_attention') + 1 || layerTypes.length + 1;
+}
+
+const numbersOf = ({ outputs, inputs }: PackedMatrix): number => outputs * inputs;
+
+function sumOf(matrices: readonly PackedMatrix[], of: (matrix: PackedMatrix) => number): number {
+  return matrices.reduce((sum, matrix) => sum + of(matrix), 0);
+}
+
+function matricesOf(layer: LayerMatrices | undefined): readonly PackedMatrix[] {
+  return layer === undefined ? [] : [...layer.mixer, layer.gate, ...layer.shared];
+}
+
+function weightsOf(
+  layer: LayerMatrices | undefined,
+  bytes: ShapeBytes,
+): { weightBytes: number; flopsPerToken: number } {
+  const matrices = matricesOf(layer);
+  return { weightBytes: sumOf(matrices, bytes.matrix), flopsPerToken: 2 * sumOf(matrices, numbersOf) };
+}
+
+/** Bytes by the width of a number alone, without scales or padding: 1 for FP8, 2 for BF16, 4 for F32. */
+function plainShape(name: string, model: string, width: { expert: number; other: number }): ModelShape {
+  const { config } = mustKnow(model);
+  const { attention, hidden, moe } = config;
+  return shapeOf(name, config, footprintOf(config, 'bf16', 'bf16'), {
+    matrix: (matrix) => numbersOf(matrix) * width.other,
+    expert: 3 * hidden * moe.intermediate * width.expert,
+    row: hidden * width.other,
+    contextToken: 2 * attention.numKvHeads * attention.headDim * width.other,
+  });
+}
+
+/** Qwen3.5-397B-A17B with FP8 experts, BF16 elsewhere. */
+export const QWEN_397B = plainShape('qwen3.5-397b', 'qwen3.5-397b-a17b', { expert: 1, other: 2 });
 
 /** The checkpoint that ships, in f32. */
-export const TINY = shapeOf({
-  name: 'tiny',
-  numLayers: 8,
-  numExperts: 16,
-  topK: 2,
-  hidden: 256,
-  expertWidth: 128,
-  sharedWidth: 128,
-  heads: 4,
-  kvHeads: 2,
-  headDim: 64,
-  keyHeads: 2,
-  valueHeads: 4,
-  stateDim: 32,
-  vocab: 3072,
-  fullEvery: 4,
-  expertWeight: 4,
-  denseWeight: 4,
-  rowValue: 4,
-});
+export const TINY = plainShape('tiny', 'tiny', { expert: 4, other: 4 });
 
 export const SHAPES: Readonly<Record<string, ModelShape>> = { [QWEN_397B.name]: QWEN_397B, [TINY.name]: TINY };
 

@@ -84,6 +84,10 @@ export class RecordedSpan implements Span {
     this.#sdk.setStatus({ code: SpanStatusCode.ERROR, ...(message === undefined ? {} : { message }) });
   }
 
+  discard(): void {
+    this.#home.open.delete(this);
+  }
+
   end(atMs?: number): void {
     if (!this.#home.open.delete(this)) return;
     this.#sdk.end((atMs ?? this.#home.clock.monotonicMs()) + this.#epochMs);

@@ -5,7 +5,7 @@ import { VERSION } from '../../version.ts';
 export function makeResource(
   service: string,
   id: string,
-  further: Readonly<Record<string, string | null | undefined>>,
+  { cluster, node }: { cluster?: string; node?: string | null },
 ): Resource {
   const own: Record<string, string> = {
     'service.name': `guildhall-${service}`,
@@ -13,6 +13,7 @@ export function makeResource(
     'service.instance.id': id,
     'service.version': VERSION,
   };
-  for (const [name, value] of Object.entries(further)) if (typeof value === 'string') own[name] = value;
+  if (cluster !== undefined) own['guildhall.cluster'] = cluster;
+  if (typeof node === 'string') own['k8s.node.name'] = node;
   return resourceFromAttributes(own).merge(detectResources({ detectors: [envDetector] }));
 }

@@ -43,12 +43,12 @@ export class SdkTracing implements Tracing {
 
   /** Use `open`, which loads the exporter. */
   private constructor(options: OpenTracingOptions, target: TraceTarget, queue: SpanQueue) {
-    const { config, service, id, resource, clock, metrics } = options;
+    const { config, service, id, clock, metrics } = options;
     this.content = config.traceContent;
     this.stepRatio = config.traceStepRatio;
     this.#queue = queue;
     this.#provider = new TracerProvider({
-      resource: makeResource(service, id, resource ?? {}),
+      resource: makeResource(service, id, config),
       sampler: makeSampler(target.ratio),
       spanLimits: { ...LIMITS, ...(config.traceContent ? { attributeValueLengthLimit: CONTENT_LENGTH } : {}) },
       spanProcessors: [queue],

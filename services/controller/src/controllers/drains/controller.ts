@@ -50,6 +50,11 @@ export class DrainsController {
     this.#deps = deps;
   }
 
+  /** What is asked for, as read last, with what was noted since. */
+  get requests(): ReadonlyMap<string, DrainRequest> {
+    return this.#requests;
+  }
+
   /** Ids of workers to drain; while Redis is away, those of before. */
   async refresh(live: LiveWorkers, leading: boolean): Promise<ReadonlySet<string>> {
     try {

@@ -52,6 +52,8 @@ export interface Outcome {
 const REGISTER_MS = RENEW_MS + 1500;
 /** Tokens that must have been counted for loads to say anything. */
 const LEAST_TOKENS = 1000;
+/** How soon to look again for members that are expected, ms. */
+const EXPECTED_AGAIN_MS = 500;
 const ONLY_WHAT_MUST = Number.POSITIVE_INFINITY;
 
 type Planned = Extract<PlanResult, { kind: 'planned' }>;
@@ -127,10 +129,18 @@ export class PlacementController {
 
   #reasonToWait(stored: number, live: LiveWorkers): { reason: string; againMs: number | null } | null {
     const { minWorkers, settleMs, clock } = this.#deps;
-    if (live.workers.length === 0) return { reason: 'no worker has joined', againMs: null };
+    if (live.workers.length === 0 && live.expected.length === 0)
+      return { reason: 'no worker has joined', againMs: null };
     const first = this.#known === null && live.ackedEpoch === 0;
     if (first && live.workers.length < minWorkers) {
       return { reason: `${live.workers.length} of ${minWorkers} workers have joined`, againMs: null };
+    }
+    if (live.expected.length > 0 && !this.#lostAny(live)) {
+      const who = live.expected.join(', ');
+      return {
+        reason: `waiting for ${who} to register: ready by Kubernetes, unknown to Redis`,
+        againMs: EXPECTED_AGAIN_MS,
+      };
     }
     // Losses are acted on at once; joins are gathered, and longer where members have yet to come back.
     if (!first && !this.#anyJoined(live) && stored > 0) return null;

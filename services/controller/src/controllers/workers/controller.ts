@@ -1,6 +1,7 @@
 import type { Clock, Logger, MemberView, Metrics } from '@guildhall/common';
 import type { Emit } from '../../events.ts';
-import { type MemberInfos, readMembers, type RouterInfo, type WorkerInfo } from '../../store/worker-store.ts';
+import { readMembers, type RouterInfo, type WorkerInfo } from '../../store/worker-store.ts';
+import { type LiveMembers, type Liveness, registryLiveness } from './liveness.ts';
 import { chooseModel, type ModelIdentity, sameModel } from './model-choice.ts';
 
 export interface WorkersDeps {
@@ -9,6 +10,8 @@ export interface WorkersDeps {
   logger: Logger;
   metrics: Metrics;
   emit: Emit;
+  /** Who lives besides what their leases in Redis say; by default those alone. */
+  liveness?: Liveness;
 }
 
 /** Who lives, as the placement controller uses it. */
@@ -25,6 +28,8 @@ export interface LiveWorkers {
   ackedEpoch: number;
   /** When the set of workers last grew, on the monotonic clock. */
   joinedMs: number;
+  /** Ids of workers that Kubernetes calls ready and Redis does not know: nothing is decided against them for a while. */
+  expected: readonly string[];
 }
 
 /** Watches the workers: who joined, who left, who does not belong. */
@@ -42,7 +47,8 @@ export class WorkersController {
   /** The state now; null while the list of members is stale. `served` is the model of the current placement. */
   reconcile(served: ModelIdentity | null): LiveWorkers | null {
     if (this.#deps.members.stale) return null;
-    const infos = readMembers(this.#deps.members.members());
+    const liveness = this.#deps.liveness ?? registryLiveness;
+    const infos = liveness.judge(readMembers(this.#deps.members.members()));
     this.#noteChanges(infos, served !== null);
     const model = chooseModel(served, infos);
     const belongs = (member: ModelIdentity): boolean => model !== null && sameModel(member, model);
@@ -62,11 +68,12 @@ export class WorkersController {
         ...routers.map((router) => router.ackedEpoch),
       ),
       joinedMs: this.#joinedMs,
+      expected: infos.expected,
     };
   }
 
   /** A controller that starts beside workers with a placement has nothing to tell of them. */
-  #noteChanges(infos: MemberInfos, running: boolean): void {
+  #noteChanges(infos: LiveMembers, running: boolean): void {
     const { logger, clock, emit } = this.#deps;
     const first = !this.#seen && running;
     this.#seen = true;
@@ -80,8 +87,11 @@ export class WorkersController {
     }
     for (const [key, worker] of this.#known) {
       if (now.has(key)) continue;
-      logger.info({ event: 'worker_left', worker: worker.id }, 'a worker left');
-      emit('worker_left', `${worker.id} left, or its lease ended`, { worker: worker.id });
+      const why = infos.gone.get(`expert/${worker.id}`) ?? null;
+      logger.info({ event: 'worker_left', worker: worker.id, why }, 'a worker left');
+      emit('worker_left', `${worker.id} left${why === null ? ', or its lease ended' : `: ${why}`}`, {
+        worker: worker.id,
+      });
     }
     this.#known = now;
   }

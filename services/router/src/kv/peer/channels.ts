@@ -31,6 +31,14 @@ export class PeerChannels {
     return this.#o.metadata;
   }
 
+  /** The same for a call that belongs to a span. */
+  metadataFor(traceparent: string | undefined): Metadata {
+    if (traceparent === undefined) return this.#o.metadata;
+    const metadata = this.#o.metadata.clone();
+    metadata.set('traceparent', traceparent);
+    return metadata;
+  }
+
   /** Open channels. */
   get size(): number {
     return this.#entries.size;

@@ -1,4 +1,12 @@
-import { authMetadata, channelCredentials, type Clock, type Logger, type Metrics } from '@guildhall/common';
+import {
+  type Attributes,
+  authMetadata,
+  channelCredentials,
+  type Clock,
+  type Logger,
+  type Metrics,
+  type Tracing,
+} from '@guildhall/common';
 import type { pages } from '@guildhall/proto';
 import type { RouterConfig } from '../../config.ts';
 import { pagesRpc } from '../../rpc/pages.ts';
@@ -10,7 +18,7 @@ import type { SequenceRecord } from '../sequence-record.ts';
 import type { Checksum } from './blob-assembly.ts';
 import { PeerChannels } from './channels.ts';
 import { PrefixPull } from './prefix-pull.ts';
-import { type LeaseHolder, PeerPuller } from './puller.ts';
+import { type LeaseHolder, PeerPuller, type PullResult } from './puller.ts';
 import { PullRates } from './rates.ts';
 import { isTakeable, TakeOver } from './takeover.ts';
 
@@ -38,6 +46,7 @@ export interface PeerExchangeOptions {
   checksum: Checksum;
   clock: Clock;
   metrics: Metrics;
+  tracing: Tracing;
   logger: Logger;
   /** Bytes of 64 tokens. */
   pageBytes: number;
@@ -102,8 +111,9 @@ export class PeerExchange {
 
   /** The service that other routers call. */
   rpc(): pages.PagesServer {
-    const { kv, identity, clock, metrics, logger, config } = this.#o;
+    const { kv, identity, clock, metrics, tracing, logger, config } = this.#o;
     return pagesRpc({
+      tracing,
       source: { read: (kind, name) => kv.read(kind, name) },
       onFetch: this.#o.onFetch,
       parked: this.parked,
@@ -122,7 +132,10 @@ export class PeerExchange {
     if (moved !== null && isTakeable(moved) && this.#takeOver !== null) {
       const takeOver = this.#takeOver;
       return this.watched(seq, async (signal) => {
-        const record = await takeOver.take(seq, moved, signal);
+        const trace = seq.trace?.transfer('take over', { 'guildhall.router': moved.routerId });
+        const record = await takeOver.take(seq, moved, signal, trace?.traceparent);
+        trace?.set({ 'guildhall.taken_over': record !== null, 'guildhall.tokens': record?.numComputed ?? 0 });
+        trace?.end();
         if (record === null) return;
         if (seq.ended) takeOver.discard(record);
         else seq.record = record;
@@ -131,8 +144,11 @@ export class PeerExchange {
     const plan = holder === null ? null : (this.#prefix?.plan(seq, holder) ?? null);
     if (plan === null) return null;
     return this.watched(seq, async (signal) => {
-      const result = await this.puller?.pull({ ...plan, signal });
+      const trace = seq.trace?.transfer('pull pages', { 'guildhall.router': plan.holder.routerId });
+      const result = await this.puller?.pull({ ...plan, signal, traceparent: trace?.traceparent });
       if (seq.prefix !== null) seq.prefix.pulledPages = result?.pages ?? 0;
+      trace?.set({ 'guildhall.pages.wanted': plan.pages.length, ...pullFacts(result) });
+      trace?.end();
     });
   }
 
@@ -205,4 +221,10 @@ export class PeerExchange {
       watch.cancel();
     }
   }
+}
+
+function pullFacts(result: PullResult | undefined): Attributes {
+  if (result === undefined) return {};
+  const { outcome, pages: count, bytes } = result;
+  return { 'guildhall.outcome': outcome, 'guildhall.pages': count, 'guildhall.bytes.received': bytes };
 }

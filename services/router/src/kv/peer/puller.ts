@@ -34,6 +34,8 @@ export interface PullRequest {
   stateName: PageName | null;
   /** Time that it may take, if that is less than the limit of all pulls, milliseconds. */
   limitMs?: number;
+  /** Of the span that it belongs to. */
+  traceparent?: string | undefined;
   signal: AbortSignal;
 }
 
@@ -180,7 +182,7 @@ export class PeerPuller {
     const begun = clock.monotonicMs();
     let firstAt: number | null = null;
     return await channels.use(holder.address, async (client) => {
-      const call = client.fetch(this.#fetchRequest(blobs.wanted), channels.metadata);
+      const call = client.fetch(this.#fetchRequest(blobs.wanted), channels.metadataFor(request.traceparent));
       for await (const reply of pacedReplies(call, { clock, stallMs, limitMs, signal, stalled })) {
         firstAt ??= clock.monotonicMs();
         const blob = await blobs.take(reply);

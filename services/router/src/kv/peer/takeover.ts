@@ -61,7 +61,12 @@ export class TakeOver {
   }
 
   /** The record of a moved sequence, or null. Never throws. What is parked is released in any case. */
-  async take(seq: Sequence, from: MovedFrom, signal: AbortSignal): Promise<SequenceRecord | null> {
+  async take(
+    seq: Sequence,
+    from: MovedFrom,
+    signal: AbortSignal,
+    traceparent?: string,
+  ): Promise<SequenceRecord | null> {
     this.#serial += 1;
     const key = `moved/${seq.key}/${this.#serial}`;
     const held: (number | 'state')[] = [];
@@ -74,7 +79,7 @@ export class TakeOver {
     };
     try {
       await this.#turns.run(signal, async () => {
-        const head = await this.#unlessBusy(signal, () => this.#fetch(seq, from, signal, keep));
+        const head = await this.#unlessBusy(signal, () => this.#fetch(seq, { ...from, traceparent }, signal, keep));
         if (head === null) outcome = 'no_room';
         else if (!(await this.#shared(seq, head, from, signal))) outcome = 'lost_pages';
         else record = this.#recordOf(seq, key, head);
@@ -98,7 +103,7 @@ export class TakeOver {
   /** Fetches own pages and state; null when `keep` has no room. Errors: faults of wire.ts. */
   async #fetch(
     seq: Sequence,
-    from: MovedFrom,
+    from: MovedFrom & { traceparent: string | undefined },
     signal: AbortSignal,
     keep: (piece: SequencePiece) => Promise<boolean>,
   ): Promise<pages.SequenceHead | null> {
@@ -110,7 +115,7 @@ export class TakeOver {
       what: { $case: 'sequence', value: { handle: from.handle, firstPage: 0 } },
     };
     return await channels.use(from.address, async (client) => {
-      const call = client.fetch(request, channels.metadata);
+      const call = client.fetch(request, channels.metadataFor(from.traceparent));
       for await (const reply of pacedReplies(call, { clock, stallMs, limitMs, signal, stalled })) {
         const piece = await reader.take(reply);
         if (piece !== null && !(await keep(piece))) return null;

@@ -1,6 +1,9 @@
-{{/* Folder of a router's own for KV pages: it goes with the pod, and is found again when only the process restarts. */}}
-{{- define "guildhall.kvDiskVolume" -}}
-- name: kv
+{{/*
+A folder of a pod's own: it goes with the pod, and is found again when only the process restarts. Takes (dict name size
+storageClassName).
+*/}}
+{{- define "guildhall.ownDisk" -}}
+- name: {{ .name }}
 {{- if .storageClassName }}
   ephemeral:
     volumeClaimTemplate:

@@ -1,0 +1,7 @@
+{{/* A gateway that asks for no key listens beyond loopback only when told so. */}}
+{{- define "guildhall.gatewayEnv" -}}
+{{- if eq .Values.auth.mode "none" }}
+- name: GUILDHALL_ALLOW_ANONYMOUS
+  value: 'true'
+{{- end }}
+{{- end }}

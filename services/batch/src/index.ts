@@ -1,0 +1,1 @@
+export { batchSchema, type BatchConfig } from './config.ts';

@@ -1,0 +1,88 @@
+import { once } from 'node:events';
+import type { MultipartFile, MultipartValue } from '@fastify/multipart';
+import { fail, fromGrpc } from '@guildhall/common';
+import type { batches } from '@guildhall/proto';
+import { isPurpose, PURPOSES } from '../schema/files.ts';
+import type { BatchServices } from './batch-services.ts';
+
+type Part = MultipartFile | MultipartValue;
+
+const MIN_LIFE_S = 3600;
+const MAX_LIFE_S = 30 * 86_400;
+const MAX_NAME = 255;
+
+/** Fields of the form beside the file. */
+class UploadFields {
+  purpose: string | null = null;
+  filename: string | null = null;
+  #expiresAfterS = 0;
+
+  take(name: string, value: string): void {
+    if (name === 'purpose') this.purpose = value;
+    else if (name === 'expires_after[anchor]') this.#anchor(value);
+    else if (name === 'expires_after[seconds]') this.#expiresAfterS = Number(value);
+    else throw fail('unknown_field', `unknown field: ${name.slice(0, 80)}`, { field: name.slice(0, 80) });
+  }
+
+  /** Throws `missing_field` and `invalid_value`. */
+  head(tenant: string): batches.UploadHead {
+    const { purpose, filename } = this;
+    if (filename === null) throw fail('missing_field', 'file is required', { field: 'file' });
+    if (purpose === null) throw fail('missing_field', 'purpose is required', { field: 'purpose' });
+    if (!isPurpose(purpose))
+      throw fail('invalid_value', `purpose: must be one of ${PURPOSES.join(', ')}`, { field: 'purpose' });
+    const life = this.#expiresAfterS;
+    if (life !== 0 && !(Number.isInteger(life) && life >= MIN_LIFE_S && life <= MAX_LIFE_S)) {
+      const message = `expires_after.seconds: must be from ${MIN_LIFE_S} to ${MAX_LIFE_S}`;
+      throw fail('invalid_value', message, { field: 'expires_after' });
+    }
+    return { tenant, filename: filename.slice(0, MAX_NAME), purpose, expiresAfterS: BigInt(life) };
+  }
+
+  #anchor(value: string): void {
+    if (value !== 'created_at')
+      throw fail('invalid_value', 'expires_after.anchor: must be created_at', { field: 'expires_after' });
+  }
+}
+
+/**
+ * Passes an upload on as it comes in: the service takes the bytes as fast as it stores them, and nothing is kept here. The
+ * fields may come before the file or after it. Throws what the service refuses, and `missing_field`, `invalid_value`, `unknown_field`.
+ */
+export async function passUpload(
+  services: BatchServices,
+  parts: AsyncIterable<Part>,
+  tenant: string,
+): Promise<batches.StoredFile> {
+  const { client, metadata } = services.pick();
+  const answer = Promise.withResolvers<batches.StoredFile>();
+  answer.promise.catch(() => undefined);
+  const call = client.uploadFile(metadata, (error, reply) => {
+    if (error === null) answer.resolve(reply);
+    else answer.reject(fromGrpc(error));
+  });
+  call.on('error', () => undefined);
+  const send = async (part: batches.UploadPart['part']): Promise<void> => {
+    // An answer before the end is a refusal.
+    if (!call.write({ part })) await Promise.race([once(call, 'drain'), answer.promise]);
+  };
+  try {
+    const fields = new UploadFields();
+    for await (const part of parts) {
+      if (part.type === 'field') {
+        fields.take(part.fieldname, String(part.value));
+        continue;
+      }
+      if (part.fieldname !== 'file' || fields.filename !== null)
+        throw fail('unknown_field', 'the form holds one file, named `file`', { field: part.fieldname.slice(0, 80) });
+      fields.filename = part.filename;
+      for await (const chunk of part.file) await send({ $case: 'data', value: chunk as Buffer });
+    }
+    await send({ $case: 'head', value: fields.head(tenant) });
+    call.end();
+    return await answer.promise;
+  } catch (err) {
+    call.cancel();
+    throw err;
+  }
+}

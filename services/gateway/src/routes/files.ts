@@ -1,0 +1,100 @@
+import { Readable } from 'node:stream';
+import multipart from '@fastify/multipart';
+import { fail, fromGrpc } from '@guildhall/common';
+import type { batches } from '@guildhall/proto';
+import { z } from 'zod';
+import { fileAnswer, listAnswer } from '../batches/answers.ts';
+import { passUpload } from '../batches/upload.ts';
+import { callerOf } from '../caller.ts';
+import type { GatewayContext } from '../context.ts';
+import { errorResponse } from '../schema/error.ts';
+import { deletedFile, file, fileList, fileListQuery } from '../schema/files.ts';
+import type { GatewayApp } from './types.ts';
+
+const params = z.object({ file_id: z.string().max(64) });
+/** The service has the limit; this only keeps the form's parser from having a lower one. */
+const MAX_BYTES = 2 ** 40;
+
+/** The content of a file, from its first bytes on: a file that is not there is refused before the answer begins. */
+async function contentOf(context: GatewayContext, owned: batches.OwnedId): Promise<Readable> {
+  const { client, metadata } = context.batches.pick();
+  const call = client.readFile(owned, metadata);
+  call.on('error', () => undefined);
+  const parts = call[Symbol.asyncIterator]() as AsyncIterator<batches.FileBytes>;
+  const first = await parts.next().catch((err: unknown) => {
+    throw fromGrpc(err);
+  });
+  async function* bytes(): AsyncGenerator<Buffer> {
+    try {
+      for (let part = first; part.done !== true; part = await parts.next()) yield part.value.data;
+    } finally {
+      call.cancel();
+    }
+  }
+  return Readable.from(bytes(), { objectMode: false });
+}
+
+/** Everything under /v1/files. */
+export function filesRoute(app: GatewayApp, context: GatewayContext): void {
+  const { batches: services } = context;
+  void app.register(async (scope) => {
+    await scope.register(multipart, {
+      limits: { files: 1, fields: 8, fieldSize: 1024, parts: 10, fileSize: MAX_BYTES },
+    });
+    (scope as unknown as GatewayApp).post(
+      '/v1/files',
+      {
+        schema: {
+          summary: 'Upload a file, as multipart/form-data with `file` and `purpose`',
+          consumes: ['multipart/form-data'],
+          response: { 200: file, default: errorResponse },
+        },
+      },
+      async (request) => {
+        if (!request.isMultipart())
+          throw fail('invalid_value', 'send the file as multipart/form-data', { field: 'content-type' });
+        const { tenant } = callerOf(context, request.headers);
+        return fileAnswer(await passUpload(services, request.parts(), tenant));
+      },
+    );
+  });
+  app.get(
+    '/v1/files',
+    { schema: { summary: 'Files', querystring: fileListQuery, response: { 200: fileList, default: errorResponse } } },
+    async (request) => {
+      const { after = '', order, limit, purpose = '' } = request.query;
+      const { tenant } = callerOf(context, request.headers);
+      const query = { tenant, limit, after, ascending: order === 'asc', purpose };
+      const { files, hasMore } = await services.call('listFiles', query);
+      return listAnswer(files.map(fileAnswer), hasMore);
+    },
+  );
+  app.get(
+    '/v1/files/:file_id',
+    { schema: { summary: 'One file', params, response: { 200: file, default: errorResponse } } },
+    async (request) => fileAnswer(await services.call('getFile', ownedBy(context, request))),
+  );
+  app.get(
+    '/v1/files/:file_id/content',
+    { schema: { summary: 'The content of a file', params } },
+    async (request, reply) => {
+      const content = await contentOf(context, ownedBy(context, request));
+      return reply.type('application/octet-stream').send(content);
+    },
+  );
+  app.delete(
+    '/v1/files/:file_id',
+    { schema: { summary: 'Remove a file', params, response: { 200: deletedFile, default: errorResponse } } },
+    async (request) => {
+      const { id } = await services.call('deleteFile', ownedBy(context, request));
+      return { id, object: 'file' as const, deleted: true as const };
+    },
+  );
+}
+
+function ownedBy(
+  context: GatewayContext,
+  request: { params: { file_id: string }; headers: Parameters<typeof callerOf>[1] },
+): batches.OwnedId {
+  return { tenant: callerOf(context, request.headers).tenant, id: request.params.file_id };
+}
