@@ -41,7 +41,10 @@ before(async () => {
 after(async () => await bench?.stop());
 
 test('workers follow the load from one to three and back, and no stream feels it', async () => {
-  const settings = Object.entries(POLICY).flatMap(([name, value]) => ['--set-json', `${name}=${JSON.stringify(value)}`]);
+  const settings = Object.entries(POLICY).flatMap(([name, value]) => [
+    '--set-json',
+    `${name}=${JSON.stringify(value)}`,
+  ]);
   await release.install('--values', LAPTOP, ...settings);
   await release.settled('expert-all', 1);
   const api = await release.api();
