@@ -102,13 +102,13 @@ export function workloadShapes(services: ReadonlyMap<string, z.ZodObject>): Reco
     controller: object(workload('controller')),
     batch: object({
       enabled: z.boolean(),
+      ...workload('batch'),
       storage: object({
         existingClaim: reference,
         size: quantity,
         storageClassName: reference,
-        accessModes: z.array(z.enum(['ReadWriteOnce', 'ReadWriteMany', 'ReadWriteOncePod'])).min(1),
+        accessMode: z.enum(['ReadWriteOnce', 'ReadWriteOncePod', 'ReadWriteMany']),
       }),
-      ...workload('batch'),
     }),
   };
 }

@@ -35,8 +35,7 @@ config.json of a service: what values say under `config`, and what the chart dec
 {{- end -}}
 {{- if eq .component "batch" -}}
 {{- $_ := set $config "listen" (include "guildhall.listen" (dict "root" $root "port" "grpc")) -}}
-{{- $_ := set $config "dataDir" "/var/lib/guildhall/files" -}}
-{{- $_ := set $config "gatewayUrl" (include "guildhall.apiUrl" $root) -}}
+{{- $_ := set $config "dataDir" "/var/lib/guildhall/batches" -}}
 {{- end -}}
 {{- if has .component (list "gateway" "router" "expert") -}}
 {{- $_ := set $config "model" (include "guildhall.modelPath" $root) -}}

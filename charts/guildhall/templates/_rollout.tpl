@@ -1,10 +1,11 @@
 {{/*
-How a Deployment replaces its pods. Takes (dict root component name values). A batch process ends before its successor starts, whose volume may be
-for one node only. A model change brings a generation up beside the old
+How a Deployment replaces its pods. Takes (dict root component name values). A model change brings a generation up beside the old
 one, whole: half a generation serves nothing, since its routers need every expert.
 */}}
 {{- define "guildhall.strategy" -}}
 {{- $mode := "rolling" -}}
+{{- /* A volume for one pod cannot be mounted by its successor meanwhile. */ -}}
+{{- if and (eq .component "batch") (ne .values.storage.accessMode "ReadWriteMany") }}{{ $mode = "recreate" }}{{ end -}}
 {{- if has .component (list "router" "expert") -}}
 {{- $running := include "guildhall.runningGeneration" (list .root .name) -}}
 {{- $changed := and $running (ne $running (include "guildhall.generation" .root)) -}}
@@ -23,7 +24,7 @@ rollingUpdate:
   {{- end }}
   maxSurge: 100%
   maxUnavailable: 0
-  {{- else if or (eq .component "batch") (and (eq .component "expert") .root.Values.experts.noSpareMachines) }}
+  {{- else if and (eq .component "expert") .root.Values.experts.noSpareMachines }}
   maxSurge: 0
   maxUnavailable: 1
   {{- else }}
