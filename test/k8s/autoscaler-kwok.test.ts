@@ -20,6 +20,7 @@ let release: Release;
 let fleet: Fleet;
 let app: ControllerApp;
 let folder: string;
+let kubeconfig: string | undefined;
 const say = (line: string): void => void process.stdout.write(`  ${line}\n`);
 
 /** What the controller logs, for when a test fails. */
@@ -63,20 +64,22 @@ after(async () => {
   await fleet?.stop();
   await release?.close();
   await plane?.stop();
+  if (kubeconfig === undefined) delete process.env['KUBECONFIG'];
+  else process.env['KUBECONFIG'] = kubeconfig;
   rmSync(folder, { recursive: true, force: true });
 });
 
 /** A controller with the rights of the chart's service account and no others. */
 async function controller(): Promise<ControllerApp> {
   const config = await plane.serviceAccountConfig(namespace, `${release.fullname}-controller`);
-  const kubeconfig = plane.writeKubeconfig('autoscaler', config.getCurrentUser()?.token ?? '');
+  kubeconfig ??= process.env['KUBECONFIG'];
+  process.env['KUBECONFIG'] = plane.writeKubeconfig('autoscaler', config.getCurrentUser()?.token ?? '');
   const at = ['--redis', release.redis.url, '--cluster', release.clusterName, '--id', 'controller-1'];
   const on = ['--kubernetes', 'on', '--namespace', namespace, '--release', release.name, '--settle-ms', '300'];
   const rest = ['--lease-name', `${release.fullname}-controller`, '--autoscaler-policy', join(folder, 'policy.json')];
   return startController(loadConfig(controllerSchema, { argv: [...at, ...on, ...rest], env: {} }), {
     logger: listening(),
     clock: systemClock,
-    env: { ...process.env, KUBECONFIG: kubeconfig },
     onFatal: (err) => assert.fail(String(err)),
   });
 }
