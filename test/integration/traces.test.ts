@@ -68,7 +68,10 @@ async function ask(
 
 const named = (spans: readonly SinkSpan[], name: string): SinkSpan[] => spans.filter((span) => span.name === name);
 
-/** The trace, once the gateway's span is there, and every message that was answered has its worker's. */
+/**
+ * The trace once it is whole. A process sends its spans in the order in which they ended, so that with the span of its part
+ * everything of it has come: the gateway's request, a router's sequence, a worker's answer to each message.
+ */
 async function traceOf({ traceId }: Caller): Promise<SinkSpan[]> {
   const own = (): SinkSpan[] => sink.spans.filter((span) => span.traceId === traceId);
   await sink.wait(() => {
@@ -77,7 +80,10 @@ async function traceOf({ traceId }: Caller): Promise<SinkSpan[]> {
     const calls = named(spans, 'expert call').filter(({ attributes }) => attributes['guildhall.status'] === 'ok');
     const served = new Set(named(spans, 'expert forward').map(({ parentSpanId }) => parentSpanId));
     const whole = spans.every(({ name, parentSpanId }) => name === 'chat tiny' || known.has(parentSpanId));
-    return named(spans, 'chat tiny').length === 1 && whole && calls.every(({ spanId }) => served.has(spanId));
+    const generated = new Set(named(spans, 'generate').map(({ parentSpanId }) => parentSpanId));
+    const attempts = named(spans, 'call router').every(({ spanId }) => generated.has(spanId));
+    const answered = calls.every(({ spanId }) => served.has(spanId));
+    return named(spans, 'chat tiny').length === 1 && attempts && answered && whole;
   });
   return own();
 }

@@ -41,8 +41,8 @@ export class LoadMeter {
   /** The engine as requests come to it: each one that it takes is counted. */
   counting(engine: Pick<Engine, 'submit' | 'cancel' | 'wake'>): Pick<Engine, 'submit' | 'cancel' | 'wake'> {
     return {
-      submit: (spec, sink) => {
-        const seq = engine.submit(spec, sink);
+      submit: (...args) => {
+        const seq = engine.submit(...args);
         this.#arrivals.add(1);
         return seq;
       },
