@@ -1,6 +1,5 @@
 import { execFile } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { get } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -206,17 +205,6 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
     throw err;
   }
   return cluster;
-}
-
-/** Whether every check of the API server's own readiness succeeds. */
-async function answersReady({ url, credentials }: ControlPlane): Promise<boolean> {
-  const headers = { authorization: `Bearer ${credentials.adminToken}` };
-  return await new Promise((resolve, reject) => {
-    get(`${url}/readyz`, { ca: credentials.ca, headers }, (response) => {
-      response.resume();
-      resolve(response.statusCode === 200);
-    }).once('error', reject);
-  });
 }
 
 async function startParts(cluster: ControlPlane, taken: Ports, options: ControlPlaneOptions): Promise<void> {
