@@ -171,6 +171,9 @@ export const SUITES: Suite[] = [
     within: [node, 'test/k8s/main.ts', 'sandbox', '--'],
     run: ['test/k8s/**/*.test.ts'],
     testSeconds: 900,
+    concurrency: 1,
+  },
+  {
     name: 'image',
     about:
       'the container image: what is in it, its processes under the security context of the chart, the Compose file',

@@ -35,7 +35,7 @@ const OWN: Record<string, string[]> = {
   router: ['model', 'servedModelName', ...NUMERICS, 'kvDisk', 'kvDiskLimit'],
   expert: ['model', 'modelFromPeers', 'modelDiskMib', ...NUMERICS, 'group', 'failureDomain'],
   controller: ['kubernetes', 'namespace', 'release', 'leaseName', 'autoscalerPolicy'],
-  batch: ['gateway', 'apiKey'],
+  batch: ['dataDir'],
 };
 
 /** Names of the options of a service that its `config` in the values does not take. */

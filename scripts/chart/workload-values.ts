@@ -100,7 +100,16 @@ export function workloadShapes(services: ReadonlyMap<string, z.ZodObject>): Reco
     experts: object({ noSpareMachines: z.boolean(), defaults: object(expert) }),
     expertGroups: z.array(object(expert).extend({ name })).max(256),
     controller: object(workload('controller')),
-    batch: object({ enabled: z.boolean(), ...workload('batch') }),
+    batch: object({
+      enabled: z.boolean(),
+      ...workload('batch'),
+      storage: object({
+        existingClaim: reference,
+        size: quantity,
+        storageClassName: reference,
+        accessMode: z.enum(['ReadWriteOnce', 'ReadWriteOncePod', 'ReadWriteMany']),
+      }),
+    }),
   };
 }
 

@@ -300,7 +300,13 @@ const REST: Case[] = [
       dashboards: { enabled: true },
     },
   },
-  { name: 'batches and no tests', values: { batch: { enabled: true, replicas: 2 }, tests: { enabled: false } } },
+  {
+    name: 'batches and no tests',
+    values: {
+      batch: { enabled: true, replicas: 2, storage: { accessMode: 'ReadWriteMany', storageClassName: 'shared' } },
+      tests: { enabled: false },
+    },
+  },
   {
     name: 'everything further',
     values: {

@@ -8,6 +8,7 @@ import { render } from './render.ts';
 const CALLS: Record<string, [string, number][]> = {
   gateway: [
     ['router', 9000],
+    ['batch', 9000],
     ['valkey', 6379],
   ],
   router: [

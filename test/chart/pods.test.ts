@@ -135,7 +135,7 @@ test('secrets are in no ConfigMap and in no argument', async () => {
   const secrets = ofKind(objects, 'Secret').flatMap(({ data = {} }) =>
     Object.values(data).map((value) => Buffer.from(value, 'base64').toString().split(' ')[0] as string),
   );
-  assert.equal(secrets.length, 4);
+  assert.equal(secrets.length, 4, 'token, keys twice, password');
   const rest = JSON.stringify(objects.filter(({ kind }) => kind !== 'Secret'));
   for (const secret of secrets) assert.ok(!rest.includes(secret));
 });
@@ -184,4 +184,17 @@ test('mutual TLS: one name in every certificate, which every process checks', as
     object(objects, 'ConfigMap', 'guildhall-valkey').data?.['valkey.conf'] ?? '',
     /^port 0\ntls-port 6379\n/,
   );
+});
+
+test('files of batches outlive their pods and the release', async () => {
+  const objects = await render({ batch: { enabled: true } });
+  const { object: deployment, pod } = workload(objects, 'batch');
+  assert.deepEqual(deployment.spec?.['strategy'], { type: 'Recreate' });
+  const claim = object(objects, 'PersistentVolumeClaim', 'guildhall-batch');
+  assert.equal(claim.metadata.annotations?.['helm.sh/resource-policy'], 'keep');
+  assert.ok(JSON.stringify(pod.volumes).includes('"claimName":"guildhall-batch"'));
+  const own = await render({ batch: { enabled: true, storage: { existingClaim: 'mine' } } });
+  assert.equal(ofKind(own, 'PersistentVolumeClaim').length, 0);
+  const many = await render({ batch: { enabled: true, storage: { accessMode: 'ReadWriteMany' } } });
+  assert.equal((workload(many, 'batch').object.spec?.['strategy'] as { type: string }).type, 'RollingUpdate');
 });

@@ -83,6 +83,12 @@ const REFUSED: [string, Record<string, unknown>, RegExp][] = [
     { registry: { mode: 'external', external: { url: 'redis://h', passwordKey: 'p' } } },
     /registry\.external\.existingSecret: name the Secret/,
   ],
+  ['two batch pods on a volume for one', { batch: { enabled: true, replicas: 2 } }, /accessMode to ReadWriteMany/],
+  [
+    'batches to gateways with HTTPS of unknown name',
+    { batch: { enabled: true }, gateway: { https: { existingSecret: 'web' } } },
+    /batch\.config\.gatewayUrl/,
+  ],
   ['an Ingress without a host', { gateway: { ingress: { enabled: true } } }, /gateway\.ingress\.hosts/],
   ['an HTTPRoute without a Gateway', { gateway: { httpRoute: { enabled: true } } }, /gateway\.httpRoute\.parentRefs/],
   ['a pool without a picker', { inferencePool: { enabled: true } }, /inferencePool\.endpointPicker\.name/],

@@ -33,6 +33,10 @@ config.json of a service: what values say under `config`, and what the chart dec
 {{- $_ := set $config "bf16Kernels" $model.bf16Kernels -}}
 {{- $_ := set $config "weightsCache" (include "guildhall.weightsCache" $root) -}}
 {{- end -}}
+{{- if eq .component "batch" -}}
+{{- $_ := set $config "listen" (include "guildhall.listen" (dict "root" $root "port" "grpc")) -}}
+{{- $_ := set $config "dataDir" "/var/lib/guildhall/batches" -}}
+{{- end -}}
 {{- if has .component (list "gateway" "router" "expert") -}}
 {{- $_ := set $config "model" (include "guildhall.modelPath" $root) -}}
 {{- end -}}

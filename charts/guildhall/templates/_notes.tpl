@@ -28,6 +28,9 @@ WARNING: host paths are not allowed in namespaces with the Pod Security Standard
 {{- if not .Values.networkPolicy.enabled }}
 WARNING: networkPolicy.enabled is false: every pod of the cluster reaches routers, workers and Redis, which only tokens protect then.
 {{- end }}
+{{- if and .Values.batch.enabled (eq .Values.registry.mode "bundled") (not .Values.registry.bundled.persistence.enabled) }}
+WARNING: batches are known to Redis alone, and the bundled Valkey keeps nothing when its pod goes: set registry.bundled.persistence.enabled.
+{{- end }}
 {{- if and (eq .Values.registry.mode "bundled") (gt (int .Values.gateway.replicas) 1) }}
 The bundled Valkey is one pod. While it is away, what runs goes on and nothing is decided anew; registry.mode: external takes a replicated one.
 {{- end }}

@@ -4,6 +4,8 @@ one, whole: half a generation serves nothing, since its routers need every exper
 */}}
 {{- define "guildhall.strategy" -}}
 {{- $mode := "rolling" -}}
+{{- /* A volume for one pod cannot be mounted by its successor meanwhile. */ -}}
+{{- if and (eq .component "batch") (ne .values.storage.accessMode "ReadWriteMany") }}{{ $mode = "recreate" }}{{ end -}}
 {{- if has .component (list "router" "expert") -}}
 {{- $running := include "guildhall.runningGeneration" (list .root .name) -}}
 {{- $changed := and $running (ne $running (include "guildhall.generation" .root)) -}}

@@ -100,7 +100,13 @@
 {{- end }}
 
 {{- define "guildhall.validateAccess" -}}
-{{- $full := include "guildhall.fullname" . -}}
+{{- $batch := .Values.batch -}}
+{{- if and $batch.enabled (gt (int $batch.replicas) 1) (ne $batch.storage.accessMode "ReadWriteMany") -}}
+{{- fail "batch.replicas is above 1: their files must be on a volume that all of them mount, so set batch.storage.accessMode to ReadWriteMany" -}}
+{{- end -}}
+{{- if and $batch.enabled .Values.gateway.https.existingSecret (not (dig "gatewayUrl" "" $batch.config)) -}}
+{{- fail "batch.config.gatewayUrl: gateways serve HTTPS, so say under which URL their certificate is good (and NODE_EXTRA_CA_CERTS in batch.extraEnv where the authority is your own)" -}}
+{{- end -}}
 {{- if and .Values.gateway.ingress.enabled (not .Values.gateway.ingress.hosts) }}{{ fail "gateway.ingress.hosts: name a host" }}{{ end -}}
 {{- if and .Values.gateway.httpRoute.enabled (not .Values.gateway.httpRoute.parentRefs) }}{{ fail "gateway.httpRoute.parentRefs: name a Gateway" }}{{ end -}}
 {{- if and .Values.inferencePool.enabled (not .Values.inferencePool.endpointPicker.name) }}{{ fail "inferencePool.endpointPicker.name: name the Service of an endpoint picker; the pool works with none" }}{{ end -}}

@@ -117,6 +117,15 @@ export const serviceOptions = {
     .nullable()
     .default(null)
     .describe('PEM file with the authority that certificates of peers must come from.'),
+  tlsServerName: z
+    .string()
+    .min(1)
+    .max(253)
+    .nullable()
+    .default(null)
+    .describe(
+      'Name that the certificate of every peer must carry, where peers are reached at addresses that no certificate names; by default the address is checked.',
+    ),
   redisCa: z
     .string()
     .nullable()

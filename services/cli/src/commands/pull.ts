@@ -14,6 +14,7 @@ import { Progress } from '../ui/progress.ts';
 interface PullFlags {
   dir?: string;
   endpoint?: string;
+  metadataOnly: boolean;
   denseOnly: boolean;
   layers?: [number, number];
   experts?: [number, number];
@@ -38,6 +39,7 @@ export function pullCommand(): Command {
       '--endpoint <url>',
       'hub or mirror (default: GUILDHALL_HUB_ENDPOINT or HF_ENDPOINT), or S3 server (default: AWS_ENDPOINT_URL_S3)',
     )
+    .option('--metadata-only', 'only what a gateway needs: configuration, tokenizer and headers, no weights', false)
     .option('--dense-only', 'only what a router needs: everything but the routed experts', false)
     .option('--layers <a-b>', 'only the routed experts of these layers, for a worker', range)
     .option('--experts <a-b>', 'only these routed experts, as far as files hold them apart', range)
@@ -98,11 +100,17 @@ function stopSignal(): AbortSignal {
 }
 
 function selectionOf(flags: PullFlags): PullSelection {
-  const { denseOnly, layers = null, experts = null, shard: part = null } = flags;
+  const { metadataOnly, denseOnly, layers = null, experts = null, shard: part = null } = flags;
   if (part !== null && layers !== null) {
     throw fail('config_invalid', '--shard and --layers both choose layers: give one of them', { field: 'shard' });
   }
-  const whole = !denseOnly && layers === null && experts === null && part === null;
+  const weights = denseOnly || layers !== null || experts !== null || part !== null;
+  if (metadataOnly && weights) {
+    throw fail('config_invalid', '--metadata-only brings no weights: leave it out, or the parts', {
+      field: 'metadataOnly',
+    });
+  }
+  const whole = !metadataOnly && !weights;
   return { whole, dense: denseOnly, layers, experts, shard: part };
 }
 

@@ -54,6 +54,16 @@ function refuses(use: () => unknown): void {
   assert.throws(use, (err) => isGuildhallError(err) && err.code === 'checkpoint_partial');
 }
 
+test('a gateway: headers of every file, the fingerprint of the whole, and no weights', async () => {
+  const result = await rig.pull('org/tiny', { selection: { ...WHOLE, whole: false } });
+  assert.deepEqual(
+    Object.keys(files).filter((file) => file.endsWith('.safetensors') && existsSync(join(result.dir, file))),
+    [],
+  );
+  assert.equal(result.outlined.length, 9);
+  assert.equal(Checkpoint.open(result.dir).fingerprint, fingerprint);
+});
+
 test('a router: the dense file whole, headers of the rest, the fingerprint of the whole', async () => {
   const result = await rig.pull('org/tiny', { selection: { ...WHOLE, whole: false, dense: true } });
   assert.ok(existsSync(join(result.dir, DENSE)));

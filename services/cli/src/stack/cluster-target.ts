@@ -66,7 +66,12 @@ function redisUser(env: NodeJS.ProcessEnv): NonNullable<RunSecrets['redisUser']>
  * line can be seen by everybody, or the stack that runs from the state folder, or the cluster whose head this machine is. Throws `not_found` when none does.
  */
 export function clusterAccess(flags: ClusterFlags, state: StateDir, env: NodeJS.ProcessEnv): ClusterAccess {
-  const tls: TlsConfig = { tlsCa: flags.tlsCa ?? null, tlsCert: flags.tlsCert ?? null, tlsKey: flags.tlsKey ?? null };
+  const tls: TlsConfig = {
+    tlsCa: flags.tlsCa ?? null,
+    tlsCert: flags.tlsCert ?? null,
+    tlsKey: flags.tlsKey ?? null,
+    tlsServerName: env['GUILDHALL_TLS_SERVER_NAME'] ?? null,
+  };
   if (flags.redis) {
     const clusterToken = env['GUILDHALL_CLUSTER_TOKEN'] ?? '';
     return { redisUrl: flags.redis, cluster: flags.cluster, clusterToken, tls, redisUser: redisUser(env) };

@@ -1,4 +1,5 @@
-import { ChannelCredentials, type ChannelOptions, experimental } from '@grpc/grpc-js';
+import { checkServerIdentity } from 'node:tls';
+import { ChannelCredentials, type ChannelOptions, experimental, type VerifyOptions } from '@grpc/grpc-js';
 import { fail } from '../errors.ts';
 import { type PemFile, TlsFiles } from '../tls-files.ts';
 import { FileCertificates } from './certificates.ts';
@@ -13,6 +14,8 @@ export interface TlsConfig {
   tlsCert: string | null;
   tlsKey: string | null;
   tlsCa: string | null;
+  /** Name that certificates of peers must carry; null or left out: the address that is called. */
+  tlsServerName?: string | null;
 }
 
 /**
@@ -70,5 +73,11 @@ export function channelCredentials(config: TlsConfig, options: { tlsRefreshMs?: 
   return experimental.createCertificateProviderChannelCredentials(
     certificates,
     config.tlsCert === null ? null : certificates,
+    verification(config.tlsServerName ?? null),
   );
+}
+
+function verification(serverName: string | null): VerifyOptions {
+  if (serverName === null) return {};
+  return { checkServerIdentity: (_host, certificate) => checkServerIdentity(serverName, certificate) };
 }

@@ -213,6 +213,27 @@ test('with certificates both sides show theirs, and plaintext is refused', async
   await server.stop();
 });
 
+test('a name may stand in for the address that certificates do not carry', async () => {
+  const config = makeCertificates();
+  const server = await serve(config);
+  const ask = async (tlsServerName: string | null): Promise<string> => {
+    const client = new Client(server.address, channelCredentials({ ...config, tlsServerName }), channelOptions(LIMIT));
+    const stream = openIdentityStream(client, PATH, authMetadata(config));
+    const answer = new Promise<string>((resolve) => {
+      stream.once('data', (data: Buffer) => resolve(data.toString()));
+      stream.on('error', (err) => resolve(fromGrpc(err).code));
+    });
+    stream.write(Buffer.from('hello'));
+    const said = await answer;
+    client.close();
+    return said;
+  };
+  assert.equal(await ask('worker.test'), 'hello');
+  assert.equal(await ask('other.test'), 'peer_unavailable');
+  assert.equal(await ask(null), 'peer_unavailable', 'the address is in no certificate');
+  await server.stop();
+});
+
 test('TLS files are checked at the start', () => {
   assert.throws(() => createGrpcServer({ ...PLAIN, tlsCert: join(dir, 'none') }, LIMIT), {
     code: 'config_invalid',

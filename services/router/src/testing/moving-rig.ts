@@ -53,6 +53,7 @@ export class MovingRouter {
     this.exchange = new PeerExchange({
       config: {
         ...NO_TOKEN,
+        tlsServerName: null,
         maxPulls: options.maxPulls ?? 4,
         maxFetches: options.maxFetches ?? 8,
         pullRate: 1e9,

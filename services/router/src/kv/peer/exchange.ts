@@ -36,6 +36,7 @@ export interface PeerExchangeOptions {
     | 'tlsCert'
     | 'tlsKey'
     | 'tlsCa'
+    | 'tlsServerName'
   >;
   identity: { fingerprint: string; numericsId: string };
   kv: RouterKv;
