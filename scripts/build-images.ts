@@ -27,7 +27,9 @@ function compile(): void {
 
 /** Manifests, scripts and other files that the sources read at run time. */
 function copyData(): void {
-  for (const path of globSync(['services/*/src/**/*.lua', 'native/build/guildhall.node'], { cwd: ROOT })) {
+  for (const path of globSync(['services/*/src/**/*.lua', 'native/build/guildhall.node', 'models/tiny/config.json'], {
+    cwd: ROOT,
+  })) {
     mkdirSync(dirname(join(DIST, path)), { recursive: true });
     cpSync(join(ROOT, path), join(DIST, path));
   }

@@ -17,8 +17,12 @@ if (cache === undefined || uid === undefined) {
 
 mkdirSync(cache, { recursive: true });
 chownSync(cache, Number(uid), Number(uid));
-// Every program beside this one, up to its help: all that it imports has been compiled by then.
-for (const program of readdirSync(import.meta.dirname).filter((name) => name.endsWith('.js'))) {
+// Every program beside this one, up to its help: all that it imports has been compiled by then. The hook has neither
+// help nor imports.
+const programs = readdirSync(import.meta.dirname).filter(
+  (name) => name.endsWith('.js') && name !== 'guildhall-drain.js',
+);
+for (const program of programs) {
   const command = [join(import.meta.dirname, program), '--help'];
   const env = { ...process.env, NODE_COMPILE_CACHE: cache };
   const options = { uid: Number(uid), gid: Number(uid), env, encoding: 'utf8' };

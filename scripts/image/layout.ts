@@ -28,6 +28,7 @@ export const PROGRAMS: Readonly<Record<string, string>> = {
   'guildhall-router': 'services/router/src/main.js',
   'guildhall-expert': 'services/expert/src/main.js',
   'guildhall-controller': 'services/controller/src/main.js',
+  'guildhall-batch': 'services/batch/src/main.js',
 };
 
 /** Layers in the order in which they change: a new build of the sources leaves the first ones as they are. */

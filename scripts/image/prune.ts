@@ -8,8 +8,9 @@ export function isNeeded(packageName: string, path: string): boolean {
   return !LEFT_OUT_FILES.some((rule) => rule.path.test(path) && (rule.in === undefined || rule.in.test(packageName)));
 }
 
-/** Native addons carry the platform in their name; those that do not are for every one. */
+/** Native addons carry the platform in their name; those that do not are for every one. The image has glibc. */
 function isOfPlatform(path: string): boolean {
+  if (/\bmusl\b/.test(path)) return false;
   const named = /(?:darwin|win32|android|freebsd|linux|ios)[\w-]*/.exec(path)?.[0];
   return named === undefined || named.startsWith(PLATFORM);
 }

@@ -65,7 +65,7 @@ for (const given of CASES) {
       const config = await load(objects, pod, ipv6);
       clusters.add(config['cluster']);
       const address = ipv6 ? '[fd00::3]' : '10.1.2.3';
-      const port = { gateway: 8000, controller: 9090 }[serviceOf(pod)] ?? 9000;
+      const port = { gateway: 8000, router: 9000, expert: 9000, batch: 9000 }[serviceOf(pod)] ?? 9090;
       assert.equal(config['advertise'], `${address}:${port}`);
       assert.match(String(config['adminListen']), /:9090$/);
     }

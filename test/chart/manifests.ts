@@ -60,7 +60,7 @@ export interface PodSpec {
   securityContext: Record<string, unknown>;
   initContainers?: Container[];
   containers: Container[];
-  volumes: Volume[];
+  volumes?: Volume[];
   affinity?: { podAntiAffinity?: Record<string, unknown> };
   resourceClaims?: { name: string; resourceClaimTemplateName: string }[];
   tolerations?: unknown[];

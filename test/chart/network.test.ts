@@ -58,7 +58,7 @@ test('egress for pulling, traces and the API server is there only where it is ne
   const source = `hf://org/name@${'a'.repeat(40)}`;
   const pulled = await render({ model: { source }, networkPolicy: { pullTo: [{ ipBlock: { cidr: '10.0.0.0/8' } }] } });
   const rules = pulled.find(({ kind, metadata }) => kind === 'NetworkPolicy' && metadata.name === 'guildhall-expert');
-  assert.deepEqual((rules?.spec?.['egress'] as unknown[]).at(-1), {
+  assert.deepEqual(((rules?.spec ?? {})['egress'] as unknown[]).at(-1), {
     ports: [{ protocol: 'TCP', port: 443 }],
     to: [{ ipBlock: { cidr: '10.0.0.0/8' } }],
   });

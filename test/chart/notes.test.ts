@@ -18,7 +18,10 @@ test('the notes name objects that exist, and the curl asks for the model that is
   const text = await notes({});
   const objects = await render({});
   const [, service = '', port] = /port-forward service\/(\S+) 8000:(\d+)/.exec(text) ?? [];
-  assert.deepEqual((object(objects, 'Service', service).spec?.['ports'] as { port: number }[])[0]?.port, Number(port));
+  assert.deepEqual(
+    ((object(objects, 'Service', service).spec ?? {})['ports'] as { port: number }[])[0]?.port,
+    Number(port),
+  );
   const [, secret = '', key = ''] = /get secret (\S+) -o jsonpath='\{\.data\.([^}]+)\}'/.exec(text) ?? [];
   assert.ok(object(objects, 'Secret', secret).data?.[key] !== undefined);
   assert.match(text, /rollout status deployment\/guildhall-gateway/);

@@ -75,7 +75,7 @@ test('GPUs come by claims', async () => {
   assert.deepEqual(pod.containers[0]?.resources?.claims, [{ name: 'gpu' }]);
   const [claim] = pod.resourceClaims ?? [];
   const template = object(objects, 'ResourceClaimTemplate', claim?.resourceClaimTemplateName ?? '');
-  assert.deepEqual((template.spec?.['spec'] as { devices: unknown }).devices, {
+  assert.deepEqual(((template.spec ?? {})['spec'] as { devices: unknown }).devices, {
     requests: [
       {
         name: 'gpu',

@@ -129,7 +129,7 @@ export function scaled(objects: readonly Manifest[]): Map<string, string[]> {
   };
   for (const object of objects) {
     if (!['HorizontalPodAutoscaler', 'ScaledObject'].includes(object.kind)) continue;
-    add((object.spec?.['scaleTargetRef'] as { name: string }).name, object.kind);
+    add(((object.spec ?? {})['scaleTargetRef'] as { name: string }).name, object.kind);
   }
   const text = objects.find(({ data }) => data?.['autoscaler.json'] !== undefined)?.data?.['autoscaler.json'];
   if (text === undefined) return by;
@@ -231,7 +231,7 @@ export const names: Rule = (objects) => {
       ...twice,
       ...(ours ? [] : [`${key} has no labels`]),
       ...(/^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$/.test(object.metadata.name) ? [] : [`${key} is no good name`]),
-      ...(/^Cluster/.test(object.kind) ? [`${key} reaches beyond the namespace`] : []),
+      ...(object.kind.startsWith('Cluster') ? [`${key} reaches beyond the namespace`] : []),
     ];
   });
 };

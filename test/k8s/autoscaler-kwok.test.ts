@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { CoreV1Api } from '@kubernetes/client-node';
-import { loadConfig, systemClock } from '@guildhall/common';
+import { loadConfig, type Logger, systemClock } from '@guildhall/common';
 import { eventually, silentLogger } from '@guildhall/common/testing';
 import { type ControllerApp, controllerSchema, startController } from '@guildhall/controller';
 import { type AutoscalerStatus, parseAutoscalerStatus } from '@guildhall/controller/autoscaler';
@@ -20,7 +20,15 @@ let release: Release;
 let fleet: Fleet;
 let app: ControllerApp;
 let folder: string;
+let kubeconfig: string | undefined;
 const say = (line: string): void => void process.stdout.write(`  ${line}\n`);
+
+/** What the controller logs, for when a test fails. */
+const lines: string[] = [];
+function listening(): Logger {
+  const note = (facts: unknown, text?: unknown): void => void lines.push(`${JSON.stringify(facts)} ${String(text)}`);
+  return Object.assign(silentLogger(), { info: note, warn: note, error: note });
+}
 
 /** The policy in force; the controller reads it again for each evaluation. */
 function setPolicy(given: object = {}): void {
@@ -48,7 +56,7 @@ before(async () => {
   await fleet.start();
   await release.readyPods('expert', 1);
   app = await controller();
-  await eventually(() => release.placed() !== '', 'the first placement', PATIENCE_MS);
+  await wait(() => release.placed() !== '', 'the first placement');
 });
 
 after(async () => {
@@ -56,20 +64,22 @@ after(async () => {
   await fleet?.stop();
   await release?.close();
   await plane?.stop();
+  if (kubeconfig === undefined) delete process.env['KUBECONFIG'];
+  else process.env['KUBECONFIG'] = kubeconfig;
   rmSync(folder, { recursive: true, force: true });
 });
 
 /** A controller with the rights of the chart's service account and no others. */
 async function controller(): Promise<ControllerApp> {
   const config = await plane.serviceAccountConfig(namespace, `${release.fullname}-controller`);
-  const kubeconfig = plane.writeKubeconfig('autoscaler', config.getCurrentUser()?.token ?? '');
+  kubeconfig ??= process.env['KUBECONFIG'];
+  process.env['KUBECONFIG'] = plane.writeKubeconfig('autoscaler', config.getCurrentUser()?.token ?? '');
   const at = ['--redis', release.redis.url, '--cluster', release.clusterName, '--id', 'controller-1'];
   const on = ['--kubernetes', 'on', '--namespace', namespace, '--release', release.name, '--settle-ms', '300'];
   const rest = ['--lease-name', `${release.fullname}-controller`, '--autoscaler-policy', join(folder, 'policy.json')];
   return startController(loadConfig(controllerSchema, { argv: [...at, ...on, ...rest], env: {} }), {
-    logger: silentLogger(),
+    logger: listening(),
     clock: systemClock,
-    env: { ...process.env, KUBECONFIG: kubeconfig },
     onFatal: (err) => assert.fail(String(err)),
   });
 }
@@ -79,19 +89,28 @@ async function status(): Promise<AutoscalerStatus | null> {
   return text === null ? null : parseAutoscalerStatus(text);
 }
 
-function said(holds: (status: AutoscalerStatus) => boolean, what: string): Promise<AutoscalerStatus> {
-  return eventually(
-    async () => {
-      const now = await status();
-      return now !== null && holds(now) ? now : null;
-    },
-    what,
-    PATIENCE_MS,
-  );
+/** `check`, and when it does not come true what the autoscaler says of itself. */
+async function wait<T>(check: () => T | Promise<T>, what: string): Promise<Exclude<T, false | null | undefined>> {
+  try {
+    return await eventually(check, what, PATIENCE_MS);
+  } catch (err) {
+    const now = await status().catch(() => null);
+    say(JSON.stringify({ what, blind: now?.blind, plan: now?.plan, demand: now?.view?.demand, done: now?.carriedOut }));
+    say(JSON.stringify(now?.view?.workloads));
+    say(lines.splice(0).slice(-30).join('\n  '));
+    throw err;
+  }
 }
 
-function replicas(count: number): Promise<boolean | null> {
-  return eventually(async () => (await release.replicas(release.experts)) === count, `${count} replicas`, PATIENCE_MS);
+function said(holds: (status: AutoscalerStatus) => boolean, what: string): Promise<AutoscalerStatus> {
+  return wait(async () => {
+    const now = await status();
+    return now !== null && holds(now) ? now : null;
+  }, what);
+}
+
+function replicas(count: number): Promise<boolean> {
+  return wait(async () => (await release.replicas(release.experts)) === count, `${count} replicas`);
 }
 
 const holdsOf = ({ plan }: AutoscalerStatus): string[] =>
@@ -102,7 +121,7 @@ test('a load of more than twice as much: three workers by the real scheduler, th
   fleet.work = 1.6;
   await replicas(3);
   await release.readyPods('expert', 3);
-  await eventually(() => release.placed().split(',').length === 3, 'a placement on all three', PATIENCE_MS);
+  await wait(() => release.placed().split(',').length === 3, 'a placement on all three');
   const at = await said(({ plan }) => plan?.decisions[0]?.utilisation !== null, 'what it sees');
   assert.equal(at.plan?.decisions[0]?.desired, 3);
   fleet.work = 0.2;
@@ -171,7 +190,7 @@ test('the whole model goes to zero without requests, and wakes for one that is h
   fleet.work = 0;
   fleet.ask(0);
   await replicas(0);
-  await eventually(async () => (await release.replicas(release.routers)) === 0, 'no routers', PATIENCE_MS);
+  await wait(async () => (await release.replicas(release.routers)) === 0, 'no routers');
   await said(({ plan }) => plan?.state === 'asleep', 'that it sleeps');
   fleet.ask(1, 1);
   await replicas(1);

@@ -16,7 +16,7 @@ const POLICY = {
   'autoscaler.evaluateMs': 1000,
   'autoscaler.warmUpMs': 2000,
   'autoscaler.targetUtilisation': 0.02,
-  'autoscaler.scaleDownUtilisation': 0.02,
+  'autoscaler.scaleDownUtilisation': 0.01,
   'autoscaler.scaleDownAfterMs': 10_000,
   'router.autoscaler.min': 1,
   'router.autoscaler.max': 1,
@@ -41,7 +41,10 @@ before(async () => {
 after(async () => await bench?.stop());
 
 test('workers follow the load from one to three and back, and no stream feels it', async () => {
-  const settings = Object.entries(POLICY).flatMap(([name, value]) => ['--set', `${name}=${value}`]);
+  const settings = Object.entries(POLICY).flatMap(([name, value]) => [
+    '--set-json',
+    `${name}=${JSON.stringify(value)}`,
+  ]);
   await release.install('--values', LAPTOP, ...settings);
   await release.settled('expert-all', 1);
   const api = await release.api();

@@ -40,6 +40,8 @@ async function binaries(groups: readonly string[]): Promise<void> {
 async function command(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const [program = '', ...args] = argv;
   const child = spawn(program, args, { stdio: 'inherit', env: { ...process.env, ...env } });
+  // The first process of a sandbox gets no signal that it has no handler for; everything in the sandbox ends with it.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1));
   const [code] = (await once(child, 'exit')) as [number | null];
   return code ?? 1;
 }

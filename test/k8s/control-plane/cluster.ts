@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { AuthenticationV1Api, CoreV1Api, KubeConfig } from '@kubernetes/client-node';
+import { AuthenticationV1Api, CoreV1Api, Health, KubeConfig } from '@kubernetes/client-node';
 import { type Program, ensurePrograms } from '../binaries/index.ts';
 import { type Credentials, makeCredentials } from './credentials.ts';
 import { Daemon, freePort } from './daemon.ts';
@@ -221,7 +221,8 @@ async function startParts(cluster: ControlPlane, taken: Ports, options: ControlP
   // The namespace comes last: an API server that answers before it exists would fail the first test.
   await up('kube-apiserver', flags, async () => {
     await core.readNamespace({ name: 'default' });
-    return true;
+    // What starts next waits only 10 s for it to be healthy, and ends.
+    return await new Health(cluster.kubeConfig()).readyz({});
   });
   // The controllers serve health over TLS with a certificate of their own: what they do is looked at instead.
   const done = (): Promise<boolean> => Promise.resolve(true);

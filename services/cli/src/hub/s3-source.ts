@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { GetObjectCommandOutput, S3Client } from '@aws-sdk/client-s3';
+import type * as S3 from '@aws-sdk/client-s3';
 import { errorMessage, fail, type GuildhallError } from '@guildhall/common';
 import { refuseDoubles, type HubFile } from './hub-client.ts';
 import { Retryable, withRetries, type OpenResponse } from './http.ts';
@@ -24,16 +24,11 @@ const DENIED_NAMES = /^(AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|Ex
 export class S3Source implements FileSource {
   readonly context: RetryContext;
   readonly #place: S3Place;
-  readonly #client: S3Client;
-  readonly #sdk: typeof import('@aws-sdk/client-s3');
+  readonly #client: S3.S3Client;
+  readonly #sdk: typeof S3;
   #sums: { digest: string; files: Map<string, string> } | null = null;
 
-  private constructor(
-    sdk: typeof import('@aws-sdk/client-s3'),
-    place: S3Place,
-    context: RetryContext,
-    client: S3Client,
-  ) {
+  private constructor(sdk: typeof S3, place: S3Place, context: RetryContext, client: S3.S3Client) {
     this.#sdk = sdk;
     this.#place = place;
     this.context = context;
@@ -129,7 +124,7 @@ export class S3Source implements FileSource {
     throw fail('hub_invalid', `${url}: the listing is endless`);
   }
 
-  async #get(path: string, Range: string | undefined, abortSignal: AbortSignal): Promise<GetObjectCommandOutput> {
+  async #get(path: string, Range: string | undefined, abortSignal: AbortSignal): Promise<S3.GetObjectCommandOutput> {
     const { bucket, prefix, url } = this.#place;
     const command = new this.#sdk.GetObjectCommand({ Bucket: bucket, Key: prefix + path, Range });
     return this.#client.send(command, { abortSignal }).catch((err: unknown) => this.#refuse(err, `${url}/${path}`));
@@ -172,7 +167,7 @@ export function parseSums(text: string): Map<string, string> {
   return files;
 }
 
-async function* chunksOf(answer: GetObjectCommandOutput): AsyncGenerator<Uint8Array> {
+async function* chunksOf(answer: S3.GetObjectCommandOutput): AsyncGenerator<Uint8Array> {
   try {
     yield* answer.Body as unknown as AsyncIterable<Uint8Array>;
   } catch (err) {

@@ -27,6 +27,8 @@ const BISECTIONS = 60;
 const PRECISE = 1e-3;
 /** Prefill that leaves decode no time at all is no steady state. */
 const MOST_BUSY = 0.98;
+/** Part of the time for prompts that an open load may take: beyond it the wait grows faster than the load. */
+const PLANNED_BUSY = 0.85;
 
 /**
  * With `requestsPerSecond` requests arrive at that rate, and the streams that generate at a time follow from Little's law;
@@ -54,9 +56,11 @@ export function performanceOf(layout: Layout, traffic: Traffic): Performance {
 
 /** Requests a second of one router beyond which prompts, or the streams that fit, take more time than there is. */
 function capacityOf(layout: Layout, traffic: Traffic, prompt: Prefill): number {
-  return bisect(MOST_BUSY * (1000 / prompt.ms), (rate) => {
+  // Requests that arrive as they like need room; users who wait for their answer fill all the time that there is.
+  const most = traffic.requestsPerSecond === null ? MOST_BUSY : PLANNED_BUSY;
+  return bisect(most * (1000 / prompt.ms), (rate) => {
     const { decoding, decode, prefillBusy } = atRate(layout, traffic, prompt, rate, true);
-    return decoding <= traffic.maxStreams && prefillBusy <= MOST_BUSY * prefillShare(layout, decoding, decode.ms);
+    return decoding <= traffic.maxStreams && prefillBusy <= most * prefillShare(layout, decoding, decode.ms);
   });
 }
 
@@ -76,7 +80,8 @@ function prefillShare({ settings }: Layout, streams: number, stepMs: number): nu
 }
 
 /** The steady state at a rate of requests per router. */
-function atRate(layout: Layout, traffic: Traffic, prompt: Prefill, rate: number, sustained: boolean): Performance {
+function atRate(layout: Layout, traffic: Traffic, alone: Prefill, rate: number, sustained: boolean): Performance {
+  const prompt = besideOthers(layout, alone, rate);
   const prefillBusy = Math.min(MOST_BUSY, (rate * prompt.ms) / 1000);
   const taken = prefillBusy * prompt.routerShare;
   const slowed = { 'router processor': taken, 'router event loop': taken, cores: taken };
@@ -94,8 +99,14 @@ function atRate(layout: Layout, traffic: Traffic, prompt: Prefill, rate: number,
     prefillBusy,
     sustained,
     decode,
-    prefill: prompt,
+    prefill: alone,
   };
+}
+
+/** A prompt while the other routers compute theirs: at the workers it waits for them, in proportion to their load. */
+function besideOthers({ routers }: Layout, alone: Prefill, rate: number): Prefill {
+  const others = Math.min(MOST_BUSY, ((routers - 1) * rate * alone.workerMs) / 1000);
+  return { ...alone, ms: alone.ms + (alone.workerMs * others) / (1 - others) };
 }
 
 /** The step of as many streams as a rate of requests keeps generating: streams = rate x tokens x step time. */

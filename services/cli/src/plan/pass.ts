@@ -188,9 +188,16 @@ export type Taken = Readonly<Record<string, number>>;
 
 /**
  * The stations that a micro-batch visits on one layer. The shared expert is computed while the rows are away: it loads the
- * router's processor and takes time only where it takes longer than they are away.
+ * router's processor and takes time only where it takes longer than they are away. `activity` is the part of the time for which
+ * each of the other routers does the same.
  */
-export function stationsOf(layout: Layout, cost: LayerCost, microBatches: number, taken: Taken): Station[] {
+export function stationsOf(
+  layout: Layout,
+  cost: LayerCost,
+  microBatches: number,
+  taken: Taken,
+  activity: number,
+): Station[] {
   const own = (name: string, serviceMs: number, loadMs = serviceMs): Station => ({
     name,
     serviceMs,
@@ -200,7 +207,7 @@ export function stationsOf(layout: Layout, cost: LayerCost, microBatches: number
   });
   const away = cost.workerMs + cost.latencyMs + cost.outMs + cost.backMs;
   const late = Math.max(0, cost.sharedMs - away);
-  const everyone = microBatches * layout.routers;
+  const everyone = microBatches * (1 + (layout.routers - 1) * activity);
   const stations = [
     own('router processor', cost.mixerMs + late, cost.mixerMs + cost.sharedMs),
     own('router event loop', cost.sendMs + cost.takeMs),

@@ -1,4 +1,4 @@
-import { type Cycle, cycleOf } from './closed-network.ts';
+import { type Cycle, cycleOf, type Station } from './closed-network.ts';
 import { workMs } from './formulas.ts';
 import { type Layout, microBatchesOf } from './layout.ts';
 import { processorOf } from './machines.ts';
@@ -18,13 +18,15 @@ export interface DecodeStep {
 }
 
 const NOTHING_TAKEN: Taken = {};
+/** No other router does anything. */
+const ALONE = 0;
 
 /** A step of `streams` sequences, each with `context` tokens behind it. */
 export function decodeStep(layout: Layout, streams: number, context: number, taken = NOTHING_TAKEN): DecodeStep {
   const microBatches = microBatchesOf(layout, Math.max(1, Math.floor(streams)));
   const rows = Math.max(1, streams / microBatches);
   const cost = layerCost(layout, { rows, sequences: rows, contextRead: rows * context, depth: rows * context });
-  const cycle = cycleOf(stationsOf(layout, cost, microBatches, taken), cost.latencyMs);
+  const cycle = cycleOf(stationsOf(layout, cost, microBatches, taken, Math.min(1, streams)), cost.latencyMs);
   const headMs = microBatches * headOf(layout, rows);
   return { streams, microBatches, ms: layout.model.shape.numLayers * cycle.ms + headMs, headMs, cost, cycle };
 }
@@ -45,6 +47,8 @@ export interface Prefill {
   chunks: number;
   /** Part of the time for which the router itself computes or packs; the rest it waits for workers and wires. */
   routerShare: number;
+  /** Time for which it keeps the busiest worker, or its link, from others; ms. */
+  workerMs: number;
   /** Bytes over the router's link, both ways. */
   bytes: number;
   /** Of a layer of a whole chunk in the middle of the prompt. */
@@ -58,7 +62,7 @@ const PAGE_TOKENS = 64;
 export function prefill(layout: Layout, promptTokens: number, hit: number): Prefill {
   const { settings, model } = layout;
   const cached = Math.min(promptTokens - 1, Math.floor((promptTokens * hit) / PAGE_TOKENS) * PAGE_TOKENS);
-  const total = { ms: 0, routerMs: 0, bytes: 0, chunks: 0 };
+  const total = { ms: 0, routerMs: 0, workerMs: 0, bytes: 0, chunks: 0 };
   let cost: LayerCost | null = null;
   for (let depth = cached; depth < promptTokens; depth += settings.chunkTokens) {
     const rows = Math.min(settings.chunkTokens, promptTokens - depth);
@@ -68,7 +72,9 @@ export function prefill(layout: Layout, promptTokens: number, hit: number): Pref
       contextRead: depth + rows,
       depth: rows * (depth + rows / 2),
     });
-    const { ms } = cycleOf(stationsOf(layout, chunk, 1, NOTHING_TAKEN), chunk.latencyMs);
+    const stations = stationsOf(layout, chunk, 1, NOTHING_TAKEN, ALONE);
+    const { ms } = cycleOf(stations, chunk.latencyMs);
+    total.workerMs += model.shape.numLayers * Math.max(...stations.map(sharedLoad));
     total.ms += model.shape.numLayers * ms;
     total.routerMs += model.shape.numLayers * (chunk.mixerMs + chunk.sharedMs + chunk.sendMs + chunk.takeMs);
     total.bytes += model.shape.numLayers * (chunk.outBytes + chunk.backBytes);
@@ -82,8 +88,14 @@ export function prefill(layout: Layout, promptTokens: number, hit: number): Pref
     tokens: promptTokens - cached,
     chunks: total.chunks,
     routerShare: Math.min(1, total.routerMs / ms),
+    workerMs: total.workerMs,
     bytes: total.bytes,
     cost: middle,
-    bottleneck: cycleOf(stationsOf(layout, middle, 1, NOTHING_TAKEN), middle.latencyMs).bottleneck,
+    bottleneck: cycleOf(stationsOf(layout, middle, 1, NOTHING_TAKEN, ALONE), middle.latencyMs).bottleneck,
   };
+}
+
+/** Load of a station that all routers visit. */
+function sharedLoad({ name, loadMs }: Station): number {
+  return name.startsWith('worker') ? loadMs : 0;
 }

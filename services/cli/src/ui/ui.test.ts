@@ -22,7 +22,23 @@ test('every command has help and a description', () => {
   const program = buildProgram();
   assert.deepEqual(
     program.commands.map((command) => command.name()),
-    ['up', 'serve', 'pull', 'chat', 'status', 'cluster', 'join', 'drain', 'events', 'chaos', 'simulate', 'doctor'],
+    [
+      'up',
+      'serve',
+      'plan',
+      'pull',
+      'chat',
+      'status',
+      'autoscaler',
+      'check',
+      'cluster',
+      'join',
+      'drain',
+      'events',
+      'chaos',
+      'simulate',
+      'doctor',
+    ],
   );
   for (const command of program.commands) {
     assert.ok(command.description().length > 0);

@@ -1,5 +1,5 @@
 import { rootCertificates } from 'node:tls';
-import { experimental } from '@grpc/grpc-js';
+import type { experimental } from '@grpc/grpc-js';
 import { systemClock, type Timer } from '../clock.ts';
 import type { TlsFiles, TlsMaterial } from '../tls-files.ts';
 

@@ -86,7 +86,7 @@ interface Rig {
   shrinker: Shrinker;
   drains: RouterDrains;
   /** One look, as the controller takes it. */
-  look(): Promise<void>;
+  look: () => Promise<void>;
 }
 
 /** A controller's part in shrinking; `fence` is what it believes to lead by. */
