@@ -62,7 +62,8 @@ function copyCompiled(target: string): void {
     verbatimSymlinks: true,
     filter: (source) => !source.endsWith('.map'),
   });
-  // Where the CLI looks for its default checkpoint.
+  // Where the CLI looks for its default checkpoint; the compiled tree has its configuration only.
+  rmSync(join(target, 'models'), { recursive: true, force: true });
   symlinkSync('../models', join(target, 'models'));
 }
 

@@ -196,5 +196,5 @@ test('files of batches outlive their pods and the release', async () => {
   const own = await render({ batch: { enabled: true, storage: { existingClaim: 'mine' } } });
   assert.equal(ofKind(own, 'PersistentVolumeClaim').length, 0);
   const many = await render({ batch: { enabled: true, storage: { accessMode: 'ReadWriteMany' } } });
-  assert.equal((workload(many, 'batch').object.spec?.['strategy'] as { type: string }).type, 'RollingUpdate');
+  assert.equal(((workload(many, 'batch').object.spec ?? {})['strategy'] as { type: string }).type, 'RollingUpdate');
 });
