@@ -182,7 +182,12 @@ test('logs of a request carry its trace, and neither logs nor traces its text', 
 test('a stream that is moved, and one that is resumed, stay in their traces', async () => {
   const running = async (number: number): Promise<number> =>
     cluster.metric(cluster.router(number), 'vllm:num_requests_running');
-  const serving = async (): Promise<number> => ((await running(1)) > 0 ? 1 : 2);
+  // Gauges are set once a second.
+  const serving = (): Promise<number> =>
+    until('one router to run it', async () => {
+      const [first, second] = await Promise.all([running(1), running(2)]);
+      return first > 0 === second > 0 ? null : first > 0 ? 1 : 2;
+    });
   for (const [signal, outcome] of [
     ['SIGTERM', 'moved'],
     ['SIGKILL', 'failed'],
