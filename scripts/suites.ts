@@ -151,15 +151,6 @@ export const SUITES: Suite[] = [
     concurrency: 1,
   },
   {
-    name: 'image',
-    about:
-      'the container image: what is in it, its processes under the security context of the chart, the Compose file',
-    budgetSeconds: 300,
-    kind: 'node',
-    run: ['test/images/*.test.ts'],
-    concurrency: 1,
-  },
-  {
     name: 'chart',
     about: 'the Helm chart over sets of values: schemas, policies, rollouts, refusals, packages',
     budgetSeconds: 120,
@@ -241,9 +232,6 @@ export const SETS: Record<string, string[]> = {
     'chart',
     'k8s',
     'image',
-    'image',
-    'chart',
-    'k8s',
     'monitoring',
     'readme',
     'smoke',
