@@ -29,9 +29,12 @@ function walk(map: YAMLMap, path: string[], rows: ValueRow[]): void {
   }
 }
 
-/** Every value with a `# --` comment, in its order. Throws for one that has none, nor further values in it. */
+/** Every value with a `# --` comment, in its order. Throws for a file that is no YAML, and for a value that
+ * has none, nor further values in it. */
 export function valueRows(text: string): ValueRow[] {
   const document = parseDocument(text);
+  const [error] = document.errors;
+  if (error !== undefined) throw error;
   const rows: ValueRow[] = [];
   walk(document.contents as YAMLMap, [], rows);
   return rows;

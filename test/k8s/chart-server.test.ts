@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { stringify } from 'yaml';
 import { type Case, CASES } from '../chart/cases.ts';
 import { CHART, render } from '../chart/render.ts';
 import { type CommandResult, type ControlPlane, startControlPlane } from './index.ts';
@@ -64,7 +63,7 @@ before(async () => {
     })),
     ...FOREIGN.map((names) => definition(...names)),
   ];
-  ok(await cluster.kubectl(['apply', '-f', '-'], { input: objects.map((one) => stringify(one)).join('---\n') }));
+  ok(await cluster.kubectl(['apply', '-f', '-'], { input: objects.map((one) => JSON.stringify(one)).join('\n---\n') }));
   ok(await cluster.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=60s']));
 });
 after(async () => await cluster?.stop());
@@ -76,7 +75,7 @@ async function objectsOf(cases: readonly Case[]): Promise<string[]> {
     for (const object of await render(values, { profiles, namespace: DRY })) {
       // Generated anew by every rendering.
       if (object.kind === 'Secret') object.data = {};
-      texts.add(stringify(object));
+      texts.add(JSON.stringify(object));
     }
   }
   return [...texts];
@@ -85,7 +84,7 @@ async function objectsOf(cases: readonly Case[]): Promise<string[]> {
 /** What the API server says against objects, with a dry run that knows every field. */
 async function dryRun(objects: readonly string[]): Promise<CommandResult> {
   const args = ['create', '--namespace', DRY, '--dry-run=server', '--validate=strict', '-f', '-'];
-  return await cluster.kubectl(args, { input: objects.join('---\n') });
+  return await cluster.kubectl(args, { input: objects.join('\n---\n') });
 }
 
 /** Accounts are there for admission; a dry run cannot create them again. */
@@ -113,13 +112,20 @@ test('a volume that restricted forbids is all that is amiss where values ask for
 
 test('the API server refuses a field that it does not know', async () => {
   const [first = ''] = await objectsOf(CASES.slice(0, 1));
-  assert.match((await dryRun([`${first}noSuchField: 1\n`])).stderr, /unknown field "noSuchField"/);
+  assert.match(
+    (await dryRun([JSON.stringify({ ...(JSON.parse(first) as object), noSuchField: 1 })])).stderr,
+    /unknown field "noSuchField"/,
+  );
 });
 
-/** `helm upgrade --install` without waiting: nobody runs the pods here. */
-async function upgrade(...values: string[]): Promise<void> {
-  const sets = values.flatMap((value) => ['--set', value]);
-  ok(await cluster.helm(['upgrade', '--install', 'guildhall', CHART, '--namespace', NAMESPACE, ...sets]));
+/** `helm upgrade --install` without waiting: nobody runs the pods here. Values, and flags that begin with dashes. */
+async function tryUpgrade(...given: string[]): Promise<CommandResult> {
+  const args = given.flatMap((one) => (one.startsWith('--') ? [one] : ['--set', one]));
+  return await cluster.helm(['upgrade', '--install', 'guildhall', CHART, '--namespace', NAMESPACE, ...args]);
+}
+
+async function upgrade(...given: string[]): Promise<void> {
+  ok(await tryUpgrade(...given));
 }
 
 async function read(kind: string, name: string, path: string): Promise<string> {
@@ -178,6 +184,10 @@ test('the autoscaler takes the replicas over as they are', async () => {
   assert.deepEqual([await replicas('guildhall-router'), await replicas('guildhall-expert-all')], ['5', '3']);
   const fields = '.metadata.managedFields[?(@.manager=="helm")].fieldsV1.f:spec.f:replicas';
   assert.equal(await read('deployment', 'guildhall-router', fields), '', 'Helm let go of what another one writes');
+  const back = await tryUpgrade('router.replicas=2');
+  assert.match(back.stderr, /conflict with "kubectl".*\.spec\.replicas/, 'nobody takes replicas back unasked');
+  await upgrade('router.replicas=2', '--force-conflicts');
+  assert.equal(await replicas('guildhall-router'), '2');
 });
 
 test('what a release leaves behind is nothing', async () => {
