@@ -107,6 +107,7 @@ export class Release {
           weightCapacityBytes: BigInt(slots * 10),
           expertBytes: 10n,
           ackedEpoch: BigInt(acked),
+          ready: acked > 0,
           numLayers: LAYERS,
           numExperts: EXPERTS,
           holdings: held,

@@ -43,6 +43,8 @@ export class Shrinker implements Shrinks {
   readonly #o: ShrinkerOptions;
   readonly #settled = new Map<string, number>();
   readonly #kept = new Map<string, number>();
+  /** Why drained pods may not go, as told last, by Deployment. */
+  readonly #barred = new Map<string, string>();
   #guard: ShrinkGuard;
   #views: ShrinkView[] = [];
   #current: Shrink[] = [];
@@ -205,9 +207,12 @@ export class Shrinker implements Shrinks {
     const pods = victims.map(({ id }) => id);
     const why = this.#guard(deployment, pods);
     if (why !== null) {
-      this.#o.logger.warn({ deployment, pods, why }, 'drained pods may not go yet');
+      if (this.#barred.get(deployment) !== why)
+        this.#o.logger.warn({ deployment, pods, why }, 'drained pods may not go yet');
+      this.#barred.set(deployment, why);
       return;
     }
+    this.#barred.delete(deployment);
     if ((await workloads.scale(deployment, replicas, to)) !== 'done') return;
     const message = `${deployment} goes from ${replicas} to ${to}: ${pods.join(', ')} are drained`;
     emit('shrink_done', message, { deployment, pods, from: replicas, to });
