@@ -32,6 +32,9 @@ const ROUTERS = [
   'services/router/src/kv/tiers/crash.test.ts',
 ];
 
+/** Tests with real containers. Not in CI's set until all of them have passed there once: see docs/kubernetes-tests.md. */
+const RELEASE = ['test/k8s/kubelet.test.ts', 'test/k8s/release.test.ts', 'test/k8s/autoscaler.test.ts'];
+
 export const SUITES: Suite[] = [
   {
     name: 'format',
@@ -160,8 +163,19 @@ export const SUITES: Suite[] = [
   },
   {
     name: 'k8s',
-    about:
-      'a real control plane: fake nodes, the chart on its API server, pods as real containers, a release under load',
+    about: 'a real control plane: the controller, the autoscaler on fake nodes, the chart on its API server',
+    budgetSeconds: 600,
+    kind: 'node',
+    before: [[node, 'test/k8s/main.ts', 'binaries']],
+    within: [node, 'test/k8s/main.ts', 'sandbox', '--'],
+    run: ['test/k8s/**/*.test.ts'],
+    except: RELEASE,
+    testSeconds: 900,
+    concurrency: 1,
+  },
+  {
+    name: 'release',
+    about: 'pods as real containers: a release of the chart under load, with upgrades, losses and scaling',
     budgetSeconds: 900,
     kind: 'node',
     before: [
@@ -169,7 +183,7 @@ export const SUITES: Suite[] = [
       [node, 'test/k8s/main.ts', 'image'],
     ],
     within: [node, 'test/k8s/main.ts', 'sandbox', '--'],
-    run: ['test/k8s/**/*.test.ts'],
+    run: RELEASE,
     testSeconds: 900,
     concurrency: 1,
   },
