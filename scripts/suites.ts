@@ -82,7 +82,7 @@ export const SUITES: Suite[] = [
   {
     name: 'unit',
     about: 'each package beside its code, with real Redis and real gRPC',
-    budgetSeconds: 330,
+    budgetSeconds: 450,
     kind: 'node',
     run: ['native/test/*.test.ts', 'services/*/src/**/*.test.ts', 'scripts/*.test.ts', 'bench/src/**/*.test.ts'],
     except: ROUTERS,
