@@ -8,7 +8,7 @@ import type { BenchContext, Suite } from '../suite.ts';
 
 const STREAMS = 8;
 const PROMPT_TOKENS = 64;
-const MAX_TOKENS = 200;
+const MAX_TOKENS = 120;
 const TINY_VOCAB = 1000;
 /** Share of the time without a collector that a step may take with one and the default ratios. */
 const TARGET = 0.98;
