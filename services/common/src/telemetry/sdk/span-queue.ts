@@ -8,7 +8,7 @@ export interface SpanQueueOptions {
   clock: Clock;
   /** Spans that wait at most; what comes then is dropped. */
   maxQueued: number;
-  /** Spans of one export. Encoding them keeps the event loop for some 10 µs each. */
+  /** Spans of one export. Encoding and sending them keeps the event loop for 10 to 20 µs each. */
   batch: number;
   /** Time for which spans are gathered, milliseconds. */
   delayMs: number;
