@@ -35,14 +35,22 @@ function allows(rule: PolicyRule, labels: Record<string, string>, port: number):
   return reaches && (rule.ports ?? []).some((one) => one.port === port);
 }
 
-/** Whether the policies let one pod call another at a port. */
-export function reachable(objects: readonly Manifest[], from: Workload, to: Workload, port: number): boolean {
+/** Which of the two pods' policies let one call the other at a port: that of the caller, and that of the callee. */
+export function allowed(
+  objects: readonly Manifest[],
+  from: Workload,
+  to: Workload,
+  port: number,
+): { out: boolean; into: boolean } {
   const policies = ofKind(objects, 'NetworkPolicy').map(policyOf);
   const of = (pod: Workload): Policy[] =>
     policies.filter(({ podSelector }) => matches(podSelector.matchLabels, pod.labels));
   const out = of(from).flatMap(({ egress = [] }) => egress);
   const into = of(to).flatMap(({ ingress = [] }) => ingress);
-  return out.some((rule) => allows(rule, to.labels, port)) && into.some((rule) => allows(rule, from.labels, port));
+  return {
+    out: out.some((rule) => allows(rule, to.labels, port)),
+    into: into.some((rule) => allows(rule, from.labels, port)),
+  };
 }
 
 /** Every pod is denied everything, peers exist, and the ports that are opened are ports of the pods. */
