@@ -1,5 +1,5 @@
 import type { router } from '@guildhall/proto';
-import type { OutputParser, TextDelta } from './parsers/parser.ts';
+import { emptyText, type OutputParser, type TextDelta } from './parsers/parser.ts';
 import { StopScanner } from './parsers/stop-scanner.ts';
 
 /** Turns token ids into text that never ends inside a character. */
@@ -9,7 +9,7 @@ export interface Detokenizer {
 }
 
 /** How a choice ended, as OpenAI names it. */
-export type FinishName = 'stop' | 'length';
+export type FinishName = 'stop' | 'length' | 'tool_calls';
 
 /** A token whose log-probability is to be shown. */
 export interface LoggedToken {
@@ -141,7 +141,7 @@ export class ChoiceAssembler {
 
   // Log-probabilities travel with the text they belong to, so they wait with it.
   #withTokens(delta: ChoiceDelta): ChoiceDelta {
-    return delta.content === '' && delta.reasoning === '' ? delta : { ...delta, tokens: this.#takeTokens() };
+    return saysNothing(delta) ? delta : { ...delta, tokens: this.#takeTokens() };
   }
 
   #takeTokens(): LoggedToken[] {
@@ -151,8 +151,13 @@ export class ChoiceAssembler {
   }
 }
 
+/** Whether a delta has neither text nor a piece of a call. */
+export function saysNothing(delta: TextDelta): boolean {
+  return delta.content === '' && delta.reasoning === '' && delta.toolCalls.length === 0;
+}
+
 function emptyDelta(): ChoiceDelta {
-  return { reasoning: '', content: '', tokens: [], finish: null, stopReason: null };
+  return { ...emptyText(), tokens: [], finish: null, stopReason: null };
 }
 
 function joinDeltas(a: ChoiceDelta, b: ChoiceDelta): ChoiceDelta {
@@ -160,6 +165,7 @@ function joinDeltas(a: ChoiceDelta, b: ChoiceDelta): ChoiceDelta {
     ...b,
     reasoning: a.reasoning + b.reasoning,
     content: a.content + b.content,
+    toolCalls: [...a.toolCalls, ...b.toolCalls],
     tokens: [...a.tokens, ...b.tokens],
   };
 }

@@ -1,6 +1,6 @@
 import { type Clock, fail, type Logger, type Metrics, toGuildhallError } from '@guildhall/common';
 import { router } from '@guildhall/proto';
-import { ChoiceAssembler, type AssemblerOptions, type ChoiceCounts, type ChoiceDelta } from './choice-assembler.ts';
+import { ChoiceAssembler, saysNothing, type AssemblerOptions, type ChoiceCounts, type ChoiceDelta } from './choice-assembler.ts';
 import { systemFingerprint, usageOf } from './answers/usage.ts';
 import type { Dossier, PoisonGuard } from './quarantine/guard.ts';
 import { ResumableStream } from './routing/resume.ts';
@@ -187,7 +187,7 @@ function finishName(reason: router.FinishReason): 'stop' | 'length' {
 }
 
 function isEmpty(delta: ChoiceDelta): boolean {
-  return delta.content === '' && delta.reasoning === '' && delta.tokens.length === 0;
+  return saysNothing(delta) && delta.tokens.length === 0;
 }
 
 /** Times of tokens as the gateway sees them. */

@@ -71,6 +71,7 @@ export function planChoices(
         tenant,
         holder: undefined,
         moved: undefined,
+        constraint: undefined,
       },
       assembler: assemblerOptions(context, input, prompt, stop),
     }));

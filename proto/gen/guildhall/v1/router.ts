@@ -137,7 +137,34 @@ export interface GenerateRequest {
     | PrefixHolder
     | undefined;
   /** Where the sequence was parked when its router moved it; pages and state come from there. */
-  moved: MovedSequence | undefined;
+  moved:
+    | MovedSequence
+    | undefined;
+  /** What the answer must match; absent for free text. Its state is rebuilt from generated_ids on a resume. */
+  constraint: Constraint | undefined;
+}
+
+/** A grammar that the answer must match, compiled by the router. */
+export interface Constraint {
+  kind:
+    | //
+    /** Any JSON object. */
+    { $case: "jsonObject"; value: boolean }
+    | //
+    /** A JSON schema, as JSON text. */
+    { $case: "jsonSchema"; value: string }
+    | //
+    /** A regular expression that the whole answer matches. */
+    { $case: "regex"; value: string }
+    | //
+    /** A grammar in GBNF, whose start rule is `root`. */
+    { $case: "grammar"; value: string }
+    | //
+    /** XGrammar's structural tag, as JSON text. */
+    { $case: "structuralTag"; value: string }
+    | undefined;
+  /** The answer starts inside a think block: the grammar begins after this token; 0 for at once. */
+  afterToken: number;
 }
 
 export interface PrefixHolder {
@@ -842,6 +869,7 @@ function createBaseGenerateRequest(): GenerateRequest {
     tenant: "",
     holder: undefined,
     moved: undefined,
+    constraint: undefined,
   };
 }
 
@@ -902,6 +930,9 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     }
     if (message.moved !== undefined) {
       MovedSequence.encode(message.moved, writer.uint32(130).fork()).join();
+    }
+    if (message.constraint !== undefined) {
+      Constraint.encode(message.constraint, writer.uint32(138).fork()).join();
     }
     return writer;
   },
@@ -1067,6 +1098,14 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
             message.moved = MovedSequence.decode(reader, reader.uint32());
             continue;
           }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.constraint = Constraint.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1125,6 +1164,7 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
       tenant: isSet(object.tenant) ? globalThis.String(object.tenant) : "",
       holder: isSet(object.holder) ? PrefixHolder.fromJSON(object.holder) : undefined,
       moved: isSet(object.moved) ? MovedSequence.fromJSON(object.moved) : undefined,
+      constraint: isSet(object.constraint) ? Constraint.fromJSON(object.constraint) : undefined,
     };
   },
 
@@ -1178,6 +1218,9 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     if (message.moved !== undefined) {
       obj.moved = MovedSequence.toJSON(message.moved);
     }
+    if (message.constraint !== undefined) {
+      obj.constraint = Constraint.toJSON(message.constraint);
+    }
     return obj;
   },
 
@@ -1210,6 +1253,199 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     message.moved = (object.moved !== undefined && object.moved !== null)
       ? MovedSequence.fromPartial(object.moved)
       : undefined;
+    message.constraint = (object.constraint !== undefined && object.constraint !== null)
+      ? Constraint.fromPartial(object.constraint)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseConstraint(): Constraint {
+  return { kind: undefined, afterToken: 0 };
+}
+
+export const Constraint: MessageFns<Constraint> = {
+  encode(message: Constraint, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.kind?.$case) {
+      case "jsonObject":
+        writer.uint32(8).bool(message.kind.value);
+        break;
+      case "jsonSchema":
+        writer.uint32(18).string(message.kind.value);
+        break;
+      case "regex":
+        writer.uint32(26).string(message.kind.value);
+        break;
+      case "grammar":
+        writer.uint32(34).string(message.kind.value);
+        break;
+      case "structuralTag":
+        writer.uint32(42).string(message.kind.value);
+        break;
+    }
+    if (message.afterToken !== 0) {
+      writer.uint32(48).uint32(message.afterToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Constraint {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConstraint();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.kind = { $case: "jsonObject", value: reader.bool() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.kind = { $case: "jsonSchema", value: reader.string() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.kind = { $case: "regex", value: reader.string() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.kind = { $case: "grammar", value: reader.string() };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.kind = { $case: "structuralTag", value: reader.string() };
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.afterToken = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Constraint {
+    return {
+      kind: isSet(object.jsonObject)
+        ? { $case: "jsonObject", value: globalThis.Boolean(object.jsonObject) }
+        : isSet(object.json_object)
+        ? { $case: "jsonObject", value: globalThis.Boolean(object.json_object) }
+        : isSet(object.jsonSchema)
+        ? { $case: "jsonSchema", value: globalThis.String(object.jsonSchema) }
+        : isSet(object.json_schema)
+        ? { $case: "jsonSchema", value: globalThis.String(object.json_schema) }
+        : isSet(object.regex)
+        ? { $case: "regex", value: globalThis.String(object.regex) }
+        : isSet(object.grammar)
+        ? { $case: "grammar", value: globalThis.String(object.grammar) }
+        : isSet(object.structuralTag)
+        ? { $case: "structuralTag", value: globalThis.String(object.structuralTag) }
+        : isSet(object.structural_tag)
+        ? { $case: "structuralTag", value: globalThis.String(object.structural_tag) }
+        : undefined,
+      afterToken: isSet(object.afterToken)
+        ? globalThis.Number(object.afterToken)
+        : isSet(object.after_token)
+        ? globalThis.Number(object.after_token)
+        : 0,
+    };
+  },
+
+  toJSON(message: Constraint): unknown {
+    const obj: any = {};
+    if (message.kind?.$case === "jsonObject") {
+      obj.jsonObject = message.kind.value;
+    } else if (message.kind?.$case === "jsonSchema") {
+      obj.jsonSchema = message.kind.value;
+    } else if (message.kind?.$case === "regex") {
+      obj.regex = message.kind.value;
+    } else if (message.kind?.$case === "grammar") {
+      obj.grammar = message.kind.value;
+    } else if (message.kind?.$case === "structuralTag") {
+      obj.structuralTag = message.kind.value;
+    }
+    if (message.afterToken !== 0) {
+      obj.afterToken = Math.round(message.afterToken);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Constraint>): Constraint {
+    return Constraint.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Constraint>): Constraint {
+    const message = createBaseConstraint();
+    switch (object.kind?.$case) {
+      case "jsonObject": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "jsonObject", value: object.kind.value };
+        }
+        break;
+      }
+      case "jsonSchema": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "jsonSchema", value: object.kind.value };
+        }
+        break;
+      }
+      case "regex": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "regex", value: object.kind.value };
+        }
+        break;
+      }
+      case "grammar": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "grammar", value: object.kind.value };
+        }
+        break;
+      }
+      case "structuralTag": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "structuralTag", value: object.kind.value };
+        }
+        break;
+      }
+    }
+    message.afterToken = object.afterToken ?? 0;
     return message;
   },
 };

@@ -93,7 +93,8 @@ function pieceChoice(index: number, piece: Piece): CompletionResponse['choices']
     index,
     text: piece.text,
     logprobs: piece.logprobs,
-    finish_reason: piece.finish,
+    // Text completions have no tools.
+    finish_reason: piece.finish === 'tool_calls' ? 'stop' : piece.finish,
     stop_reason: piece.stopReason,
   };
 }

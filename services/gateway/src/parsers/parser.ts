@@ -1,7 +1,22 @@
-/** Text of an answer, told apart. Either part may be empty. */
+/** A piece of one tool call. The first piece of a call has its id and name; the pieces of `arguments` join to JSON. */
+export interface ToolCallDelta {
+  /** Place among the calls of the choice, from 0. */
+  index: number;
+  id?: string;
+  name?: string;
+  arguments: string;
+}
+
+/** What an answer says, told apart. Any part may be empty. */
 export interface TextDelta {
   reasoning: string;
   content: string;
+  toolCalls: ToolCallDelta[];
+}
+
+/** A delta that says nothing. */
+export function emptyText(): TextDelta {
+  return { reasoning: '', content: '', toolCalls: [] };
 }
 
 /** Turns the raw text of one choice into deltas, piece by piece. The same text gives the same sums whatever its pieces. */
@@ -14,11 +29,11 @@ export interface OutputParser {
 /** Everything is content. */
 export class PassthroughParser implements OutputParser {
   push(text: string): TextDelta {
-    return { reasoning: '', content: text };
+    return { ...emptyText(), content: text };
   }
 
   finish(): TextDelta {
-    return { reasoning: '', content: '' };
+    return emptyText();
   }
 }
 

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type OutputParser, PassthroughParser, type TextDelta } from './parser.ts';
+import { emptyText, type OutputParser, PassthroughParser, type TextDelta } from './parser.ts';
 import { ReasoningParser } from './reasoning-parser.ts';
 import { StopScanner } from './stop-scanner.ts';
 
 /** Runs a text through a parser in the given pieces. */
 function parse(parser: OutputParser, pieces: readonly string[]): TextDelta {
-  const whole: TextDelta = { reasoning: '', content: '' };
+  const whole = emptyText();
   for (const delta of [...pieces.map((piece) => parser.push(piece)), parser.finish()]) {
     whole.reasoning += delta.reasoning;
     whole.content += delta.content;
@@ -31,7 +31,7 @@ const texts = fc
   .map((parts) => parts.join(''));
 
 test('reasoning ends at the first closing tag; the line breaks around it belong to neither part', () => {
-  const cases: [boolean, string, TextDelta][] = [
+  const cases: [boolean, string, Pick<TextDelta, 'reasoning' | 'content'>][] = [
     [true, 'I think.\n</think>\n\nHello\n', { reasoning: 'I think.', content: 'Hello\n' }],
     [true, '\n</think>\n\nHello', { reasoning: '', content: 'Hello' }],
     [true, 'only thoughts\n', { reasoning: 'only thoughts\n', content: '' }],
@@ -46,7 +46,7 @@ test('reasoning ends at the first closing tag; the line breaks around it belong 
     [false, '', { reasoning: '', content: '' }],
   ];
   for (const [inside, text, expected] of cases)
-    assert.deepEqual(parse(new ReasoningParser(inside), [text]), expected, text);
+    assert.deepEqual(parse(new ReasoningParser(inside), [text]), { ...emptyText(), ...expected }, text);
 });
 
 test('the pieces in which a text arrives do not matter to a parser', () => {

@@ -1,4 +1,4 @@
-import { heldLength, type OutputParser, type TextDelta } from './parser.ts';
+import { emptyText, heldLength, type OutputParser, type TextDelta } from './parser.ts';
 
 const OPEN = '<think>';
 const CLOSE = '</think>';
@@ -21,7 +21,7 @@ export class ReasoningParser implements OutputParser {
   }
 
   push(text: string): TextDelta {
-    const delta: TextDelta = { reasoning: '', content: '' };
+    const delta = emptyText();
     this.#held += text;
     while (this.#step(delta));
     return delta;
@@ -30,7 +30,7 @@ export class ReasoningParser implements OutputParser {
   finish(): TextDelta {
     const held = this.#held;
     this.#held = '';
-    return this.#state === 'reasoning' ? { reasoning: held, content: '' } : { reasoning: '', content: held };
+    return { ...emptyText(), ...(this.#state === 'reasoning' ? { reasoning: held } : { content: held }) };
   }
 
   /** Moves held text on; true when the state has changed and there may be more to move. */

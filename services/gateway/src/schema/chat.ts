@@ -97,7 +97,7 @@ export const chatLogprobs = z.object({
   refusal: z.null(),
 });
 
-const finishReason = z.enum(['stop', 'length']);
+const finishReason = z.enum(['stop', 'length', 'tool_calls']);
 
 /** Answer of POST /v1/chat/completions. */
 export const chatResponse = named(
