@@ -1,6 +1,12 @@
 import { type Clock, fail, type Logger, type Metrics, toGuildhallError } from '@guildhall/common';
 import { router } from '@guildhall/proto';
-import { ChoiceAssembler, saysNothing, type AssemblerOptions, type ChoiceCounts, type ChoiceDelta } from './choice-assembler.ts';
+import {
+  ChoiceAssembler,
+  saysNothing,
+  type AssemblerOptions,
+  type ChoiceCounts,
+  type ChoiceDelta,
+} from './choice-assembler.ts';
 import { systemFingerprint, usageOf } from './answers/usage.ts';
 import type { Dossier, PoisonGuard } from './quarantine/guard.ts';
 import { ResumableStream } from './routing/resume.ts';
