@@ -9,6 +9,8 @@ export class InFlight {
   #draining = false;
   #closed = false;
   #onEmpty: (() => void) | null = null;
+  /** Called when nothing new is taken any more. */
+  onClosed: () => void = () => {};
 
   constructor(limit: number, clock: Clock) {
     this.#limit = limit;
@@ -56,6 +58,7 @@ export class InFlight {
     this.#draining = true;
     if (lingerMs > 0) await this.#clock.sleep(lingerMs);
     this.#closed = true;
+    this.onClosed();
     if (this.#running.size === 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#onEmpty = resolve;

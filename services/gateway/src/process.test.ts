@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { after, before, test } from 'node:test';
@@ -100,6 +100,17 @@ test('the process serves, is a member, and ends its streams before itself on SIG
   await eventually(() => !cluster.members.members().some(({ kind }) => kind === 'gateway'), 'the member to leave');
 });
 
+/** A connection without a request; the promise ends when the other side has closed it. */
+async function idleConnection(address: string): Promise<{ closed: Promise<unknown> }> {
+  const [host, port] = address.split(':');
+  const socket = connect(Number(port), host).resume();
+  const closed = once(socket, 'close');
+  // A connection counts as idle after its first answer.
+  socket.write(`GET /health HTTP/1.1\r\nhost: ${address}\r\n\r\n`);
+  await once(socket, 'data');
+  return { closed };
+}
+
 test('a drain lingers: new requests are still taken, each closes its connection, and streams end before the drain does', async () => {
   const { child, line, stderr } = await start('--listen', '127.0.0.1:0', '--linger-ms', '1500');
   assert.ok(line !== null, stderr());
@@ -109,6 +120,7 @@ test('a drain lingers: new requests are still taken, each closes its connection,
   const early = await post(line.address);
   assert.notEqual(early.headers.get('connection'), 'close');
   const calls = router.calls.length;
+  const idle = await idleConnection(line.address);
   let drained = false;
   const drain = fetch(`http://${line.admin}/drain`, { method: 'POST' }).then((answer) => {
     drained = true;
@@ -127,6 +139,7 @@ test('a drain lingers: new requests are still taken, each closes its connection,
   }, 'the linger to end');
   assert.equal(refused.headers.get('connection'), 'close');
   assert.equal(drained, false);
+  await idle.closed;
   router.release();
   for (const answer of [early, late]) assert.match(await answer.text(), /"content":" six"[\s\S]*data: \[DONE\]/);
   assert.equal(await drain, 200);
