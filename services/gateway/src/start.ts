@@ -211,8 +211,6 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   service.onShutdown(() => context.guard.quarantine.stop());
   const app = await buildApp(context);
   const address = await listen(app, config.listen);
-  // A request on a connection that lies idle would be refused; its client opens another one, to another gateway.
-  context.inFlight.onClosed = () => app.server.closeIdleConnections();
   service.onShutdown(() => closeApp(app, context), config.lingerMs + config.drainMs + SHUTDOWN_LIMIT_MS);
   probes.serve(context);
   const gauges = clock.setInterval(GAUGES_EVERY_MS, () => {
