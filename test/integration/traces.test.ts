@@ -203,9 +203,14 @@ test('a stream that is moved, and one that is resumed, stay in their traces', as
     const own = (): SinkSpan[] => sink.spans.filter(({ traceId }) => traceId === from.traceId);
     // Each process sends its spans when it likes. The one that was killed says nothing more.
     const awaited = outcome === 'moved' ? { generate: 2, 'take over': 1, 'serve pages': 1 } : { generate: 1 };
-    await sink.wait(() =>
-      Object.entries({ 'chat tiny': 1, ...awaited }).every(([name, count]) => named(own(), name).length >= count),
-    );
+    const missing = (): string[] =>
+      Object.entries({ 'chat tiny': 1, ...awaited }).flatMap(([name, count]) =>
+        named(own(), name).length >= count ? [] : [name],
+      );
+    await until(`all spans of a stream that was ${outcome}`, () => {
+      if (missing().length > 0) throw new Error(`${missing().join(', ')} missing`);
+      return Promise.resolve(true);
+    });
     const attempts = named(own(), 'call router').toSorted((a, b) => Number(a.startNs - b.startNs));
     assert.deepEqual(
       attempts.map(({ attributes }) => attributes['guildhall.outcome']),
