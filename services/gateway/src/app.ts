@@ -104,13 +104,12 @@ function addHooks(app: GatewayApp, context: GatewayContext): void {
     const operation = OPERATIONS[routeOf(request)];
     if (operation !== undefined) tellOf(context, request, reply, operation);
     if (inFlight.draining) void reply.header('connection', 'close');
+    else inFlight.keep(request.raw.socket);
     if (!OPEN_ROUTES.has(routeOf(request))) callerOf(context, request.headers);
   });
   app.addHook('onResponse', async (request, reply) => {
     const route = routeOf(request);
     const status = reply.raw.statusCode;
-    // A stream that began before the drain promised to keep its connection; the next request is to go elsewhere.
-    if (inFlight.draining && reply.raw.shouldKeepAlive) request.raw.socket.end();
     metrics.count('guildhall_http_requests_total', { route, method: request.method, status });
     metrics.observe('guildhall_http_request_seconds', reply.elapsedTime / 1000, { route });
     const facts = { request: request.id, ...request.telemetry?.logFields, route, method: request.method, status };
