@@ -1,11 +1,10 @@
-import type { FastifyRequest } from 'fastify';
 import type { ChatAnswerOptions } from '../answers/chat-answer.ts';
 import type { Caller } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices } from '../plan.ts';
 import { prepareChat, tokenBudget } from '../prompt.ts';
 import { completionId } from '../request-id.ts';
-import { type PlannedRequest, routingTraceOf, telemetryOf } from '../run-completion.ts';
+import { type AskingRequest, type PlannedRequest, routingTraceOf, telemetryOf } from '../run-completion.ts';
 import type { ChatRequest } from '../schema/chat.ts';
 
 /** A chat request whose messages are tokenized and whose choices are planned, whatever shape its answer will have. */
@@ -23,7 +22,7 @@ export interface PlannedChat extends PlannedRequest {
 export async function planChat(
   context: GatewayContext,
   body: ChatRequest,
-  request: FastifyRequest,
+  request: AskingRequest,
   caller: Caller,
   id = completionId('chatcmpl'),
 ): Promise<PlannedChat> {
