@@ -69,18 +69,12 @@ export class ResponseStore {
 
   async #put(response: StoredResponse, limits: ResponseLimits, leaseMs: number, owner: string): Promise<boolean> {
     const { id, tenant } = response;
-    const {
-      response: key,
-      responsesOf,
-      responseBytesOf,
-      responsesRunning,
-      responsePrefix,
-      responseLogPrefix,
-    } = this.#keys;
+    const names = this.#keys;
     const { ttlMs, tenantBytes, maxBackground } = limits;
     const fields = { ...fieldsOf(response), owner };
+    const { responsePrefix, responseLogPrefix } = names;
     const args = [id, ttlMs, bytesOf(response), tenantBytes, responsePrefix, responseLogPrefix, leaseMs, maxBackground];
-    const keys = [key(id), responsesOf(tenant), responseBytesOf(tenant), responsesRunning];
+    const keys = [names.response(id), ...this.#sums(tenant)];
     const done = await runScript(this.#redis, 'response-put', keys, [...args, ...Object.entries(fields).flat()]);
     return done === 1;
   }
@@ -115,8 +109,7 @@ export class ResponseStore {
 
   /** False when the tenant has no such response. Throws `redis_unavailable`. */
   async delete(tenant: string, id: string): Promise<boolean> {
-    const { response, responseLog, responsesOf, responseBytesOf, responsesRunning } = this.#keys;
-    const keys = [response(id), responseLog(id), responsesOf(tenant), responseBytesOf(tenant), responsesRunning];
+    const keys = [this.#keys.response(id), this.#keys.responseLog(id), ...this.#sums(tenant)];
     return (await runScript(this.#redis, 'response-delete', keys, [id, tenant])) === 1;
   }
 
@@ -132,8 +125,7 @@ export class ResponseStore {
    * somebody else has it. Throws `redis_unavailable`.
    */
   async append(id: string, owner: string, leaseMs: number, entry: string): Promise<boolean> {
-    const { response, responseLog, responsesRunning } = this.#keys;
-    const keys = [response(id), responseLog(id), responsesRunning];
+    const keys = [this.#keys.response(id), this.#keys.responseLog(id), this.#keys.responsesRunning];
     return (await runScript(this.#redis, 'response-append', keys, [id, owner, leaseMs, entry])) === 1;
   }
 
@@ -148,8 +140,7 @@ export class ResponseStore {
    */
   async finish(response: StoredResponse, owner: string): Promise<boolean> {
     const { id, tenant, status, head, output } = response;
-    const { response: key, responsesOf, responseBytesOf, responsesRunning } = this.#keys;
-    const keys = [key(id), responsesOf(tenant), responseBytesOf(tenant), responsesRunning];
+    const keys = [this.#keys.response(id), ...this.#sums(tenant)];
     // The log, which stays, takes about twice as much as the output that it became.
     const bytes = bytesOf({ ...response, job: '' }) + 2 * Buffer.byteLength(output);
     const args = [id, owner, bytes, 'status', status, 'head', head, 'output', output];
@@ -159,6 +150,11 @@ export class ResponseStore {
   /** Entries of a background response's log from number `from` on, at most some hundreds. Throws `redis_unavailable`. */
   async log(id: string, from: number): Promise<string[]> {
     return await this.#try(() => this.#redis.lrange(this.#keys.responseLog(id), from, from + LOG_PAGE - 1));
+  }
+
+  /** Keys of what a tenant keeps and of what runs. */
+  #sums(tenant: string): string[] {
+    return [this.#keys.responsesOf(tenant), this.#keys.responseBytesOf(tenant), this.#keys.responsesRunning];
   }
 
   async #try<T>(command: () => Promise<T>): Promise<T> {

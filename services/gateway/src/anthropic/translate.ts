@@ -12,7 +12,7 @@ type Param = CountTokensRequest['messages'][number];
 type UserContent = Extract<Param, { role: 'user' }>['content'];
 type AssistantContent = Extract<Param, { role: 'assistant' }>['content'];
 type ToolResult = Extract<Exclude<UserContent, string>[number], { type: 'tool_result' }>;
-type AssistantMessage = Extract<ChatMessage, { role: 'assistant' }>;
+type AssistantMessage = Extract<ChatMessage, { role: 'assistant' }> & { content: string };
 
 /** How fields of the chat body are called in Messages. */
 export const MESSAGE_FIELDS: FieldNames = [
@@ -185,7 +185,7 @@ function unanswered(open: ReadonlySet<string>, index: number): GuildhallError {
 }
 
 function addBlock(turn: AssistantMessage, block: Exclude<AssistantContent, string>[number], place: string): void {
-  if (block.type === 'text') turn.content = `${String(turn.content)}${(block as { text: string }).text}`;
+  if (block.type === 'text') turn.content += (block as { text: string }).text;
   else if (block.type === 'thinking') addThinking(turn, block as { thinking: string; signature: string }, place);
   else if (block.type === 'tool_use') {
     const { id, name, input } = block as { id: string; name: string; input: object };

@@ -3,7 +3,6 @@ import {
   type Clock,
   errorInfo,
   fail,
-  type GuildhallError,
   isGuildhallError,
   type Logger,
   type Metrics,
@@ -144,7 +143,7 @@ export class BackgroundResponses {
   }
 }
 
-function reasonOf(err: unknown): GuildhallError | unknown {
+function reasonOf(err: unknown): unknown {
   const known = toGuildhallError(err);
   return known.cause ?? known;
 }

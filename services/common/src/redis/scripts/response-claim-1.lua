@@ -14,8 +14,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
   local key = ARGV[4] .. id
   local held = redis.call('HMGET', key, 'owner', 'status')
   if held[2] == 'queued' or held[2] == 'in_progress' then
-    -- A lease that ran out is a death; one that was given up is not.
-    if held[1] ~= '' then
+    -- A lease that ran out is a death; one that was given up is not, nor one that its owner finds itself.
+    if held[1] ~= '' and held[1] ~= ARGV[1] then
       redis.call('HINCRBY', key, 'deaths', 1)
     end
     redis.call('HSET', key, 'owner', ARGV[1])
