@@ -99,7 +99,7 @@ export class ResponseStore {
   /** The items of a response and of those that it continues; they are kept for `ttlMs` again. Throws `redis_unavailable`. */
   async chain(tenant: string, id: string, ttlMs: number): Promise<ResponseChain> {
     const args = [id, tenant, ttlMs, this.#keys.responsePrefix, MAX_CHAIN, MAX_CHAIN_BYTES];
-    const answer = await runScript(this.#redis, 'response-chain', [this.#keys.responsesOf(tenant)], args);
+    const answer = await runScript(this.#redis, 'response-chain', this.#sums(tenant).slice(0, 2), args);
     const [first, ...rest] = (answer as Buffer[]).map(String);
     if (first !== 'ok') return { fault: first as ChainFault, id: rest[0] ?? id };
     // Input and output alternate, the last response first.

@@ -39,7 +39,7 @@ export const SCRIPTS = {
   'response-append': 3,
   'response-claim': 1,
   'response-finish': 4,
-  'response-chain': 1,
+  'response-chain': 2,
   'response-delete': 5,
 } as const;
 

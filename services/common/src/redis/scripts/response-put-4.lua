@@ -50,8 +50,10 @@ end
 redis.call('HSET', KEYS[1], 'bytes', ARGV[3], unpack(ARGV, 9))
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[1] .. ':' .. ARGV[3])
-redis.call('SET', KEYS[3], total + ARGV[3], 'PX', ARGV[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
+-- The sums outlive what they are of, also where a shorter time is set than before.
+redis.call('PEXPIRE', KEYS[2], ARGV[2], 'NX')
+redis.call('PEXPIRE', KEYS[2], ARGV[2], 'GT')
+redis.call('SET', KEYS[3], total + ARGV[3], 'PX', redis.call('PTTL', KEYS[2]))
 if lease >= 0 then
   redis.call('ZADD', KEYS[4], now + lease, ARGV[1])
 end

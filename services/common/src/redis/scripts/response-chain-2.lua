@@ -1,6 +1,7 @@
 -- Reads a response and those that it continues, and keeps all of them as long as a new one.
 --
 -- KEYS[1] sorted set of the tenant's responses, `id:bytes` by the ms of this server's clock at which they are forgotten
+-- KEYS[2] bytes of them
 -- ARGV[1] id of the last one
 -- ARGV[2] tenant
 -- ARGV[3] ms for which they are kept
@@ -39,4 +40,6 @@ end
 for _, key in ipairs(keys) do
   redis.call('PEXPIRE', key, ARGV[3], 'GT')
 end
+redis.call('PEXPIRE', KEYS[1], ARGV[3], 'GT')
+redis.call('PEXPIRE', KEYS[2], ARGV[3], 'GT')
 return out
