@@ -33,7 +33,7 @@ const ask = (extra: object = {}): Anthropic.MessageCreateParamsNonStreaming => (
   messages: [{ role: 'user', content: 'Hi' }],
   ...extra,
 });
-const think = { thinking: { type: 'adaptive' } };
+const think = { thinking: { type: 'enabled', budget_tokens: 50 } };
 
 test('a message has its blocks, its stop reason, and usage with cached tokens apart', async () => {
   await answers(THOUGHTFUL, 4);
@@ -169,4 +169,63 @@ test('statuses are Anthropic’s: wrong keys, unknown models, paths, and no rout
     return err instanceof Anthropic.NotFoundError && err.type === 'not_found_error';
   });
   await assert.rejects(client.messages.batches.list(), Anthropic.NotFoundError);
+});
+
+const CALL =
+  'Let me see.\n\n<tool_call>\n<function=weather>\n<parameter=city>\nOslo\n</parameter>\n<parameter=days>\n3\n</parameter>\n' +
+  '</function>\n</tool_call>';
+const tools: Anthropic.Tool[] = [
+  {
+    name: 'weather',
+    input_schema: { type: 'object', properties: { city: { type: 'string' }, days: { type: 'integer' } } },
+  },
+];
+
+test('uses of tools are blocks, streamed with their input, and come back with their results', async () => {
+  await answers(CALL);
+  const stream = client.messages.stream(ask({ tools }));
+  const streamed = await stream.finalMessage();
+  const whole = await client.messages.create(ask({ tools }));
+  assert.equal(whole.stop_reason, 'tool_use');
+  const [text, use] = whole.content;
+  assert.deepEqual(text, { type: 'text', text: 'Let me see.', citations: null });
+  assert.ok(use?.type === 'tool_use');
+  assert.deepEqual(use.input, { city: 'Oslo', days: 3 });
+  assert.match(use.id, /^toolu_/);
+  assert.deepEqual(
+    streamed.content.map((block) => ({ ...block, id: '' })),
+    whole.content.map((block) => ({ ...block, id: '' })),
+  );
+  await answers('Snow.');
+  const result: Anthropic.ToolResultBlockParam = { type: 'tool_result', tool_use_id: use.id, content: 'cold' };
+  const messages = [
+    ...ask().messages,
+    { role: 'assistant', content: whole.content },
+    { role: 'user', content: [result] },
+  ];
+  const next = await client.messages.create(ask({ messages, tools, tool_choice: { type: 'none' } }));
+  assert.equal(next.content[0]?.type === 'text' && next.content[0].text, 'Snow.');
+  assert.match(lastPrompt(), /<parameter=days>\n3\n<\/parameter>[^]*<tool_response>\ncold\n<\/tool_response>/);
+});
+
+test('thinking that was left out comes back by its signature', async () => {
+  await answers(THOUGHTFUL);
+  const omitted = { thinking: { type: 'adaptive', display: 'omitted' } };
+  const [thinking] = (await client.messages.create(ask(omitted))).content;
+  assert.ok(thinking?.type === 'thinking');
+  assert.equal(thinking.thinking, '');
+  await answers('Cold.');
+  const messages = useThenResult({ content: 'x' }).slice(0, 3);
+  const uses = messages[1]?.content as Anthropic.ContentBlockParam[];
+  const turn = { role: 'assistant' as const, content: [thinking, ...uses] };
+  const result = { role: 'user', content: [{ type: 'tool_result', tool_use_id: 'toolu_1', content: 'x' }] };
+  await client.messages.create(ask({ messages: [messages[0], turn, result] }));
+  assert.match(lastPrompt(), /<think>\nI think\.\n<\/think>/);
+});
+
+test('a last message of the assistant is gone on with', async () => {
+  await answers(' four.');
+  const messages = [...ask().messages, { role: 'assistant', content: 'Two and two is' }];
+  await client.messages.create(ask({ messages }));
+  assert.match(lastPrompt(), /Two and two is$/);
 });

@@ -143,10 +143,24 @@ test('truncation drops the oldest turns, and the count says what is read', async
   assert.equal(count, gateway.router.calls.at(-1)?.request.promptIds.length);
 });
 
-test('a response that fails in the middle of its stream says so, and one cut short is incomplete', async () => {
+test('a response that is cut short is incomplete', async () => {
   const cut = await create({ max_output_tokens: 2 });
   assert.equal(cut.status, 'incomplete');
   assert.deepEqual(cut.incomplete_details, { reason: 'max_output_tokens' });
   assert.equal(cut.output.at(-1)?.type, 'reasoning');
   assert.equal((cut.output.at(-1) as { status?: string }).status, 'incomplete');
+});
+
+test('without Redis responses are answered and not kept; what needs the store says so', async () => {
+  const before = await create({});
+  await gateway.redis.stop();
+  const made = await create({});
+  assert.equal(made.output_text, 'Yes.');
+  assert.equal((made as { store?: boolean }).store, false);
+  for (const failing of [
+    client.responses.retrieve(before.id),
+    create({ background: true }),
+    create({ previous_response_id: before.id }),
+  ])
+    await assert.rejects(failing, (err: unknown) => err instanceof OpenAI.APIError && err.code === 'redis_unavailable');
 });

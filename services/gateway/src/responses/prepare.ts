@@ -4,6 +4,7 @@ import { prepareChat } from '../prompt.ts';
 import type { ChatRequest } from '../schema/chat.ts';
 import type { ResponseObject, ResponseRequest } from '../schema/responses.ts';
 import type { BuilderOptions } from './builder.ts';
+import { servedTier } from '../service-tier.ts';
 import { newResponseId } from './ids.ts';
 import { historyOf, itemsOf, type PlacedItem, resolved, storedItems } from './items.ts';
 import { chatOf } from './translate.ts';
@@ -95,7 +96,8 @@ function builderOptions(context: GatewayContext, body: ResponseRequest, id: stri
 }
 
 /** A response before anything of it is generated. */
-function headOf({ config, assets, clock }: GatewayContext, body: ResponseRequest, id: string): ResponseObject {
+function headOf(context: GatewayContext, body: ResponseRequest, id: string): ResponseObject {
+  const { config, assets, clock } = context;
   const defaults = config.generationConfig === 'auto' ? assets.generation : null;
   const background = body.background === true;
   return {
@@ -120,7 +122,7 @@ function headOf({ config, assets, clock }: GatewayContext, body: ResponseRequest
       summary: body.reasoning?.summary ?? body.reasoning?.generate_summary ?? null,
     },
     safety_identifier: typeof body.safety_identifier === 'string' ? body.safety_identifier : null,
-    service_tier: 'default',
+    service_tier: servedTier(context, body.service_tier) ?? 'default',
     store: body.store !== false,
     temperature: body.temperature ?? defaults?.temperature ?? 1,
     text: { format: body.text?.format ?? { type: 'text' }, verbosity: 'medium' },

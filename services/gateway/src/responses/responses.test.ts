@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { fail } from '@guildhall/common';
 import { eventually } from '@guildhall/common/testing';
 import OpenAI from 'openai';
 import type { FakeScript } from '../../../../test/fakes/fake-router.ts';
@@ -135,4 +136,76 @@ test('a background response is queued, told as it comes, and over in the end', a
   for await (const event of await client.responses.retrieve(made.id, { stream: true, starting_after: 4 }))
     rest.push(event);
   assert.deepEqual(rest, events.slice(5));
+});
+
+const CALL =
+  'Look it up.\n</think>\n\nLet me see.\n\n<tool_call>\n<function=weather>\n<parameter=city>\nOslo\n</parameter>\n' +
+  '<parameter=days>\n3\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=weather>\n<parameter=city>\n' +
+  'Rome\n</parameter>\n</function>\n</tool_call>';
+const weather = {
+  type: 'function' as const,
+  name: 'weather',
+  strict: false,
+  parameters: { type: 'object', properties: { city: { type: 'string' }, days: { type: 'integer' } } },
+};
+
+test('calls are items, streamed with their arguments, and answered in the next response', async () => {
+  await answers(CALL);
+  const stream = client.responses.stream({ model: 'tiny', input: 'Weather?', tools: [weather] });
+  const deltas: string[] = [];
+  for await (const event of stream)
+    if (event.type === 'response.function_call_arguments.delta') deltas.push(event.delta);
+  const final = await stream.finalResponse();
+  assert.deepEqual(
+    final.output.map((item) => item.type),
+    ['reasoning', 'message', 'function_call', 'function_call'],
+  );
+  const calls = final.output.filter((item) => item.type === 'function_call');
+  assert.deepEqual(
+    calls.map((call) => [call.name, JSON.parse(call.arguments)]),
+    [
+      ['weather', { city: 'Oslo', days: 3 }],
+      ['weather', { city: 'Rome' }],
+    ],
+  );
+  assert.equal(deltas.join(''), calls.map((call) => call.arguments).join(''));
+  assert.ok(deltas.length > calls.length, 'arguments come in pieces');
+  assert.equal(final.output_text, 'Let me see.');
+  await answers('Cold there.\n</think>\n\nSnow.');
+  const results = calls.map(({ call_id }) => ({ type: 'function_call_output' as const, call_id, output: 'cold' }));
+  const next = await create({ previous_response_id: final.id, input: results, tools: [weather] });
+  assert.equal(next.output_text, 'Snow.');
+  assert.match(
+    lastPrompt(),
+    /Look it up\.\n<\/think>\n\nLet me see\.\n\n<tool_call>\n<function=weather>\n<parameter=city>\nOslo/,
+  );
+  assert.match(lastPrompt(), /<tool_response>\ncold\n<\/tool_response>\n<tool_response>\ncold/);
+  await assert.rejects(create({ previous_response_id: final.id, input: 'Never mind' }), /no function_call_output/);
+});
+
+test('log-probabilities belong to the text, not to the thinking before it', async () => {
+  await answers(ANSWER);
+  const made = await create({ include: ['message.output_text.logprobs'], top_logprobs: 2 });
+  const message = made.output.find((item) => item.type === 'message');
+  const part = message?.content[0];
+  assert.ok(part?.type === 'output_text');
+  assert.equal(part.logprobs?.map(({ token }) => token).join(''), 'Hello there, friend!');
+  assert.ok(part.logprobs?.every((token) => token.top_logprobs?.length === 2));
+});
+
+test('what breaks before the first event has a status, after it an event', async () => {
+  await answers(ANSWER);
+  gateway.router.failNext(fail('invalid_value', 'no'), fail('invalid_value', 'no'));
+  await assert.rejects(client.responses.create({ model: 'tiny', input: 'Hi', stream: true }), OpenAI.BadRequestError);
+  gateway.router.failNext();
+  await answers(ANSWER);
+  script = { ...script, failure: fail('out_of_pages', 'no page is left') };
+  const events = [];
+  for await (const event of await client.responses.create({ model: 'tiny', input: 'Hi', stream: true }))
+    events.push(event);
+  const last = events.at(-1);
+  assert.ok(last?.type === 'response.failed', last?.type);
+  assert.equal(last.response.status, 'failed');
+  assert.equal(last.response.error?.code, 'server_error');
+  assert.equal((await client.responses.retrieve(last.response.id)).status, 'failed');
 });

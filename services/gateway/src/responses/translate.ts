@@ -55,25 +55,26 @@ function promptBody(body: InputTokensRequest, items: readonly PlacedItem[]): Rec
   });
 }
 
-/** Tools, and which of them must be called. Of allowed tools the others are left out. */
+/** Tools, and which of them may or must be called. */
 function toolFields({ tools, tool_choice: choice }: InputTokensRequest): Record<string, unknown> {
   const all = tools ?? [];
-  const named = typeof choice === 'object' && choice !== null && choice.type === 'function' ? [choice.name] : [];
-  const allowed =
-    typeof choice === 'object' && choice !== null && choice.type === 'allowed_tools'
-      ? choice.tools.map(({ name }) => name)
-      : null;
-  for (const name of [...named, ...(allowed ?? [])]) {
-    if (all.some((tool) => tool.name === name)) continue;
-    throw fail('invalid_value', `tool_choice: there is no tool "${name}" among the tools`, { field: 'tool_choice' });
+  if (typeof choice === 'object' && choice !== null) {
+    const names = choice.type === 'function' ? [choice.name] : choice.tools.map(({ name }) => name);
+    const unknown = names.find((name) => !all.some((tool) => tool.name === name));
+    if (unknown !== undefined)
+      throw fail('invalid_value', `tool_choice: there is no tool "${unknown}" among the tools`, {
+        field: 'tool_choice',
+      });
   }
-  const shown = allowed === null ? all : all.filter(({ name }) => allowed.includes(name));
-  const asked = typeof choice === 'object' && choice !== null && choice.type === 'allowed_tools' ? choice.mode : choice;
-  return {
-    tools: shown.length === 0 ? null : shown.map(chatTool),
-    tool_choice:
-      typeof asked === 'object' && asked !== null ? { type: 'function', function: { name: asked.name } } : asked,
-  };
+  return { tools: all.length === 0 ? null : all.map(chatTool), tool_choice: choiceOf(choice) };
+}
+
+function choiceOf(choice: InputTokensRequest['tool_choice']): unknown {
+  if (typeof choice !== 'object' || choice === null) return choice;
+  const named = (name: string): object => ({ type: 'function', function: { name } });
+  if (choice.type === 'function') return named(choice.name);
+  const { mode, tools } = choice;
+  return { type: 'allowed_tools', allowed_tools: { mode, tools: tools.map(({ name }) => named(name)) } };
 }
 
 function chatTool({ name, description, parameters, strict }: NonNullable<InputTokensRequest['tools']>[number]): object {

@@ -131,7 +131,7 @@ export const responseRequest = named(
         'Alternatives per token, with the log-probabilities.',
       ),
       metadata: optional(metadata, 'Up to 16 texts, kept with the response.'),
-      service_tier: optional(z.string().max(32), 'As in chat completions.'),
+      service_tier: samplingFields.service_tier,
       cache_salt: samplingFields.cache_salt,
       priority: samplingFields.priority,
       user: ignored('callers are told apart by their API key.'),
