@@ -195,9 +195,8 @@ test('log-probabilities belong to the text, not to the thinking before it', asyn
 
 test('what breaks before the first event has a status, after it an event', async () => {
   await answers(ANSWER);
-  gateway.router.failNext(fail('invalid_value', 'no'), fail('invalid_value', 'no'));
+  gateway.router.failNext(fail('invalid_value', 'no'));
   await assert.rejects(client.responses.create({ model: 'tiny', input: 'Hi', stream: true }), OpenAI.BadRequestError);
-  gateway.router.failNext();
   await answers(ANSWER);
   script = { ...script, failure: fail('out_of_pages', 'no page is left') };
   const events = [];
