@@ -13,9 +13,11 @@ import { chatCompletionsRoute } from './routes/chat-completions.ts';
 import { completionsRoute } from './routes/completions.ts';
 import { filesRoute } from './routes/files.ts';
 import { healthRoute } from './routes/health.ts';
+import { messagesRoute } from './routes/messages.ts';
 import { metricsRoute } from './routes/metrics.ts';
 import { modelsRoute } from './routes/models.ts';
 import { openapiRoute } from './routes/openapi.ts';
+import { responsesRoute } from './routes/responses.ts';
 import { tokenizeRoute } from './routes/tokenize.ts';
 import type { GatewayApp } from './routes/types.ts';
 import { OPERATIONS, RequestTelemetry } from './telemetry/request-telemetry.ts';
@@ -74,6 +76,8 @@ export async function buildApp(context: GatewayContext): Promise<GatewayApp> {
 function addRoutes(app: GatewayApp, context: GatewayContext): void {
   chatCompletionsRoute(app, context);
   completionsRoute(app, context);
+  responsesRoute(app, context);
+  messagesRoute(app, context);
   modelsRoute(app, context);
   tokenizeRoute(app, context);
   filesRoute(app, context);
