@@ -139,6 +139,31 @@ std::vector<std::shared_ptr<SamplerBox>> readStates(const Arg& arg, int64_t expe
   return states;
 }
 
+/** A mask for each row, or null; copied, since JavaScript could write to it while the sample runs. */
+std::vector<std::vector<uint32_t>> readMasks(const Napi::CallbackInfo& info, size_t index, int64_t expected, int64_t vocab) {
+  std::vector<std::vector<uint32_t>> masks(static_cast<size_t>(expected));
+  if (index >= info.Length() || info[index].IsUndefined() || info[index].IsNull()) return masks;
+  const Arg arg(info, index, "masks");
+  if (!arg.value().IsArray()) arg.failType("an array");
+  const auto array = arg.value().As<Napi::Array>();
+  if (array.Length() != expected) {
+    failRange(arg.path(), std::to_string(array.Length()) + " entries, expected " + std::to_string(expected));
+  }
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Value value = array.Get(i);
+    if (value.IsNull()) continue;
+    const Arg entry(arg.path() + "[" + std::to_string(i) + "]", value);
+    const IntView words = entry.ints();
+    if (words.size != allowedWords(vocab)) {
+      failRange(entry.path(),
+                std::to_string(words.size) + " words, expected " + std::to_string(allowedWords(vocab)));
+    }
+    masks[i].resize(static_cast<size_t>(words.size));
+    std::copy(words.data, words.data + words.size, masks[i].begin());
+  }
+  return masks;
+}
+
 Napi::Value sample(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const auto step = stepFrom(Arg(info, 0, "step"));
@@ -147,9 +172,12 @@ Napi::Value sample(const Napi::CallbackInfo& info) {
     checkLogitRows(*step, rows);
     auto states = readStates(Arg(info, 2, "states"), rows.size, step->core->options().vocab);
     const Lane lane = laneOf(Arg(info, 3, "lane"));
+    auto masks = readMasks(info, 4, rows.size, step->core->options().vocab);
     std::vector<SampleRequest> requests;
-    for (int64_t i = 0; i < rows.size; ++i)
-      requests.push_back({rows[i], states[static_cast<size_t>(i)]->sampler.get()});
+    for (int64_t i = 0; i < rows.size; ++i) {
+      const auto at = static_cast<size_t>(i);
+      requests.push_back({rows[i], states[at]->sampler.get(), std::move(masks[at])});
+    }
 
     auto samples = std::make_shared<std::vector<Sample>>();
     AsyncWork work;

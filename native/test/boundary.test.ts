@@ -404,7 +404,24 @@ test('SamplerState and sample check their arguments', async () => {
   refuses(() => native.logprobs(step, Int32Array.of(0), Int32Array.of(0, 1), 0), 'ids');
   refuses(() => native.logprobs(step, Int32Array.of(0), Int32Array.of(0), -1), 'top');
 
-  const pending = native.sample(step, Int32Array.of(1), [state], 'decode');
+  const masked = (masks: Anything): void => void native.sample(step, Int32Array.of(0), [state], 'decode', masks);
+  const words = Math.ceil(sizes.vocab / 32);
+  refuses(() => masked(new Int32Array(words)), 'masks');
+  refuses(() => masked([]), 'masks');
+  refuses(() => masked([null, null]), 'masks');
+  refuses(() => masked([new Uint32Array(words)]), 'masks[0]');
+  refuses(() => masked([new Int32Array(words - 1)]), 'masks[0]');
+  refuses(() => masked([new Int32Array(words + 1)]), 'masks[0]');
+  refuses(() => masked([undefined]), 'masks[0]');
+  const only = new Int32Array(words);
+  only[Math.floor(3 / 32)] = 1 << (3 % 32);
+  const taken = native.sample(step, Int32Array.of(0), [state], 'decode', [only]);
+  only.fill(0);
+  assert.equal((await taken)[0]?.id, 3, 'the one id that was allowed when the call was made');
+  const nothing = native.sample(step, Int32Array.of(0), [state], 'decode', [only]);
+  await assert.rejects(nothing, /row 0/);
+
+  const pending = native.sample(step, Int32Array.of(1), [state], 'decode', [null]);
   refuses(() => state.accept(1), 'state');
   const [sample] = await pending;
   const row = step.logits.subarray(sizes.vocab, 2 * sizes.vocab);

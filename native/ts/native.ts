@@ -515,8 +515,17 @@ export interface NativeBinding {
   LmHead: new (runtime: Runtime, spec: LmHeadSpec, weights: { norm: TensorSource; head: TensorSource }) => LmHead;
   ForwardProgram: new (runtime: Runtime, parts: ProgramParts) => ForwardProgram;
   SamplerState: SamplerBinding;
-  /** Samples logit row rows[i] with states[i]; does not accept. The random key is (seed, choice, numGenerated). */
-  sample(step: StepBuffers, rows: Int32Array, states: SamplerState[], lane: Lane): Promise<Sample[]>;
+  /**
+   * Samples logit row rows[i] with states[i]; does not accept. The random key is (seed, choice, numGenerated).
+   * masks[i], unless null, has bit (id % 32) of word (id / 32) set for each id that may be sampled; it is copied.
+   */
+  sample(
+    step: StepBuffers,
+    rows: Int32Array,
+    states: SamplerState[],
+    lane: Lane,
+    masks?: readonly (Int32Array | null)[],
+  ): Promise<Sample[]>;
   /** Raw log-probability of ids[i] in logit row rows[i], with its n best. */
   logprobs(step: StepBuffers, rows: Int32Array, ids: Int32Array, top: number): Sample[];
   /** Header of a ServerFrame{ForwardReply}; throws on bytes that are not one. */

@@ -40,6 +40,8 @@ struct BackendInfo {
 struct SampleRequest {
   int64_t row = 0;
   const Sampler* sampler = nullptr;
+  /** Mask of allowed ids, as Sampler::sample takes it; empty for no mask. */
+  std::vector<uint32_t> allowed;
 };
 
 /**

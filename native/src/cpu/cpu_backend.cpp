@@ -113,9 +113,9 @@ class CpuBackend final : public Backend {
       for (int64_t i = begin; i < end; ++i) {
         const SampleRequest& request = requests[static_cast<size_t>(i)];
         const float* const logits = step.logits() + request.row * step.options().vocab;
-        check(request.sampler->sample(cpu_->ops, logits, samplerScratch_[static_cast<size_t>(thread)],
-                                      samples[static_cast<size_t>(i)]),
-              request.row);
+        const uint32_t* const allowed = request.allowed.empty() ? nullptr : request.allowed.data();
+        SamplerScratch& scratch = samplerScratch_[static_cast<size_t>(thread)];
+        check(request.sampler->sample(cpu_->ops, logits, allowed, scratch, samples[static_cast<size_t>(i)]), request.row);
       }
     });
     return samples;

@@ -49,7 +49,7 @@ Sample draw(const OpsTable& t, const Floats& logits, const SamplerParams& p, int
   for (int64_t i = 0; i < position; ++i) sampler.accept(-1);
   SamplerScratch scratch;
   Sample sample;
-  CHECK(sampler.sample(t, logits.data(), scratch, sample) == SampleStatus::Ok);
+  CHECK(sampler.sample(t, logits.data(), nullptr, scratch, sample) == SampleStatus::Ok);
   return sample;
 }
 
@@ -126,7 +126,7 @@ void checkFrequencies() {
   SamplerScratch scratch;
   for (int i = 0; i < kDraws; ++i) {
     Sample s;
-    CHECK(sampler.sample(ops(bestIsa()), logits.data(), scratch, s) == SampleStatus::Ok);
+    CHECK(sampler.sample(ops(bestIsa()), logits.data(), nullptr, scratch, s) == SampleStatus::Ok);
     ++seen[s.id];
     sampler.accept(s.id);
   }
@@ -164,7 +164,7 @@ int32_t greedy(const Floats& logits, SamplerParams p, const std::vector<int32_t>
   for (const int32_t id : generated) sampler.accept(id);
   SamplerScratch scratch;
   Sample sample;
-  CHECK(sampler.sample(ops(bestIsa()), logits.data(), scratch, sample) == SampleStatus::Ok);
+  CHECK(sampler.sample(ops(bestIsa()), logits.data(), nullptr, scratch, sample) == SampleStatus::Ok);
   return sample.id;
 }
 
@@ -219,9 +219,9 @@ void checkRefusals() {
       for (const OpsTable* t : tables()) {
         const Floats nan = {1.0f, std::numeric_limits<float>::quiet_NaN(), 2.0f}, infinite = {1.0f, kInfinity, 2.0f},
                      masked(3, -kInfinity);
-        CHECK(sampler.sample(*t, nan.data(), scratch, sample) == SampleStatus::BadLogits);
-        CHECK(sampler.sample(*t, infinite.data(), scratch, sample) == SampleStatus::BadLogits);
-        CHECK(sampler.sample(*t, masked.data(), scratch, sample) == SampleStatus::AllMasked);
+        CHECK(sampler.sample(*t, nan.data(), nullptr, scratch, sample) == SampleStatus::BadLogits);
+        CHECK(sampler.sample(*t, infinite.data(), nullptr, scratch, sample) == SampleStatus::BadLogits);
+        CHECK(sampler.sample(*t, masked.data(), nullptr, scratch, sample) == SampleStatus::AllMasked);
         CHECK(tokenLogprobs(*t, nan.data(), 3, 0, 2, scratch, sample) == SampleStatus::BadLogits);
       }
     }
@@ -243,6 +243,56 @@ void checkMasked() {
         p.seed = seed;
         CHECK(draw(ops(bestIsa()), logits, p).id % 7 == 3);
       }
+    }
+  }
+}
+
+/**
+ * A mask gives what logits of -infinity give in its place, under every other parameter; a full one changes no bit; numbers
+ * of the raw logits are reported.
+ */
+void checkAllowed() {
+  Random random(21);
+  // No multiple of 32: the last word has bits beyond the vocabulary.
+  constexpr int32_t kVocab = 1003;
+  const Floats logits = random.normals(kVocab, 3.0f);
+  SamplerScratch scratch;
+  for (int round = 0; round < 200; ++round) {
+    SamplerParams p;
+    p.temperature = round % 4 == 0 ? 0.0f : 1.3f;
+    p.topK = round % 3 == 0 ? 0 : 50;
+    p.topP = round % 5 == 0 ? 1.0f : 0.8f;
+    p.minP = round % 7 == 0 ? 0.1f : 0.0f;
+    p.repetitionPenalty = round % 2 == 0 ? 1.0f : 1.4f;
+    p.seed = static_cast<uint64_t>(round);
+    p.topLogprobs = 3;
+    std::vector<uint32_t> allowed(static_cast<size_t>(allowedWords(kVocab)), round % 2 == 0 ? 0u : ~0u);
+    Floats masked = logits;
+    for (int32_t id = 0; id < kVocab; ++id) {
+      // Sparse, dense, and words of each kind.
+      const bool keep = id == 1000 || (id / 32 % 3 != round % 3 && random.integer(0, 9) < 3);
+      uint32_t& word = allowed[static_cast<size_t>(id / 32)];
+      const uint32_t bit = 1u << (id % 32);
+      word = keep ? word | bit : word & ~bit;
+      if (!keep) masked[static_cast<size_t>(id)] = -kInfinity;
+    }
+    Sampler sampler(kVocab, p, nullptr, 0);
+    for (const int32_t id : {3, 1000, 77}) sampler.accept(id);
+    Sample expected, raw;
+    CHECK(sampler.sample(*tables()[0], masked.data(), nullptr, scratch, expected) == SampleStatus::Ok);
+    CHECK(tokenLogprobs(*tables()[0], logits.data(), kVocab, expected.id, 3, scratch, raw) == SampleStatus::Ok);
+    const std::vector<uint32_t> all(allowed.size(), ~0u), nothing(allowed.size(), 0u);
+    Sample free;
+    CHECK(sampler.sample(*tables()[0], logits.data(), nullptr, scratch, free) == SampleStatus::Ok);
+    for (const OpsTable* t : tables()) {
+      Sample s;
+      CHECK(sampler.sample(*t, logits.data(), allowed.data(), scratch, s) == SampleStatus::Ok);
+      CHECK(s.id == expected.id && std::abs(s.logprob - raw.logprob) < 1e-5f && s.topIds == raw.topIds);
+      CHECK(sampler.sample(*t, logits.data(), all.data(), scratch, s) == SampleStatus::Ok && s.id == free.id);
+      CHECK(sampler.sample(*t, logits.data(), nothing.data(), scratch, s) == SampleStatus::AllMasked);
+      Floats bad = logits;
+      bad[5] = std::numeric_limits<float>::quiet_NaN();
+      CHECK(sampler.sample(*t, bad.data(), nothing.data(), scratch, s) == SampleStatus::BadLogits);
     }
   }
 }
@@ -296,11 +346,11 @@ void checkReplay() {
     SamplerScratch scratch;
     for (int i = 0; i < 20; ++i) {
       Sample s, again;
-      CHECK(live.sample(ops(bestIsa()), logits.data(), scratch, s) == SampleStatus::Ok);
+      CHECK(live.sample(ops(bestIsa()), logits.data(), nullptr, scratch, s) == SampleStatus::Ok);
       Sampler replayed(500, p, nullptr, 0);
       for (const int32_t id : ids) replayed.accept(id);
       SamplerScratch fresh;
-      CHECK(replayed.sample(*tables()[0], logits.data(), fresh, again) == SampleStatus::Ok && again.id == s.id);
+      CHECK(replayed.sample(*tables()[0], logits.data(), nullptr, fresh, again) == SampleStatus::Ok && again.id == s.id);
       ids.push_back(s.id);
       live.accept(s.id);
       CHECK(live.numGenerated() == i + 1);
@@ -340,6 +390,7 @@ int main() {
   runTest("bias and suppression", checkBiasAndSuppression);
   runTest("refusals", checkRefusals);
   runTest("masked ids", checkMasked);
+  runTest("allowed ids", checkAllowed);
   runTest("log-probabilities", checkLogprobs);
   runTest("replay", checkReplay);
   runTest("large vocabulary", checkLargeVocabulary);

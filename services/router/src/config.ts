@@ -202,6 +202,16 @@ export const routerSchema = z.strictObject({
   expertFallbackMemory: byteSize
     .prefault('1GiB')
     .describe('Memory for experts of this process, such as 2GiB: those used longest ago make room.'),
+  grammarCompileMs: positive
+    .default(5000)
+    .describe(
+      'Time that the grammar of a structured answer may take to compile, milliseconds; a request with a larger one is refused.',
+    ),
+  grammarMemory: byteSize
+    .prefault('512MiB')
+    .describe(
+      'Memory that each thread of the grammar engine may take, such as 512MiB. There are two, and one more for each of up to four large grammars.',
+    ),
   loadReportMs: positive.default(5000).describe('Interval of the load reports to Redis, milliseconds.'),
   drainMs: z
     .int()

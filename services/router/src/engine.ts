@@ -3,6 +3,7 @@ import type { Lane, SamplerState } from '@guildhall/native';
 import type { ExpertViews } from './experts/placement-view.ts';
 import type { WorkerLink } from './experts/worker-link.ts';
 import { Gate } from './gate.ts';
+import type { SequenceGrammar } from './grammar/sequence-grammar.ts';
 import type { KvManager, PrefixMatch } from './kv/kv-manager.ts';
 import type { Restorer } from './kv/restorer.ts';
 import { SequenceCopies } from './kv/sequence-copies.ts';
@@ -58,6 +59,8 @@ export interface EngineOptions {
   limits: SchedulerLimits;
   allowance: PrefillAllowance;
   makeSampler: (spec: SequenceSpec) => SamplerState;
+  /** A matcher for a sequence whose spec has a grammar, with the tokens that were generated before. */
+  makeGrammar?: (spec: SequenceSpec) => SequenceGrammar | null;
   makeDetokenizer: () => Detokenizer;
   observer: EngineObserver;
   /** Time that a sequence may wait for its first step, milliseconds. */
@@ -135,9 +138,10 @@ export class Engine {
     const reason = stop.replay(spec.generatedIds);
     const sampler = this.#o.makeSampler(spec);
     for (const id of spec.generatedIds) sampler.accept(id);
+    const grammar = this.#o.makeGrammar?.(spec) ?? null;
     this.#tickets += 1;
     const arrivedAtMs = this.#o.clock.monotonicMs();
-    const seq = new Sequence({ spec, sampler, stop, sink, trace, ticket: this.#tickets, arrivedAtMs });
+    const seq = new Sequence({ spec, sampler, grammar, stop, sink, trace, ticket: this.#tickets, arrivedAtMs });
     if (reason !== null && !(spec.promptLogprobs && spec.generatedIds.length === 0)) {
       this.#finish(seq, reason);
       return seq;
@@ -360,6 +364,7 @@ export class Engine {
 
   #end(seq: Sequence): void {
     seq.ended = true;
+    seq.grammar?.close();
     this.scheduler.remove(seq);
     this.wake();
   }

@@ -33,5 +33,6 @@ export function plainSpec(promptIds: Int32Array, maxTokens: number): SequenceSpe
     traceparent: null,
     holder: null,
     moved: null,
+    grammar: null,
   };
 }

@@ -16,6 +16,8 @@ import type { router } from '@guildhall/proto';
 import type { RouterConfig } from './config.ts';
 import { Drain } from './drain.ts';
 import { Engine } from './engine.ts';
+import { Grammars } from './grammar/grammars.ts';
+import { vocabularyOf } from './grammar/vocabulary.ts';
 import { LocalHome } from './experts/local-home.ts';
 import { RemoteHome } from './experts/remote-home.ts';
 import type { ExpertHome } from './experts/source.ts';
@@ -50,6 +52,8 @@ export class RouterCore {
   readonly engine: Engine;
   readonly experts: ExpertHome;
   readonly kvHome: KvHome;
+  /** Null where the checkpoint has no tokenizer. */
+  readonly grammars: Grammars | null;
   /** Moves what runs here to other routers. */
   readonly moving: Drain;
   readonly #o: RouterCoreOptions;
@@ -81,6 +85,7 @@ export class RouterCore {
     this.#load = new LoadMeter(clock);
     this.experts = makeHome(options, this.#dispatch);
     this.kvHome = options.kvHome;
+    this.grammars = this.#makeGrammars();
     this.engine = this.#makeEngine();
     this.kvHome.attach(this.engine.scheduler);
     this.moving = this.#makeDrain();
@@ -145,6 +150,7 @@ export class RouterCore {
         maxContext: loaded.maxContext,
         eosIds: loaded.eosIds,
       },
+      grammars: this.grammars,
       routerId: this.id,
       notReady: () => this.#refusal(),
       tracing: this.#o.tracing,
@@ -208,6 +214,7 @@ export class RouterCore {
     this.#abort.abort();
     this.experts.stop();
     await this.engine.stop(fail('not_ready', 'the router is shutting down'));
+    await this.grammars?.stop();
     await this.kvHome.close();
     this.experts.close();
     await this.#cluster.close();
@@ -258,12 +265,28 @@ export class RouterCore {
       },
       allowance,
       makeSampler: ({ sampler, promptIds }) => new native.SamplerState(loaded.config.vocab, sampler, promptIds),
+      makeGrammar: ({ grammar, generatedIds }) =>
+        grammar === null ? null : (this.grammars?.matcher(grammar, generatedIds) ?? null),
       makeDetokenizer: () => this.#makeDetokenizer(),
       observer: tracing.enabled ? bothObservers(observer, engineTraces) : observer,
       queueLimitMs: config.queueLimitMs,
       expertWaitMs: config.expertWaitMs,
       onFatal,
     });
+  }
+
+  #makeGrammars(): Grammars | null {
+    const { config, loaded, clock, logger } = this.#o;
+    if (loaded.tokenizer === null) return null;
+    const grammars = new Grammars({
+      vocabulary: vocabularyOf(loaded.tokenizer, loaded.config.vocab, loaded.eosIds),
+      clock,
+      logger,
+      compileLimitMs: config.grammarCompileMs,
+      memoryBytes: config.grammarMemory,
+    });
+    grammars.start();
+    return grammars;
   }
 
   #makeRunner(allowance: PrefillAllowance): ModelRunner {

@@ -5,6 +5,7 @@ import type { DispatchContext } from './experts/dispatch.ts';
 import type { ExpertView } from './experts/placement-view.ts';
 import type { ExpertSource, StepExperts } from './experts/source.ts';
 import type { WorkerLink } from './experts/worker-link.ts';
+import type { SequenceGrammar } from './grammar/sequence-grammar.ts';
 import type { PrefillAllowance } from './scheduler/budget.ts';
 import type { DecodePlan, PrefillPlan } from './scheduler/scheduler.ts';
 import type { Sequence, TokenOutput } from './sequence.ts';
@@ -42,7 +43,13 @@ export interface ForwardModel {
 
 /** The native functions that the runner calls beside the model. */
 export interface SamplingOps {
-  sample(step: StepBuffers, rows: Int32Array, states: SamplerState[], lane: Lane): Promise<Sample[]>;
+  sample(
+    step: StepBuffers,
+    rows: Int32Array,
+    states: SamplerState[],
+    lane: Lane,
+    masks?: readonly (Int32Array | null)[],
+  ): Promise<Sample[]>;
   logprobs(step: StepBuffers, rows: Int32Array, ids: Int32Array, top: number): Sample[];
 }
 
@@ -75,6 +82,8 @@ interface Draw {
   index: number;
   row: number;
   state: SamplerState;
+  /** Tokens that may be drawn, as the native sampler takes them; null for all. */
+  mask: Int32Array | null;
 }
 
 /** Turns plans into native batches, runs the model and samples. */
@@ -194,16 +203,20 @@ export class ModelRunner implements StepRunner {
     const { items } = batch;
     const prompts = this.#promptOutputs(batch);
     const draws: Draw[] = [];
-    const forced = new Map<number, Sample>();
+    const samples = new Map<number, Sample | GuildhallError>();
     let row = 0;
     for (const [index, { seq, logitRows, completes }] of items.entries()) {
       row += logitRows;
       if (!completes || seq.stop.atLimit() || prompts[index] instanceof GuildhallError) continue;
-      if (seq.forcedId === null) draws.push({ index, row: row - 1, state: seq.sampler });
-      else forced.set(index, forcedSample(this.#o.ops, batch.buffers, row - 1, seq, seq.forcedId));
+      if (seq.forcedId !== null) {
+        samples.set(index, forcedSample(this.#o.ops, batch.buffers, row - 1, seq, seq.forcedId));
+        continue;
+      }
+      const mask = seq.grammar === null || seq.ended ? null : await maskOf(seq.grammar);
+      if (mask instanceof GuildhallError) samples.set(index, mask);
+      else draws.push({ index, row: row - 1, state: seq.sampler, mask });
     }
-    const drawn = await this.#draw(batch, draws);
-    const samples = new Map([...drawn, ...forced]);
+    for (const [index, sample] of await this.#draw(batch, draws)) samples.set(index, sample);
     return items.map(({ seq, chunk }, index): Outcome => {
       const outputs = prompts[index] ?? [];
       const sample = samples.get(index) ?? null;
@@ -238,7 +251,9 @@ export class ModelRunner implements StepRunner {
     const rows = Int32Array.from(draws, ({ row }) => row);
     const states = draws.map(({ state }) => state);
     try {
-      const samples = await this.#o.ops.sample(buffers, rows, states, lane);
+      const masked = draws.some(({ mask }) => mask !== null);
+      const masks = masked ? draws.map(({ mask }) => mask) : undefined;
+      const samples = await this.#o.ops.sample(buffers, rows, states, lane, masks);
       for (const [i, { index }] of draws.entries()) drawn.set(index, samples[i] as Sample);
       return drawn;
     } catch (err) {
@@ -257,6 +272,15 @@ function forcedSample(ops: SamplingOps, buffers: StepBuffers, row: number, seq: 
   const { topLogprobs } = seq.spec.sampler;
   const asked = topLogprobs >= 0 ? ops.logprobs(buffers, Int32Array.of(row), Int32Array.of(id), topLogprobs)[0] : null;
   return asked ?? { id, logprob: 0, topIds: new Int32Array(0), topLogprobs: new Float32Array(0) };
+}
+
+/** What may follow, or why that is not known; it was asked for when the last token came, and is there by now. */
+async function maskOf(grammar: SequenceGrammar): Promise<Int32Array | GuildhallError> {
+  try {
+    return await grammar.mask();
+  } catch (err) {
+    return computationFailed(toGuildhallError(err));
+  }
 }
 
 /** Tells the traced sequences of a prefill step which part of their prompts it was. */

@@ -2,6 +2,7 @@ import { fail, type GuildhallError, traceFields } from '@guildhall/common';
 import type { Sample, SamplerParams, SamplerState } from '@guildhall/native';
 import { PAGE_TOKENS } from './kv/page-pool.ts';
 import type { PrefixHolder } from './kv/peer/prefix-pull.ts';
+import type { PreparedGrammar, SequenceGrammar } from './grammar/sequence-grammar.ts';
 import type { MovedFrom } from './kv/peer/takeover.ts';
 import { PageTable } from './kv/page-table.ts';
 import type { SequencePrefix, StateSource } from './kv/sequence-prefix.ts';
@@ -37,6 +38,8 @@ export interface SequenceSpec {
   holder: PrefixHolder | null;
   /** Where a sequence that was moved here is parked. */
   moved: MovedFrom | null;
+  /** What the answer must match; null for free text. */
+  grammar: PreparedGrammar | null;
 }
 
 /** One position of the output, or of the prompt when its log-probabilities were asked for. */
@@ -90,6 +93,8 @@ export interface Chunk {
 export interface SequenceParts {
   spec: SequenceSpec;
   sampler: SamplerState;
+  /** Holds the answer to its grammar, if it has one; it has seen the tokens generated before. */
+  grammar?: SequenceGrammar | null;
   stop: StopConditions;
   sink: SequenceSink;
   /** Null when nobody traces it. */
@@ -109,6 +114,7 @@ export class Sequence {
   readonly ticket: number;
   readonly arrivedAtMs: number;
   readonly sampler: SamplerState;
+  readonly grammar: SequenceGrammar | null;
   readonly stop: StopConditions;
   readonly sink: SequenceSink;
   /** Null when nobody traces it. */
@@ -154,6 +160,7 @@ export class Sequence {
     this.ticket = parts.ticket;
     this.arrivedAtMs = parts.arrivedAtMs;
     this.sampler = parts.sampler;
+    this.grammar = parts.grammar ?? null;
     this.stop = parts.stop;
     this.sink = parts.sink;
     this.trace = parts.trace ?? null;
@@ -224,6 +231,7 @@ export class Sequence {
     this.#generated.push(id);
     this.sampler.accept(id);
     this.#thinking?.push(id);
+    this.grammar?.accept(id);
     return this.stop.push(id);
   }
 

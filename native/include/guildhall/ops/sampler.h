@@ -61,9 +61,9 @@ struct SamplerScratch {
 };
 
 /**
- * Parameters of one choice of one request, and the counts of its tokens. Order of operations: bias, suppressed ids,
- * repetition, frequency and presence penalties, temperature, top-k, top-p, min-p, then one uniform number and the inverse
- * cumulative distribution in descending probability (ties: lower id). The uniform is Philox4x32-10 keyed by the seed at
+ * Parameters of one choice of one request, and the counts of its tokens. Order of operations: ids that are not allowed,
+ * bias, suppressed ids, repetition, frequency and presence penalties, temperature, top-k, top-p, min-p, then one uniform
+ * number and the inverse cumulative distribution in descending probability (ties: lower id). The uniform is Philox4x32-10 keyed by the seed at
  * counter (choice, number of generated tokens, draw 0), so that a replay samples the same.
  */
 class Sampler {
@@ -78,8 +78,13 @@ class Sampler {
   int32_t vocab() const { return vocab_; }
   const SamplerParams& params() const { return params_; }
 
-  /** Samples from logits [vocab], which stay as they are. Does not accept. Thread-safe against other calls of sample. */
-  SampleStatus sample(const OpsTable& ops, const float* logits, SamplerScratch& scratch, Sample& out) const;
+  /**
+   * Samples from logits [vocab], which stay as they are. Does not accept. Thread-safe against other calls of sample.
+   * `allowed`, unless null, has bit (id % 32) of word (id / 32) set for each id that may be sampled: allowedWords(vocab)
+   * words. Ids without their bit count as masked before everything else; log-probabilities are those of the raw logits.
+   */
+  SampleStatus sample(const OpsTable& ops, const float* logits, const uint32_t* allowed, SamplerScratch& scratch,
+                      Sample& out) const;
 
  private:
   struct Seen {
@@ -97,6 +102,9 @@ class Sampler {
   std::unordered_map<int32_t, Seen> seen_;
   int64_t numGenerated_ = 0;
 };
+
+/** Words of a mask of allowed ids. */
+constexpr int64_t allowedWords(int64_t vocab) { return (vocab + 31) / 32; }
 
 /** Raw log-probability of `id` in logits [vocab] with its `top` best; fills out.id, logprob, topIds, topLogprobs. */
 SampleStatus tokenLogprobs(const OpsTable& ops, const float* logits, int32_t vocab, int32_t id, int32_t top,

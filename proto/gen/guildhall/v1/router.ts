@@ -179,6 +179,11 @@ export interface Constraint {
     | undefined;
   /** The answer starts inside a think block: the grammar begins after this token; 0 for at once. */
   afterToken: number;
+  /**
+   * Added tokens that are no control tokens, such as those around tool calls, match as their text; always so in a
+   * structural tag.
+   */
+  addedTokens: boolean;
 }
 
 export interface PrefixHolder {
@@ -1397,7 +1402,7 @@ export const ThinkingBudget: MessageFns<ThinkingBudget> = {
 };
 
 function createBaseConstraint(): Constraint {
-  return { kind: undefined, afterToken: 0 };
+  return { kind: undefined, afterToken: 0, addedTokens: false };
 }
 
 export const Constraint: MessageFns<Constraint> = {
@@ -1421,6 +1426,9 @@ export const Constraint: MessageFns<Constraint> = {
     }
     if (message.afterToken !== 0) {
       writer.uint32(48).uint32(message.afterToken);
+    }
+    if (message.addedTokens !== false) {
+      writer.uint32(56).bool(message.addedTokens);
     }
     return writer;
   },
@@ -1486,6 +1494,14 @@ export const Constraint: MessageFns<Constraint> = {
             message.afterToken = reader.uint32();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.addedTokens = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1522,6 +1538,11 @@ export const Constraint: MessageFns<Constraint> = {
         : isSet(object.after_token)
         ? globalThis.Number(object.after_token)
         : 0,
+      addedTokens: isSet(object.addedTokens)
+        ? globalThis.Boolean(object.addedTokens)
+        : isSet(object.added_tokens)
+        ? globalThis.Boolean(object.added_tokens)
+        : false,
     };
   },
 
@@ -1540,6 +1561,9 @@ export const Constraint: MessageFns<Constraint> = {
     }
     if (message.afterToken !== 0) {
       obj.afterToken = Math.round(message.afterToken);
+    }
+    if (message.addedTokens !== false) {
+      obj.addedTokens = message.addedTokens;
     }
     return obj;
   },
@@ -1582,6 +1606,7 @@ export const Constraint: MessageFns<Constraint> = {
       }
     }
     message.afterToken = object.afterToken ?? 0;
+    message.addedTokens = object.addedTokens ?? false;
     return message;
   },
 };

@@ -16,6 +16,8 @@ interface Vocabulary {
   ids: Map<string, number>;
   /** Ids that `skipSpecial` leaves out. */
   special: Set<number>;
+  /** Ids of added tokens, special ones among them. */
+  added: Set<number>;
 }
 
 /**
@@ -85,6 +87,11 @@ export class Tokenizer {
     return this.#vocabulary.special.has(id);
   }
 
+  /** Added to the vocabulary beside what was learnt from text, special or not. */
+  isAdded(id: number): boolean {
+    return this.#vocabulary.added.has(id);
+  }
+
   /** Null for a token that does not exist. */
   tokenToId(token: string): number | null {
     return this.#vocabulary.ids.get(token) ?? null;
@@ -114,7 +121,7 @@ function readVocabulary(path: string, text: string): Vocabulary {
   if (!isRecord(vocab)) {
     throw fail('checkpoint_invalid', `${path}: model.vocab: found ${describe(vocab)}, expected an object of token ids`);
   }
-  const vocabulary: Vocabulary = { tokens: [], ids: new Map(), special: new Set() };
+  const vocabulary: Vocabulary = { tokens: [], ids: new Map(), special: new Set(), added: new Set() };
   for (const [token, id] of Object.entries(vocab)) addToken(path, vocabulary, token, id);
   const added = root['added_tokens'] ?? [];
   if (!Array.isArray(added)) {
@@ -142,6 +149,7 @@ function addAddedToken(path: string, vocabulary: Vocabulary, added: unknown): vo
     throw fail('checkpoint_invalid', `${path}: added_tokens: found ${describe(added)}, expected content and id`);
   }
   addToken(path, vocabulary, added['content'], added['id']);
+  vocabulary.added.add(added['id'] as number);
   if (added['special'] === true) vocabulary.special.add(added['id'] as number);
 }
 

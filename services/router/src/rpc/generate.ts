@@ -3,15 +3,18 @@ import { type Clock, fail, PacedCall, toGuildhallError, type Tracing } from '@gu
 import type { router } from '@guildhall/proto';
 import type { Drain } from '../drain.ts';
 import type { Engine } from '../engine.ts';
-import type { Sequence } from '../sequence.ts';
+import type { ConstraintSpec, Grammars } from '../grammar/grammars.ts';
+import type { Sequence, SequenceSpec } from '../sequence.ts';
 import { SequenceTrace } from '../telemetry/sequence-trace.ts';
 import { EventStream } from './event-stream.ts';
-import { MAX_ID_LENGTH, type RequestLimits, toSpec } from './validate.ts';
+import { constraintOf, MAX_ID_LENGTH, type RequestLimits, toSpec } from './validate.ts';
 
 export interface RouterRpcOptions {
   engine: Pick<Engine, 'submit' | 'cancel' | 'wake'>;
   clock: Clock;
   limits: RequestLimits;
+  /** Null where the checkpoint has no tokenizer. */
+  grammars: Pick<Grammars, 'prepare'> | null;
   routerId: string;
   /** host:port under which other routers reach this one. */
   address: () => string;
@@ -37,24 +40,59 @@ export function routerRpc(options: RouterRpcOptions): router.RouterServer {
         onDrain: () => engine.wake(),
       });
       let seq: Sequence | null = null;
+      let cancelled = false;
       const trace = traceOf(call.request, options);
       call.on('cancelled', () => {
+        cancelled = true;
         if (seq !== null) engine.cancel(seq);
       });
-      try {
-        const reason = options.notReady();
-        if (reason !== null) throw fail('not_ready', reason);
-        seq = engine.submit(toSpec(call.request, limits, clock.monotonicMs()), events, trace);
-      } catch (err) {
+      const refuse = (err: unknown): void => {
         const error = toGuildhallError(err);
         options.onRefused(error.code);
         trace?.failed(error);
         events.failed(error);
+      };
+      const submit = (spec: SequenceSpec): void => {
+        const reason = options.notReady();
+        if (reason !== null) throw fail('not_ready', reason);
+        seq = engine.submit(spec, events, trace);
+      };
+      try {
+        const reason = options.notReady();
+        if (reason !== null) throw fail('not_ready', reason);
+        const spec = toSpec(call.request, limits, clock.monotonicMs());
+        const constraint = constraintOf(call.request, spec.stop);
+        if (constraint === null) return submit(spec);
+        withGrammar(spec, options.grammars, constraint, submit, () => cancelled).catch(refuse);
+      } catch (err) {
+        refuse(err);
       }
     },
     getInfo: (_call, reply) => reply(null, options.info()),
     drain: (call) => void streamDrain(call, options),
   };
+}
+
+/** Submits a request once its grammar is compiled, unless its caller has gone meanwhile. */
+async function withGrammar(
+  spec: SequenceSpec,
+  grammars: RouterRpcOptions['grammars'],
+  constraint: ConstraintSpec,
+  submit: (spec: SequenceSpec) => void,
+  gone: () => boolean,
+): Promise<void> {
+  if (grammars === null) {
+    const message = 'structured answers need a tokenizer, which the checkpoint lacks';
+    throw fail('unsupported', message, { field: 'constraint' });
+  }
+  const grammar = await grammars.prepare(constraint);
+  if (gone()) return grammar.release();
+  try {
+    submit({ ...spec, grammar });
+  } catch (err) {
+    grammar.release();
+    throw err;
+  }
 }
 
 /** What a call is told to, if its caller traces it; one without a context is sampled here. */

@@ -7,7 +7,9 @@ import {
   parseTraceparent,
 } from '@guildhall/common';
 import type { router } from '@guildhall/proto';
+import type { ConstraintSpec } from '../grammar/grammars.ts';
 import type { SequenceSpec } from '../sequence.ts';
+import type { StopSpec } from '../stop-conditions.ts';
 
 /** What requests are checked against. */
 export interface RequestLimits {
@@ -86,6 +88,7 @@ export function toSpec(request: router.GenerateRequest, limits: RequestLimits, n
     traceparent: parseTraceparent(request.traceparent) === null ? null : request.traceparent,
     holder: peerOf('holder', request.holder),
     moved: peerOf('moved', request.moved),
+    grammar: null,
   };
   checkPromptLogprobs(spec);
   return spec;
@@ -191,6 +194,20 @@ function samplerOf(
     minTokens: stop.minTokens,
     topLogprobs: within('sampling.top_logprobs', sampling.topLogprobs, -1, MAX_TOP_LOGPROBS),
   };
+}
+
+/**
+ * What the answer must match, or null. A grammar decides when an answer ends: nothing may follow what completes it, and
+ * nothing else may end it.
+ */
+export function constraintOf(
+  { constraint, stop }: router.GenerateRequest,
+  { minTokens }: StopSpec,
+): ConstraintSpec | null {
+  if (constraint === undefined) return null;
+  if (minTokens > 0) throw refuse('stop.min_tokens', 'cannot be combined with a constraint');
+  if (stop?.ignoreEos === true) throw refuse('stop.ignore_eos', 'cannot be combined with a constraint');
+  return constraint;
 }
 
 function checkPromptLogprobs(spec: SequenceSpec): void {

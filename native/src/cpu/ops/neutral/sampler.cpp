@@ -22,6 +22,22 @@ SampleStatus checkTop(float top) {
   return top == -kInfinity ? SampleStatus::AllMasked : SampleStatus::Ok;
 }
 
+/** Sets the logits of ids without their bit to -infinity. Most words of a mask are all zeros or all ones. */
+void maskLogits(float* logits, const uint32_t* allowed, int32_t vocab) {
+  for (int32_t first = 0; first < vocab; first += 32) {
+    const uint32_t word = allowed[first / 32];
+    if (word == ~0u) continue;
+    const int32_t count = std::min(32, vocab - first);
+    if (word == 0) {
+      std::fill_n(logits + first, count, -kInfinity);
+      continue;
+    }
+    for (int32_t bit = 0; bit < count; ++bit) {
+      if ((word >> bit & 1u) == 0) logits[first + bit] = -kInfinity;
+    }
+  }
+}
+
 /** One draw from logits after penalties. */
 class Draw {
  public:
@@ -158,12 +174,19 @@ void Sampler::applyPenalties(float* logits) const {
   }
 }
 
-SampleStatus Sampler::sample(const OpsTable& ops, const float* logits, SamplerScratch& scratch, Sample& out) const {
+SampleStatus Sampler::sample(const OpsTable& ops, const float* logits, const uint32_t* allowed, SamplerScratch& scratch,
+                             Sample& out) const {
   const bool greedy = params_.temperature < kGreedyTemperature;
   const float* values = logits;
+  if (allowed != nullptr) {
+    // A mask must not hide logits that are no numbers: what is allowed beside them is worth nothing.
+    const SampleStatus raw = checkTop(ops.maxValue(logits, vocab_));
+    if (raw != SampleStatus::Ok) return raw;
+  }
   // The most likely token of unchanged logits is found where they are, without a copy.
-  if (!greedy || changesLogits()) {
+  if (!greedy || allowed != nullptr || changesLogits()) {
     scratch.logits.assign(logits, logits + vocab_);
+    if (allowed != nullptr) maskLogits(scratch.logits.data(), allowed, vocab_);
     applyPenalties(scratch.logits.data());
     values = scratch.logits.data();
   }

@@ -1,0 +1,141 @@
+import { fail, type GuildhallError } from '../errors.ts';
+import { deterministicText, type RuleWriter } from './automaton.ts';
+import { jsonObjectGrammar, jsonSchemaGrammar, MAX_SCHEMA_BYTES } from './json-schema.ts';
+import { choice, textNode } from './nodes.ts';
+import { MAX_REGEX_LENGTH, MAX_REPEAT, parseRegex, RegexError, type RegexNode, regexSize } from './regex.ts';
+import { asSchema, below, isObject, type JsonSchema, SchemaError } from './schema-keywords.ts';
+
+/** What an answer must match, in one of these ways; as the router's proto has it. */
+export interface ConstraintText {
+  jsonObject?: boolean | undefined;
+  jsonSchema?: string | undefined;
+  regex?: string | undefined;
+  grammar?: string | undefined;
+  structuralTag?: string | undefined;
+}
+
+/** What the grammar engine compiles. */
+export interface GrammarText {
+  kind: 'ebnf' | 'structural_tag';
+  text: string;
+}
+
+export const MAX_GRAMMAR_BYTES = 256 * 1024;
+/** Brackets within brackets of a grammar, and values within values of a structural tag. */
+const MAX_NESTING = 128;
+
+/**
+ * The text to compile for a constraint. Errors name `field`: `unsupported` for what cannot be enforced, `invalid_value` for
+ * what makes no sense.
+ */
+export function grammarText(constraint: ConstraintText, field: string): GrammarText {
+  try {
+    return textOf(constraint, field);
+  } catch (err) {
+    if (err instanceof SchemaError) throw fail(err.code, err.message, { field });
+    if (err instanceof RegexError)
+      throw fail('invalid_value', `${field}: regular expression, ${err.message}`, { field });
+    throw err;
+  }
+}
+
+function textOf(constraint: ConstraintText, field: string): GrammarText {
+  const { jsonObject, jsonSchema, regex, grammar, structuralTag } = constraint;
+  if (jsonObject === true) return { kind: 'ebnf', text: jsonObjectGrammar() };
+  if (jsonSchema !== undefined) {
+    const schema = parseJson(jsonSchema, MAX_SCHEMA_BYTES, field);
+    return { kind: 'ebnf', text: jsonSchemaGrammar(asSchema(schema, field), field) };
+  }
+  if (regex !== undefined) return { kind: 'ebnf', text: regexGrammar(checkedSize(regex, 4 * MAX_REGEX_LENGTH, field)) };
+  if (grammar !== undefined) return { kind: 'ebnf', text: checkedGrammar(grammar, field) };
+  if (structuralTag !== undefined) {
+    const tag = parseJson(structuralTag, MAX_GRAMMAR_BYTES, field);
+    return { kind: 'structural_tag', text: JSON.stringify(withGrammars(currentForm(tag), field, 0)) };
+  }
+  throw invalid(field, 'says nothing that an answer could match');
+}
+
+function invalid(field: string, message: string): GuildhallError {
+  return fail('invalid_value', `${field}: ${message}`, { field });
+}
+
+function checkedSize(text: string, most: number, field: string): string {
+  const bytes = Buffer.byteLength(text);
+  if (bytes > most) throw invalid(field, `has ${bytes} bytes, at most ${most} are allowed`);
+  return text;
+}
+
+function parseJson(text: string, most: number, field: string): unknown {
+  checkedSize(text, most, field);
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    throw invalid(field, 'is not JSON');
+  }
+}
+
+/** A grammar's nesting is bounded, since its parser recurses. */
+function checkedGrammar(grammar: string, field: string): string {
+  checkedSize(grammar, MAX_GRAMMAR_BYTES, field);
+  if (grammar.trim() === '') throw invalid(field, 'is empty');
+  let depth = 0;
+  for (const char of grammar) {
+    if (char === '(') depth += 1;
+    else if (char === ')') depth -= 1;
+    if (depth > MAX_NESTING) throw invalid(field, `brackets are nested more than ${MAX_NESTING} deep`);
+  }
+  return grammar;
+}
+
+/** Tags in the older form, a list of structures and their triggers, in the form that the engine takes. */
+function currentForm(tag: unknown): unknown {
+  if (!isObject(tag) || !Array.isArray(tag['structures'])) return tag;
+  const tags = (tag['structures'] as unknown[]).map((entry) => {
+    const { begin, schema, end } = isObject(entry) ? entry : {};
+    return { type: 'tag', begin, content: { type: 'json_schema', json_schema: schema }, end };
+  });
+  return { type: 'structural_tag', format: { type: 'triggered_tags', triggers: tag['triggers'], tags } };
+}
+
+/** Schemas and expressions within a tag become grammars, so that the same rules hold in it as outside. */
+function withGrammars(value: unknown, place: string, depth: number): unknown {
+  if (depth > MAX_NESTING) throw invalid(place.slice(0, 256), `is nested more than ${MAX_NESTING} deep`);
+  if (Array.isArray(value)) return value.map((entry, i) => withGrammars(entry, below(place, i), depth + 1));
+  if (!isObject(value)) return value;
+  if (value['type'] === 'json_schema' && value['json_schema'] !== undefined) {
+    const grammar = jsonSchemaGrammar(value['json_schema'] as JsonSchema, below(place, 'json_schema'));
+    return { type: 'grammar', grammar };
+  }
+  if (value['type'] === 'regex' && typeof value['pattern'] === 'string') {
+    return { type: 'grammar', grammar: regexGrammar(value['pattern']) };
+  }
+  // What XGrammar writes from a schema by itself is not looked into here.
+  if (value['type'] === 'qwen_xml_parameter') return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, entry]) => [key, withGrammars(entry, below(place, key), depth + 1)]),
+  );
+}
+
+/** The grammar of texts that match a regular expression as a whole. */
+function regexGrammar(pattern: string): string {
+  const nodes = parseRegex(pattern).map(({ node }) => node);
+  if (nodes.reduce((sum, node) => sum + regexSize(node), 0) > MAX_REPEAT) {
+    throw new RegexError(`its repetitions make more than ${MAX_REPEAT} steps`);
+  }
+  return regularGrammar(choice(...nodes));
+}
+
+/** The grammar of a list of texts, one of which is the answer. */
+export function choiceGrammar(choices: readonly string[]): string {
+  return regularGrammar(choice(...[...new Set(choices)].map(textNode)));
+}
+
+function regularGrammar(node: RegexNode): string {
+  const rules: string[] = [];
+  const writer: RuleWriter = {
+    reserve: () => `r${rules.push('') - 1}`,
+    define: (name, text) => (rules[Number(name.slice(1))] = text),
+  };
+  const root = deterministicText([{ node, then: '' }], writer);
+  return [`root ::= ${root}`, ...rules.map((text, i) => `r${i} ::= ${text}`), ''].join('\n');
+}

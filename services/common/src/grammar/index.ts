@@ -1,0 +1,1 @@
+export { choiceGrammar, type ConstraintText, type GrammarText, grammarText } from './constraint-grammar.ts';
