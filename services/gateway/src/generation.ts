@@ -1,4 +1,4 @@
-import { type Clock, fail, type Logger, type Metrics, toGuildhallError } from '@guildhall/common';
+import { type Clock, fail, isGuildhallError, type Logger, type Metrics, toGuildhallError } from '@guildhall/common';
 import { router } from '@guildhall/proto';
 import {
   ChoiceAssembler,
@@ -19,6 +19,8 @@ export interface ChoicePlan {
   /** Place in the answer's list of choices. */
   index: number;
   request: router.GenerateRequest;
+  /** Field that the request's constraint comes from; null without one. */
+  constraintField: string | null;
   assembler: AssemblerOptions;
 }
 
@@ -98,7 +100,7 @@ export class Generation {
         try {
           return await this.#runChoice(plan, prompts[i] as PromptParts, sink, signal);
         } catch (err) {
-          failure ??= err;
+          failure ??= inClientsTerms(err, plan.constraintField);
           abort.abort(err);
           return null;
         }
@@ -154,9 +156,11 @@ export class Generation {
         if (assembler.ended) break;
         const delta = assembler.onToken(event.token);
         if (!isEmpty(delta)) await this.#tell(sink, plan, delta);
+        // Unlike a stop string, the last call allowed is nothing that the router knows of.
+        if (plan.assembler.parser.ended) break;
       }
     }
-    // The router has gone on after a stop string that ended the text here; leaving the loop has cancelled it.
+    // The router has gone on after what ended the answer here; leaving the loop has cancelled it.
     await this.#tell(sink, plan, assembler.onEnded());
     timer.end();
     return assembler.counts;
@@ -184,6 +188,12 @@ export class Generation {
       onPause: (ms) => metrics.observe('guildhall_stream_pause_seconds', ms / 1000),
     });
   }
+}
+
+/** A router that cannot compile a constraint says so of a field that clients do not know. */
+function inClientsTerms(err: unknown, field: string | null): unknown {
+  if (field === null || !isGuildhallError(err) || err.field !== 'constraint') return err;
+  return fail(err.code, err.message.replace(/^constraint\b/, field), { field, cause: err });
 }
 
 function finishName(reason: router.FinishReason): 'stop' | 'length' {

@@ -2,11 +2,17 @@ import { fail } from '@guildhall/common';
 import { IncrementalDetokenizer } from '@guildhall/model/tokenizer';
 import type { router } from '@guildhall/proto';
 import type { Caller } from './caller.ts';
+import { type ConstrainedRequest, constraintOf } from './constraint.ts';
 import type { GatewayContext } from './context.ts';
 import type { ChoicePlan } from './generation.ts';
 import { type SamplingInput, samplingParams, type StopInput, stopConditions } from './params.ts';
+import type { OutputParser } from './parsers/parser.ts';
 import { createParser, type ParserName } from './parsers/registry.ts';
 import type { PreparedPrompt } from './prompt.ts';
+import { toolCallId } from './request-id.ts';
+import { mayHurry, type SERVICE_TIERS, servedTier, tierPriority } from './service-tier.ts';
+import type { CallRules } from './tools/tool-choice.ts';
+import { type ToolTable, toolTable } from './tools/tool-table.ts';
 
 /** Priority of lines of batches, as routers take it: after everything that somebody waits for. */
 const BACKGROUND = -1000;
@@ -15,16 +21,21 @@ const BACKGROUND = -1000;
 export interface PlanInput {
   id: string;
   body: SamplingInput &
-    StopInput & {
+    StopInput &
+    ConstrainedRequest & {
       n?: number | null | undefined;
       skip_special_tokens?: boolean | null | undefined;
       cache_salt?: string | null | undefined;
       priority?: number | null | undefined;
+      service_tier?: (typeof SERVICE_TIERS)[number] | null | undefined;
     };
   parser: ParserName;
   /** Alternatives per token; -1 for no log-probabilities. */
   topLogprobs: number;
   promptLogprobs: boolean;
+  /** Which calls the answers may have; null for none. */
+  calls: CallRules | null;
+  thinking: router.ThinkingBudget | undefined;
   traceparent: string;
   /** Whose share of the cluster the request uses, and whether it gives way to others. */
   caller: Caller;
@@ -47,11 +58,13 @@ export function planChoices(
   const { assets, config } = context;
   const { body, id, topLogprobs, promptLogprobs, traceparent, caller } = input;
   const { tenant } = caller;
-  const priority = caller.background ? BACKGROUND : routerPriority(context, body.priority ?? 0);
+  const priority = caller.background ? BACKGROUND : routerPriority(context, body);
   const sampling = samplingParams(assets, body, config.generationConfig === 'auto', topLogprobs);
   const choices = body.n ?? 1;
+  const tools = input.calls === null ? null : toolTable(input.calls.tools);
   return prompts.flatMap((prompt, p) => {
     const stop = stopConditions(assets, body, prompt.maxTokens);
+    const planned = constraintOf(body, thinkEndOf(context, input, prompt) ?? 0, context.toolParser);
     return Array.from({ length: choices }, (_, choice) => ({
       index: p * choices + choice,
       request: {
@@ -71,21 +84,49 @@ export function planChoices(
         tenant,
         holder: undefined,
         moved: undefined,
-        constraint: undefined,
+        constraint: planned?.constraint,
+        thinking: input.thinking,
       },
-      assembler: assemblerOptions(context, input, prompt, stop),
+      constraintField: planned?.field ?? null,
+      assembler: assemblerOptions(
+        context,
+        input,
+        prompt,
+        stop,
+        parserOf(context, input, prompt.insideThink, { tools, choice: p * choices + choice }),
+      ),
     }));
   });
 }
 
-/** Priority as routers take it, larger first. Throws `unsupported` where callers may not set one. */
-function routerPriority({ config, keys }: GatewayContext, priority: number): number {
-  const allowed = config.allowPriority === 'auto' ? !keys.required : config.allowPriority === 'on';
-  if (!allowed && priority !== 0) {
+/**
+ * Priority as routers take it, larger first: the request's own, else that of its tier. Throws `unsupported` where
+ * callers may not set one.
+ */
+function routerPriority(context: GatewayContext, body: PlanInput['body']): number {
+  const priority = body.priority ?? 0;
+  if (priority !== 0 && !mayHurry(context)) {
     const message = 'priority: this gateway serves all callers alike; it must be started with --allow-priority on';
     throw fail('unsupported', message, { field: 'priority' });
   }
-  return 0 - priority;
+  return 0 - (priority === 0 ? tierPriority(servedTier(context, body.service_tier)) : priority);
+}
+
+function parserOf(
+  context: GatewayContext,
+  { parser, calls, id }: PlanInput,
+  insideThink: boolean,
+  { tools, choice }: { tools: ToolTable | null; choice: number },
+): OutputParser {
+  if (calls === null || tools === null) return createParser(parser, insideThink);
+  const { parallel } = calls;
+  const callIds = (call: number): string => toolCallId(id, choice, call);
+  return createParser(parser, insideThink, { name: context.toolParser, tools, parallel, callIds });
+}
+
+/** Token that ends the think block in which the answer to a prompt begins, where one is told from the answer. */
+function thinkEndOf({ assets }: GatewayContext, { parser }: PlanInput, prompt: PlannedPrompt): number | null {
+  return prompt.insideThink && parser !== 'none' ? assets.tokenizer.tokenToId('</think>') : null;
 }
 
 function assemblerOptions(
@@ -93,18 +134,18 @@ function assemblerOptions(
   input: PlanInput,
   prompt: PlannedPrompt,
   stop: router.StopConditions,
+  parser: OutputParser,
 ): ChoicePlan['assembler'] {
   const { tokenizer, generation } = context.assets;
-  const splits = prompt.insideThink && input.parser !== 'none';
   return {
     detokenizer: new IncrementalDetokenizer(tokenizer, { skipSpecial: input.body.skip_special_tokens ?? true }),
-    parser: createParser(input.parser, prompt.insideThink),
+    parser,
     stopStrings: stop.stopStrings,
     includeStop: stop.includeStop,
     minTokens: stop.minTokens,
     stopIds: new Set([...stop.stopTokenIds, ...(stop.ignoreEos ? [] : generation.eosIds)]),
     askedStopIds: new Set(stop.stopTokenIds),
     logprobs: input.topLogprobs >= 0,
-    thinkEndId: splits ? tokenizer.tokenToId('</think>') : null,
+    thinkEndId: thinkEndOf(context, input, prompt),
   };
 }

@@ -208,6 +208,10 @@ export class ModelRunner implements StepRunner {
     for (const [index, { seq, logitRows, completes }] of items.entries()) {
       row += logitRows;
       if (!completes || seq.stop.atLimit() || prompts[index] instanceof GuildhallError) continue;
+      if (seq.forcedId !== null) {
+        samples.set(index, forcedSample(this.#o.ops, batch.buffers, row - 1, seq, seq.forcedId));
+        continue;
+      }
       const mask = seq.grammar === null || seq.ended ? null : await maskOf(seq.grammar);
       if (mask instanceof GuildhallError) samples.set(index, mask);
       else draws.push({ index, row: row - 1, state: seq.sampler, mask });
@@ -270,6 +274,13 @@ async function maskOf(grammar: SequenceGrammar): Promise<Int32Array | GuildhallE
   } catch (err) {
     return computationFailed(toGuildhallError(err));
   }
+}
+
+/** The token that comes next whatever the model says, with the log-probability that the model gives it. */
+function forcedSample(ops: SamplingOps, buffers: StepBuffers, row: number, seq: Sequence, id: number): Sample {
+  const { topLogprobs } = seq.spec.sampler;
+  const asked = topLogprobs >= 0 ? ops.logprobs(buffers, Int32Array.of(row), Int32Array.of(id), topLogprobs)[0] : null;
+  return asked ?? { id, logprob: 0, topIds: new Int32Array(0), topLogprobs: new Float32Array(0) };
 }
 
 /** Tells the traced sequences of a prefill step which part of their prompts it was. */

@@ -1,5 +1,7 @@
 import { MAX_SALT_LENGTH } from '@guildhall/common';
 import { z } from 'zod';
+import { SERVICE_TIERS } from '../service-tier.ts';
+import { constraintFields } from './constraint.ts';
 import { addIssue, ignored, optional } from './fields.ts';
 
 /** Limits of request fields. */
@@ -78,12 +80,16 @@ export const samplingFields = {
     z.int().min(-100).max(100),
     'Lower is served earlier, as in vLLM; default 0. Other values are refused where the gateway does not allow them.',
   ),
+  ...constraintFields,
   user: ignored('callers are told apart by their API key.'),
   metadata: ignored('nothing is stored.'),
   safety_identifier: ignored('callers are told apart by their API key.'),
   prompt_cache_key: ignored('prefixes are found by their content.'),
   prompt_cache_retention: ignored('prefixes are found by their content.'),
-  service_tier: optional(z.enum(['auto', 'default']), 'There is one tier.'),
+  service_tier: optional(
+    z.enum(SERVICE_TIERS),
+    '"flex" gives way to others; "priority" is served earlier where the gateway allows it. The answer says which it was.',
+  ),
 };
 
 interface CommonFields {

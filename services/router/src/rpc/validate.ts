@@ -30,6 +30,8 @@ export const MAX_LOGIT_BIAS = 1024;
 export const MAX_TOP_LOGPROBS = 20;
 /** Log-probabilities (prompt tokens times alternatives) that one answer may carry. */
 export const MAX_PROMPT_LOGPROBS = 1 << 18;
+/** Longest text that closes a think block, tokens. */
+export const MAX_END_IDS = 1024;
 export const MAX_ID_LENGTH = 256;
 /** Longest name of a tenant, characters: it is the client's. */
 export const MAX_TENANT_LENGTH = 128;
@@ -78,6 +80,7 @@ export function toSpec(request: router.GenerateRequest, limits: RequestLimits, n
     generatedIds,
     sampler: samplerOf(sampling, request.choice, stopSpec, limits),
     stop: stopSpec,
+    thinking: thinkingOf(request.thinking, limits),
     deadlineAtMs: request.deadlineMs === 0 ? null : nowMs + request.deadlineMs,
     promptLogprobs: request.promptLogprobs,
     tenant: request.tenant,
@@ -149,6 +152,12 @@ function stopOf(stop: router.StopConditions, limits: RequestLimits, numPrompt: n
   };
 }
 
+function thinkingOf(thinking: router.ThinkingBudget | undefined, limits: RequestLimits): SequenceSpec['thinking'] {
+  if (thinking === undefined) return null;
+  within('thinking.end_ids', thinking.endIds.length, 1, MAX_END_IDS);
+  return { tokens: thinking.tokens, endIds: [...tokenIds('thinking.end_ids', thinking.endIds, limits)] };
+}
+
 function samplerOf(
   sampling: router.SamplingParams,
   choice: number,
@@ -198,7 +207,9 @@ export function constraintOf(
   if (constraint === undefined) return null;
   if (minTokens > 0) throw refuse('stop.min_tokens', 'cannot be combined with a constraint');
   if (stop?.ignoreEos === true) throw refuse('stop.ignore_eos', 'cannot be combined with a constraint');
-  return constraint;
+  const { kind, afterToken, addedTokens } = constraint;
+  if (kind === undefined) throw fail('missing_field', 'constraint has no kind', { field: 'constraint' });
+  return { [kind.$case]: kind.value, afterToken, addedTokens };
 }
 
 function checkPromptLogprobs(spec: SequenceSpec): void {
