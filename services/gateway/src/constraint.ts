@@ -1,6 +1,6 @@
 import { fail } from '@guildhall/common';
 import { choiceGrammar, type ConstraintText, grammarText } from '@guildhall/common/grammar';
-import { router } from '@guildhall/proto';
+import type { router } from '@guildhall/proto';
 import type { ToolParserName } from './parsers/registry.ts';
 import type { ConstraintInput } from './schema/constraint.ts';
 import type { ToolFields } from './tools/tool-choice.ts';
