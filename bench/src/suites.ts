@@ -1,6 +1,7 @@
 import { directorySuite } from './directory/suite.ts';
 import { dispatchSuite } from './dispatch/suite.ts';
 import { engineSuite } from './engine/suite.ts';
+import { grammarSuite } from './grammar/suite.ts';
 import { kernelsSuite } from './kernels/suite.ts';
 import { loadingSuite } from './loading/suite.ts';
 import { longcontextSuite } from './longcontext/suite.ts';
@@ -24,4 +25,5 @@ export const SUITES: readonly Suite[] = [
   loadingSuite,
   movesSuite,
   tracingSuite,
+  grammarSuite,
 ];

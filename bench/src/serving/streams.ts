@@ -18,6 +18,8 @@ export interface StreamsOptions {
   vocab: number;
   /** Further headers of each request. */
   headers?: () => Record<string, string>;
+  /** Further fields of the request of a stream. */
+  body?: (index: number) => Record<string, unknown>;
 }
 
 /** Sends `count` completions at once, each with a prompt of its own in token ids, and reads them to their end. */
@@ -39,6 +41,7 @@ async function runStream(options: StreamsOptions, index: number): Promise<Stream
       ignore_eos: true,
       stream: true,
       stream_options: { include_usage: true },
+      ...options.body?.(index),
     }),
   });
   if (!response.ok || response.body === null) throw new Error(`HTTP ${response.status}: ${await response.text()}`);

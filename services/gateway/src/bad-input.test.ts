@@ -172,8 +172,10 @@ test('media parts are refused until there is vision', async () => {
 
 test('OpenAI parameters that have no effect here are refused by name', async () => {
   const unsupported: [object, string][] = [
-    [{ response_format: { type: 'json_object' } }, 'response_format'],
-    [{ response_format: { type: 'json_schema', json_schema: { name: 'x', schema: {} } } }, 'response_format'],
+    [
+      { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { not: {} } } } },
+      'response_format.json_schema.schema',
+    ],
     [{ functions: [{ name: 'f' }] }, 'functions'],
     [{ function_call: 'auto' }, 'function_call'],
     [{ audio: { voice: 'x', format: 'wav' } }, 'audio'],

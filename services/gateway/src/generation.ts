@@ -1,4 +1,4 @@
-import { type Clock, fail, type Logger, type Metrics, toGuildhallError } from '@guildhall/common';
+import { type Clock, fail, isGuildhallError, type Logger, type Metrics, toGuildhallError } from '@guildhall/common';
 import { router } from '@guildhall/proto';
 import {
   ChoiceAssembler,
@@ -19,6 +19,8 @@ export interface ChoicePlan {
   /** Place in the answer's list of choices. */
   index: number;
   request: router.GenerateRequest;
+  /** Field that the request's constraint comes from; null without one. */
+  constraintField: string | null;
   assembler: AssemblerOptions;
   /** What was generated of it before, by another process; it is not told again. */
   known?: KnownTokens;
@@ -103,7 +105,7 @@ export class Generation {
         try {
           return await this.#runChoice(plan, prompts[i] as PromptParts, sink, signal);
         } catch (err) {
-          failure ??= err;
+          failure ??= inClientsTerms(err, plan.constraintField);
           abort.abort(err);
           return null;
         }
@@ -194,6 +196,12 @@ export class Generation {
       onPause: (ms) => metrics.observe('guildhall_stream_pause_seconds', ms / 1000),
     });
   }
+}
+
+/** A router that cannot compile a constraint says so of a field that clients do not know. */
+function inClientsTerms(err: unknown, field: string | null): unknown {
+  if (field === null || !isGuildhallError(err) || err.field !== 'constraint') return err;
+  return fail(err.code, err.message.replace(/^constraint\b/, field), { field, cause: err });
 }
 
 /** Brings an assembler to where it was. */

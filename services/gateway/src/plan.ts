@@ -2,6 +2,7 @@ import { fail } from '@guildhall/common';
 import { IncrementalDetokenizer } from '@guildhall/model/tokenizer';
 import type { router } from '@guildhall/proto';
 import type { Caller } from './caller.ts';
+import { type ConstrainedRequest, constraintOf } from './constraint.ts';
 import type { GatewayContext } from './context.ts';
 import type { ChoicePlan } from './generation.ts';
 import { type SamplingInput, samplingParams, type StopInput, stopConditions } from './params.ts';
@@ -20,7 +21,8 @@ const BACKGROUND = -1000;
 export interface PlanInput {
   id: string;
   body: SamplingInput &
-    StopInput & {
+    StopInput &
+    ConstrainedRequest & {
       n?: number | null | undefined;
       skip_special_tokens?: boolean | null | undefined;
       cache_salt?: string | null | undefined;
@@ -62,6 +64,7 @@ export function planChoices(
   const tools = input.calls === null ? null : toolTable(input.calls.tools);
   return prompts.flatMap((prompt, p) => {
     const stop = stopConditions(assets, body, prompt.maxTokens);
+    const planned = constraintOf(body, thinkEndOf(context, input, prompt) ?? 0, context.toolParser);
     return Array.from({ length: choices }, (_, choice) => ({
       index: p * choices + choice,
       request: {
@@ -81,9 +84,10 @@ export function planChoices(
         tenant,
         holder: undefined,
         moved: undefined,
-        constraint: undefined,
+        constraint: planned?.constraint,
         thinking: input.thinking,
       },
+      constraintField: planned?.field ?? null,
       assembler: assemblerOptions(
         context,
         input,
@@ -120,6 +124,11 @@ function parserOf(
   return createParser(parser, insideThink, { name: context.toolParser, tools, parallel, callIds });
 }
 
+/** Token that ends the think block in which the answer to a prompt begins, where one is told from the answer. */
+function thinkEndOf({ assets }: GatewayContext, { parser }: PlanInput, prompt: PlannedPrompt): number | null {
+  return prompt.insideThink && parser !== 'none' ? assets.tokenizer.tokenToId('</think>') : null;
+}
+
 function assemblerOptions(
   context: GatewayContext,
   input: PlanInput,
@@ -128,7 +137,6 @@ function assemblerOptions(
   parser: OutputParser,
 ): ChoicePlan['assembler'] {
   const { tokenizer, generation } = context.assets;
-  const splits = prompt.insideThink && input.parser !== 'none';
   return {
     detokenizer: new IncrementalDetokenizer(tokenizer, { skipSpecial: input.body.skip_special_tokens ?? true }),
     parser,
@@ -138,6 +146,6 @@ function assemblerOptions(
     stopIds: new Set([...stop.stopTokenIds, ...(stop.ignoreEos ? [] : generation.eosIds)]),
     askedStopIds: new Set(stop.stopTokenIds),
     logprobs: input.topLogprobs >= 0,
-    thinkEndId: splits ? tokenizer.tokenToId('</think>') : null,
+    thinkEndId: thinkEndOf(context, input, prompt),
   };
 }

@@ -267,13 +267,6 @@ export class ModelRunner implements StepRunner {
   }
 }
 
-/** The token that comes next whatever the model says, with the log-probability that the model gives it. */
-function forcedSample(ops: SamplingOps, buffers: StepBuffers, row: number, seq: Sequence, id: number): Sample {
-  const { topLogprobs } = seq.spec.sampler;
-  const asked = topLogprobs >= 0 ? ops.logprobs(buffers, Int32Array.of(row), Int32Array.of(id), topLogprobs)[0] : null;
-  return asked ?? { id, logprob: 0, topIds: new Int32Array(0), topLogprobs: new Float32Array(0) };
-}
-
 /** What may follow, or why that is not known; it was asked for when the last token came, and is there by now. */
 async function maskOf(grammar: SequenceGrammar): Promise<Int32Array | GuildhallError> {
   try {
@@ -281,6 +274,13 @@ async function maskOf(grammar: SequenceGrammar): Promise<Int32Array | GuildhallE
   } catch (err) {
     return computationFailed(toGuildhallError(err));
   }
+}
+
+/** The token that comes next whatever the model says, with the log-probability that the model gives it. */
+function forcedSample(ops: SamplingOps, buffers: StepBuffers, row: number, seq: Sequence, id: number): Sample {
+  const { topLogprobs } = seq.spec.sampler;
+  const asked = topLogprobs >= 0 ? ops.logprobs(buffers, Int32Array.of(row), Int32Array.of(id), topLogprobs)[0] : null;
+  return asked ?? { id, logprob: 0, topIds: new Int32Array(0), topLogprobs: new Float32Array(0) };
 }
 
 /** Tells the traced sequences of a prefill step which part of their prompts it was. */

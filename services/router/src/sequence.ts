@@ -230,8 +230,8 @@ export class Sequence {
     this.lastTokenAtMs = nowMs;
     this.#generated.push(id);
     this.sampler.accept(id);
-    this.#thinking?.push(id);
     this.grammar?.accept(id);
+    this.#thinking?.push(id);
     return this.stop.push(id);
   }
 

@@ -5,7 +5,7 @@ import { utf8Ranges } from './utf8-ranges.ts';
 /** A regular part of a grammar and the text that goes on after it: '' for nothing, null where there is no way on. */
 export interface Branch {
   node: RegexNode;
-  then: string | null;
+  rest: string | null;
 }
 
 /** States that an expression may take. */
@@ -162,10 +162,10 @@ function byteClass(set: CharSet): string {
 export function deterministicText(branches: readonly Branch[], rules: RuleWriter): string {
   const { states } = new Dfa(branches);
   const isDead = ({ edges, accepts }: DfaState): boolean =>
-    edges.length === 0 && accepts !== null && branches[accepts]?.then === null;
+    edges.length === 0 && accepts !== null && branches[accepts]?.rest === null;
   const names = new Map<number, string>();
   const pending: number[] = [];
-  const thenOf = (accepts: number | null): string => (accepts === null ? '' : (branches[accepts]?.then ?? ''));
+  const thenOf = (accepts: number | null): string => (accepts === null ? '' : (branches[accepts]?.rest ?? ''));
   const reference = (id: number): string => {
     const { text, at } = straight(states, id);
     const state = states[at] as DfaState;
@@ -186,7 +186,7 @@ export function deterministicText(branches: readonly Branch[], rules: RuleWriter
     const options = edges
       .filter(({ target }) => !isDead(states[target] as DfaState))
       .map(({ set, target }) => `${byteClass(set)} ${reference(target)}`);
-    if (accepts !== null && branches[accepts]?.then !== null) options.push(thenOf(accepts) || '""');
+    if (accepts !== null && branches[accepts]?.rest !== null) options.push(thenOf(accepts) || '""');
     rules.define(names.get(id) as string, options.join(' | '));
   }
   return text.trim() === '' ? '""' : text;

@@ -136,6 +136,6 @@ function regularGrammar(node: RegexNode): string {
     reserve: () => `r${rules.push('') - 1}`,
     define: (name, text) => (rules[Number(name.slice(1))] = text),
   };
-  const root = deterministicText([{ node, then: '' }], writer);
+  const root = deterministicText([{ node, rest: '' }], writer);
   return [`root ::= ${root}`, ...rules.map((text, i) => `r${i} ::= ${text}`), ''].join('\n');
 }

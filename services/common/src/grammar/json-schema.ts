@@ -134,7 +134,7 @@ class Writer implements SchemaWriter {
     };
     const texts = values.filter(fits).map((value) => textNode(JSON.stringify(value)));
     if (texts.length === 0) throw invalid(path, keyword, 'has no value of the type');
-    return this.rule(deterministicText([{ node: choice(...texts), then: '' }], this));
+    return this.rule(deterministicText([{ node: choice(...texts), rest: '' }], this));
   }
 
   #allOf(schema: SchemaObject, path: string, trail: Trail): string {

@@ -38,9 +38,9 @@ export function stringText(schema: SchemaObject, path: string, rules: RuleWriter
 }
 
 /** The text of a node, which may turn out too large. */
-function written(node: RegexNode, then: string, path: string, keyword: string, rules: RuleWriter): string {
+function written(node: RegexNode, rest: string, path: string, keyword: string, rules: RuleWriter): string {
   try {
-    return deterministicText([{ node, then }], rules);
+    return deterministicText([{ node, rest }], rules);
   } catch (err) {
     if (err instanceof RegexError) throw unsupported(path, keyword, err.message);
     throw err;

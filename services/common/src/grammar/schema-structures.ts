@@ -117,7 +117,7 @@ function furtherMembers(members: readonly Member[], extra: string, writer: Schem
   const name = writer.reserve();
   const body = writer.rule(`colon ${extra} ws (comma ${name})?`);
   // Named keys may not come again: where one has been written there is no way on.
-  const branches: Branch[] = [...members.map(({ key }) => ({ node: key, then: null })), { node: ANY_KEY, then: body }];
+  const branches: Branch[] = [...members.map(({ key }) => ({ node: key, rest: null })), { node: ANY_KEY, rest: body }];
   writer.define(name, deterministicText(branches, writer));
   return name;
 }
@@ -133,10 +133,10 @@ function nextMembers(
   const end = members.findIndex(({ required }, i) => i >= from && required);
   const branches: Branch[] = members
     .slice(from, end < 0 ? undefined : end + 1)
-    .map(({ key }, i) => ({ node: key, then: bodies[from + i] as string }));
+    .map(({ key }, i) => ({ node: key, rest: bodies[from + i] as string }));
   if (end < 0 && extraBody !== null) {
-    const named = members.slice(0, from).map(({ key }) => ({ node: key, then: null }));
-    branches.push(...named, { node: ANY_KEY, then: extraBody });
+    const named = members.slice(0, from).map(({ key }) => ({ node: key, rest: null }));
+    branches.push(...named, { node: ANY_KEY, rest: extraBody });
   }
   return writer.rule(deterministicText(branches, writer));
 }

@@ -34,10 +34,6 @@ export function checkTemplate(body: TemplateFields, ctx: z.RefinementCtx): void 
   }
 }
 
-function isPlainText(format: unknown): boolean {
-  return typeof format === 'object' && format !== null && (format as { type?: unknown }).type === 'text';
-}
-
 function isTextOnly(modalities: unknown): boolean {
   return Array.isArray(modalities) && modalities.every((modality) => modality === 'text');
 }
@@ -65,7 +61,6 @@ export const chatRequest = named(
         'Tokens of thinking after which the think block is closed. Also chat_template_kwargs.thinking_budget.',
       ),
       store: refused('storing completions', { harmless: (value) => value === false }),
-      response_format: refused('a response format other than {"type":"text"}', { harmless: isPlainText }),
       modalities: refused('output other than text', { harmless: isTextOnly }),
       audio: refused('audio output'),
       prediction: ignored('it makes answers faster elsewhere and never changes them.'),

@@ -1,6 +1,7 @@
 import { MAX_SALT_LENGTH } from '@guildhall/common';
 import { z } from 'zod';
 import { SERVICE_TIERS } from '../service-tier.ts';
+import { constraintFields } from './constraint.ts';
 import { addIssue, ignored, optional } from './fields.ts';
 
 /** Limits of request fields. */
@@ -79,6 +80,7 @@ export const samplingFields = {
     z.int().min(-100).max(100),
     'Lower is served earlier, as in vLLM; default 0. Other values are refused where the gateway does not allow them.',
   ),
+  ...constraintFields,
   user: ignored('callers are told apart by their API key.'),
   metadata: ignored('nothing is stored.'),
   safety_identifier: ignored('callers are told apart by their API key.'),

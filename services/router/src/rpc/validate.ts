@@ -207,7 +207,9 @@ export function constraintOf(
   if (constraint === undefined) return null;
   if (minTokens > 0) throw refuse('stop.min_tokens', 'cannot be combined with a constraint');
   if (stop?.ignoreEos === true) throw refuse('stop.ignore_eos', 'cannot be combined with a constraint');
-  return constraint;
+  const { kind, afterToken, addedTokens } = constraint;
+  if (kind === undefined) throw fail('missing_field', 'constraint has no kind', { field: 'constraint' });
+  return { [kind.$case]: kind.value, afterToken, addedTokens };
 }
 
 function checkPromptLogprobs(spec: SequenceSpec): void {
