@@ -35,6 +35,13 @@ export const SCRIPTS = {
   'batch-claim': 1,
   'batch-advance': 1,
   'batch-commit': 3,
+  'key-create': 2,
+  'key-change': 1,
+  'keys-list': 1,
+  'quota-take': 4,
+  'quota-settle': 4,
+  'quota-renew': 1,
+  'usage-add': 1,
 } as const;
 
 export type ScriptName = keyof typeof SCRIPTS;
