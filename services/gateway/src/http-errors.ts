@@ -9,6 +9,7 @@ import {
 } from '@guildhall/common';
 import type { ConnectionError, FastifyReply, FastifyRequest } from 'fastify';
 import type { GatewayContext } from './context.ts';
+import { REASON_HEADER, reasonOf } from './limits/reasons.ts';
 
 const RETRY_AFTER_S = 1;
 
@@ -53,9 +54,13 @@ export function sendError(
   request.telemetry?.failed(error);
   logFailure(context, request, error, status);
   if (status === 401) void reply.header('www-authenticate', 'Bearer');
+  const reason = reasonOf(error, context.inFlight.draining);
+  if (reason !== null) void reply.header(REASON_HEADER, reason);
+  if (reason !== null) context.metrics.count('guildhall_refusals_total', { reason });
   const { retryAfterS } = error.details;
   if (typeof retryAfterS === 'number') void reply.header('retry-after', String(retryAfterS));
-  else if (status === 429 || status === 503) void reply.header('retry-after', String(RETRY_AFTER_S));
+  else if (retryAfterS !== null && (status === 429 || status === 503))
+    void reply.header('retry-after', String(RETRY_AFTER_S));
   // A client that is still sending would not read the answer; what it sends is thrown away.
   if (error.code === 'body_too_large') request.raw.resume();
   return reply.code(status).type('application/json').send(body);

@@ -1,15 +1,12 @@
-import { fail } from '@guildhall/common';
 import { IncrementalDetokenizer } from '@guildhall/model/tokenizer';
 import type { router } from '@guildhall/proto';
 import type { Caller } from './caller.ts';
 import type { GatewayContext } from './context.ts';
 import type { ChoicePlan } from './generation.ts';
+import { askedPriority } from './limits/priority.ts';
 import { type SamplingInput, samplingParams, type StopInput, stopConditions } from './params.ts';
 import { createParser, type ParserName } from './parsers/registry.ts';
 import type { PreparedPrompt } from './prompt.ts';
-
-/** Priority of lines of batches, as routers take it: after everything that somebody waits for. */
-const BACKGROUND = -1000;
 
 /** What all choices of a request share. */
 export interface PlanInput {
@@ -47,7 +44,8 @@ export function planChoices(
   const { assets, config } = context;
   const { body, id, topLogprobs, promptLogprobs, traceparent, caller } = input;
   const { tenant } = caller;
-  const priority = caller.background ? BACKGROUND : routerPriority(context, body.priority ?? 0);
+  // Routers take larger ones first.
+  const priority = 0 - askedPriority(context, caller, body);
   const sampling = samplingParams(assets, body, config.generationConfig === 'auto', topLogprobs);
   const choices = body.n ?? 1;
   return prompts.flatMap((prompt, p) => {
@@ -76,16 +74,6 @@ export function planChoices(
       assembler: assemblerOptions(context, input, prompt, stop),
     }));
   });
-}
-
-/** Priority as routers take it, larger first. Throws `unsupported` where callers may not set one. */
-function routerPriority({ config, keys }: GatewayContext, priority: number): number {
-  const allowed = config.allowPriority === 'auto' ? !keys.required : config.allowPriority === 'on';
-  if (!allowed && priority !== 0) {
-    const message = 'priority: this gateway serves all callers alike; it must be started with --allow-priority on';
-    throw fail('unsupported', message, { field: 'priority' });
-  }
-  return 0 - priority;
 }
 
 function assemblerOptions(

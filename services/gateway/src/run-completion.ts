@@ -63,13 +63,13 @@ export async function runStream(
     response: reply.raw,
     onOpen: () => void reply.hijack(),
     headers: () => ({
-      'x-request-id': reply.request.id,
+      ...headersOf(reply),
       ...(context.inFlight.draining ? { connection: 'close' } : {}),
       ...trace?.headers(),
-      ...reply.request.telemetry?.headers,
     }),
     clock,
     keepAliveMs: config.keepAliveMs,
+    stallMs: config.stallMs,
     signal: scope.signal,
   });
   metrics.gauge('guildhall_http_streams', inFlight.openStream());
@@ -88,6 +88,11 @@ export async function runStream(
     stream.dispose();
     metrics.gauge('guildhall_http_streams', inFlight.closeStream());
   }
+}
+
+/** What hooks and the caller's account have put into the head, which a hijacked reply does not send by itself. */
+function headersOf(reply: FastifyReply): Record<string, string> {
+  return Object.fromEntries(Object.entries(reply.getHeaders()).map(([name, value]) => [name, String(value)]));
 }
 
 /** Runs `answer` for a plain HTTP answer. */

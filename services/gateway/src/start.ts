@@ -1,4 +1,5 @@
 import {
+  Accounts,
   type AdminProbes,
   advertisedAddress,
   advertisedAdmin,
@@ -39,6 +40,7 @@ import { type GatewayConfig, gatewaySchema } from './config.ts';
 import type { GatewayContext } from './context.ts';
 import { Hold } from './hold.ts';
 import { InFlight } from './in-flight.ts';
+import { Limits, type LimitsOptions } from './limits/limits.ts';
 import type { ParserName } from './parsers/registry.ts';
 import { type GuardDeps, PoisonGuard } from './quarantine/guard.ts';
 import { readiness } from './routes/health.ts';
@@ -88,6 +90,8 @@ export interface GatewayParts {
   directory: PrefixDirectory | null;
   /** Where it tells others of requests that break processes. */
   guard: GuardDeps;
+  /** Keys, quotas and usage. */
+  accounts: LimitsOptions['accounts'];
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
@@ -99,7 +103,7 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
   const { assets, members, directory, clock, logger, metrics, tracing } = parts;
   const pool = new RouterPool({ members, connect: routerConnector(config), clock, logger });
   const timeoutMs = config.routingTimeoutMs;
-  const inFlight = new InFlight(config.maxInFlight, clock);
+  const inFlight = new InFlight({ ...config, clock, metrics });
   const lookup = directory === null ? null : new PrefixLookup({ directory, clock, logger, metrics, timeoutMs });
   return {
     config,
@@ -119,7 +123,7 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
     batches: new BatchServices({ members, connect: batchConnector(config), clock }),
     models: new ServedModels(config.servedModelName, pool, assets.name, config.holdMs > 0),
     hold: new Hold({ pool, holdMs: config.holdMs, maxHeld: config.maxHeld, clock, metrics }),
-    keys: ApiKeys.load(config),
+    limits: new Limits({ config, keys: ApiKeys.load(config), accounts: parts.accounts, clock, logger, metrics }),
     inFlight,
     drain: once(() => inFlight.drain(config.lingerMs, config.drainMs)),
     clock,
@@ -179,8 +183,9 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   const config = loadConfig(gatewaySchema, { argv: service.argv, env: service.env, program: 'gateway' });
   const clock = systemClock;
   refuseInsecureListen(config, {
-    authenticated: config.allowAnonymous || ApiKeys.load(config).required,
-    remedy: 'set --api-key (GUILDHALL_API_KEYS), or --allow-anonymous where something else keeps strangers out,',
+    authenticated: config.allowAnonymous || config.requireKey || ApiKeys.load(config).some,
+    remedy:
+      'set --require-key or --api-key (GUILDHALL_API_KEYS), or --allow-anonymous where something else keeps strangers out,',
   });
   const metrics = createMetrics('gateway');
   const probes = new GatewayProbes();
@@ -195,8 +200,17 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   service.onShutdown(() => cluster.close());
   cluster.directory.meter(metrics);
   await cluster.members.start();
+  const accounts = new Accounts({
+    redis: config.redis,
+    name: config.accounts ?? config.cluster,
+    access: config,
+    clock,
+    logger,
+  });
+  service.onShutdown(() => accounts.close());
   const context = createContext(config, {
     assets,
+    accounts,
     members: cluster.members,
     directory: cluster.directory,
     guard: { source: id, shared: cluster.quarantine, log: cluster.eventLog },
@@ -205,6 +219,8 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
     metrics,
     tracing,
   });
+  await context.limits.start();
+  service.onShutdown(() => context.limits.stop());
   service.onShutdown(() => context.pool.close());
   service.onShutdown(() => context.batches.close());
   await context.guard.quarantine.start();

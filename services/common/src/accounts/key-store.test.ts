@@ -91,10 +91,7 @@ test('two changes at the same time are both made', async () => {
   const changes = [{ name: 'new' }, { requestsPerMinute: 3 }, { concurrency: 4 }];
   await Promise.all(changes.map((change) => accounts.keys.change(record.id, change)));
   const read = await accounts.keys.read(record.id);
-  assert.deepEqual(
-    [read?.record.name, read?.record.requestsPerMinute, read?.record.concurrency],
-    ['new', 3, 4],
-  );
+  assert.deepEqual([read?.record.name, read?.record.requestsPerMinute, read?.record.concurrency], ['new', 3, 4]);
 });
 
 test('a record that cannot be read is no key', async () => {

@@ -41,9 +41,10 @@ export class ApiKeyStore {
       createdAtMs: nowMs,
       revokedAtMs: null,
     };
-    const { apiKey, apiKeys, events } = this.#keys;
-    const args = [id, apiKeyHash(key).toString('hex'), JSON.stringify(record), nowMs, events];
-    if ((await runScript(this.#redis, 'key-create', [apiKey(id), apiKeys], args)) === 1) return { key, record };
+    const keys = this.#keys;
+    const args = [id, apiKeyHash(key).toString('hex'), JSON.stringify(record), nowMs, keys.events];
+    if ((await runScript(this.#redis, 'key-create', [keys.apiKey(id), keys.apiKeys], args)) === 1)
+      return { key, record };
     throw fail('id_in_use', 'the new key has the id of another one; try again');
   }
 
@@ -73,15 +74,15 @@ export class ApiKeyStore {
   }
 
   async #change(id: string, changes: Partial<KeyRecord>, forgetAfterMs: number): Promise<KeyRecord> {
-    const { apiKey, events } = this.#keys;
+    const keys = this.#keys;
     for (let tries = 0; tries < TRIES; tries++) {
       const [, text] = await this.#raw(id);
       const record = text === null ? null : parseKeyRecord(text);
       if (text === null || record === null) throw fail('not_found', `there is no key ${id}`);
       if (record.revokedAtMs !== null) throw fail('not_found', `key ${id} is revoked`);
       const next = { ...record, ...changes };
-      const args = [id, text, JSON.stringify(next), forgetAfterMs, events];
-      if ((await runScript(this.#redis, 'key-change', [apiKey(id)], args)) === 1) return next;
+      const args = [id, text, JSON.stringify(next), forgetAfterMs, keys.events];
+      if ((await runScript(this.#redis, 'key-change', [keys.apiKey(id)], args)) === 1) return next;
     }
     throw fail('overloaded', `key ${id} is being changed by others all the time; try again`);
   }

@@ -47,7 +47,8 @@ async function pass(pair: SubjectPair, ms: number): Promise<void> {
     const [levels, leases] = [accounts.names.quota(name), accounts.names.quotaLeases(name)];
     for (const field of ['requests@', 'tokens@'])
       if ((await accounts.redis.hexists(levels, field)) === 1) await accounts.redis.hincrby(levels, field, -ms);
-    for (const lease of await accounts.redis.zrange(leases, 0, -1)) await accounts.redis.zincrby(leases, -ms, lease);
+    for (const lease of await accounts.redis.zrange(leases, '0', '-1'))
+      await accounts.redis.zincrby(leases, -ms, lease);
   }
 }
 
@@ -141,7 +142,7 @@ const op = fc.oneof(
 async function stored(pair: SubjectPair, subject: 0 | 1, field: string): Promise<Bucket | null> {
   const name = accounts.names.quota(pair[subject].name);
   const [level, at] = await accounts.redis.hmget(name, field, `${field}@`);
-  return level == null ? null : { level: Number(level), atMs: Number(at) };
+  return level === null || level === undefined ? null : { level: Number(level), atMs: Number(at) };
 }
 
 async function same(model: Model, nowMs: number): Promise<void> {

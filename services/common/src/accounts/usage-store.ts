@@ -80,15 +80,15 @@ export class UsageStore {
     report: readonly (UsageSubject & UsageCounts)[],
     keepMs: number,
   ): Promise<void> {
-    const { usageSource, usagePrefix } = this.#keys;
+    const keys = this.#keys;
     const fields = report.flatMap((row) =>
       COUNTERS.filter(([counter]) => row[counter] !== 0).flatMap(([counter, field]) => [
         `${row.tenant}/${row.keyId}/${field}`,
         Math.round(row[counter]),
       ]),
     );
-    const args = [number, SOURCE_KEPT_MS, usagePrefix, keepMs, ...fields];
-    await runScript(this.#redis, 'usage-add', [usageSource(source)], args);
+    const args = [number, SOURCE_KEPT_MS, keys.usagePrefix, keepMs, ...fields];
+    await runScript(this.#redis, 'usage-add', [keys.usageSource(source)], args);
   }
 
   /**
