@@ -68,9 +68,9 @@ export class ChoiceAssembler {
     this.#inReasoning = options.thinkEndId !== null;
   }
 
-  /** True when a stop string has ended the text, which the router is about to say too. */
+  /** True when a stop string or the last call allowed has ended the answer. */
   get ended(): boolean {
-    return this.#scanner.matched !== null;
+    return this.#scanner.matched !== null || this.#options.parser.ended;
   }
 
   get counts(): ChoiceCounts {
@@ -106,7 +106,7 @@ export class ChoiceAssembler {
     return this.#close(delta, finished.stopString, finish, finished.stopTokenId ?? null);
   }
 
-  /** Ends the choice at the stop string that was found here, without the router's word. */
+  /** Ends the choice at what was found here, without the router's word. */
   onEnded(): ChoiceDelta {
     return this.#close(emptyDelta(), '', 'stop', null);
   }
@@ -114,13 +114,20 @@ export class ChoiceAssembler {
   #close(delta: ChoiceDelta, routerStop: string, finish: FinishName, stopTokenId: number | null): ChoiceDelta {
     const { detokenizer, parser } = this.#options;
     const rest = this.#scanner.push(detokenizer.flush(), true) + this.#scanner.finish(routerStop);
+    const cut = finish === 'length';
     const closed = joinDeltas(joinDeltas(delta, { ...emptyDelta(), ...parser.push(rest) }), {
       ...emptyDelta(),
-      ...parser.finish(),
+      ...parser.finish(cut),
     });
+    const byCalls = parser.calls > 0 && (!cut || parser.ended);
     const askedId = stopTokenId !== null && this.#options.askedStopIds.has(stopTokenId) ? stopTokenId : null;
     const stopReason = this.#scanner.matched ?? askedId;
-    return { ...closed, tokens: this.#takeTokens(), finish, stopReason: finish === 'stop' ? stopReason : null };
+    return {
+      ...closed,
+      tokens: this.#takeTokens(),
+      finish: byCalls ? 'tool_calls' : finish,
+      stopReason: finish === 'stop' && !byCalls ? stopReason : null,
+    };
   }
 
   #absorb(event: router.TokenEvent): ChoiceDelta {

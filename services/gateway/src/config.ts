@@ -1,7 +1,7 @@
 import { serviceOptions, hostPortField } from '@guildhall/common';
 import { z } from 'zod';
 import { limitOptions } from './limits/limit-options.ts';
-import { PARSER_NAMES } from './parsers/registry.ts';
+import { PARSER_NAMES, TOOL_PARSER_NAMES } from './parsers/registry.ts';
 import { ROUTING_MODES } from './routing/choose-router.ts';
 
 const words = z.array(z.string().min(1));
@@ -73,6 +73,21 @@ export const gatewaySchema = z.object({
     .enum(['auto', ...PARSER_NAMES])
     .default('auto')
     .describe('How thinking is told from the answer; auto: qwen3 where the vocabulary has </think>.'),
+  toolCallParser: z
+    .enum(['auto', ...TOOL_PARSER_NAMES])
+    .default('auto')
+    .describe(
+      'Form in which the model writes tool calls; auto: the one that the chat template shows; none: calls come back as text.',
+    ),
+  thinkingEndText: z
+    .string()
+    .max(1000)
+    .default(
+      'Considering the limited time by the user, I have to give the solution based on the thinking directly now.',
+    )
+    .describe(
+      'Sentence that ends a think block whose budget is used up, before its </think>; the default is the one that Qwen names.',
+    ),
   bodyLimitBytes: z
     .int()
     .min(1024)

@@ -6,7 +6,7 @@ import type { Hold } from './hold.ts';
 import type { InFlight } from './in-flight.ts';
 import type { Limits } from './limits/limits.ts';
 import type { PoisonGuard } from './quarantine/guard.ts';
-import type { ParserName } from './parsers/registry.ts';
+import type { ParserName, ToolParserName } from './parsers/registry.ts';
 import type { Routing } from './routing/prompt-route.ts';
 import type { RouterPool } from './routing/router-pool.ts';
 import type { ServedModels } from './served-models.ts';
@@ -17,6 +17,8 @@ export interface GatewayContext {
   assets: Assets;
   /** How chat answers are parsed. */
   parser: ParserName;
+  /** In which form the model writes tool calls. */
+  toolParser: ToolParserName;
   pool: RouterPool;
   routing: Routing;
   /** Knows which requests break processes. */

@@ -162,9 +162,11 @@ export class Generation {
         if (assembler.ended) break;
         const delta = assembler.onToken(event.token);
         if (!isEmpty(delta)) await this.#tell(sink, plan, delta);
+        // Unlike a stop string, the last call allowed is nothing that the router knows of.
+        if (plan.assembler.parser.ended) break;
       }
     }
-    // The router has gone on after a stop string that ended the text here; leaving the loop has cancelled it.
+    // The router has gone on after what ended the answer here; leaving the loop has cancelled it.
     await this.#tell(sink, plan, assembler.onEnded());
     timer.end();
     return assembler.counts;

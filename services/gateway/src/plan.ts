@@ -5,8 +5,13 @@ import type { GatewayContext } from './context.ts';
 import type { ChoicePlan } from './generation.ts';
 import { askedPriority } from './limits/priority.ts';
 import { type SamplingInput, samplingParams, type StopInput, stopConditions } from './params.ts';
+import type { OutputParser } from './parsers/parser.ts';
 import { createParser, type ParserName } from './parsers/registry.ts';
 import type { PreparedPrompt } from './prompt.ts';
+import { toolCallId } from './request-id.ts';
+import type { SERVICE_TIERS } from './service-tier.ts';
+import type { CallRules } from './tools/tool-choice.ts';
+import { type ToolTable, toolTable } from './tools/tool-table.ts';
 
 /** What all choices of a request share. */
 export interface PlanInput {
@@ -17,11 +22,15 @@ export interface PlanInput {
       skip_special_tokens?: boolean | null | undefined;
       cache_salt?: string | null | undefined;
       priority?: number | null | undefined;
+      service_tier?: (typeof SERVICE_TIERS)[number] | null | undefined;
     };
   parser: ParserName;
   /** Alternatives per token; -1 for no log-probabilities. */
   topLogprobs: number;
   promptLogprobs: boolean;
+  /** Which calls the answers may have; null for none. */
+  calls: CallRules | null;
+  thinking: router.ThinkingBudget | undefined;
   traceparent: string;
   /** Whose share of the cluster the request uses, and whether it gives way to others. */
   caller: Caller;
@@ -48,6 +57,7 @@ export function planChoices(
   const priority = 0 - askedPriority(context, caller, body);
   const sampling = samplingParams(assets, body, config.generationConfig === 'auto', topLogprobs);
   const choices = body.n ?? 1;
+  const tools = input.calls === null ? null : toolTable(input.calls.tools);
   return prompts.flatMap((prompt, p) => {
     const stop = stopConditions(assets, body, prompt.maxTokens);
     return Array.from({ length: choices }, (_, choice) => ({
@@ -70,10 +80,29 @@ export function planChoices(
         holder: undefined,
         moved: undefined,
         constraint: undefined,
+        thinking: input.thinking,
       },
-      assembler: assemblerOptions(context, input, prompt, stop),
+      assembler: assemblerOptions(
+        context,
+        input,
+        prompt,
+        stop,
+        parserOf(context, input, prompt.insideThink, { tools, choice: p * choices + choice }),
+      ),
     }));
   });
+}
+
+function parserOf(
+  context: GatewayContext,
+  { parser, calls, id }: PlanInput,
+  insideThink: boolean,
+  { tools, choice }: { tools: ToolTable | null; choice: number },
+): OutputParser {
+  if (calls === null || tools === null) return createParser(parser, insideThink);
+  const { parallel } = calls;
+  const callIds = (call: number): string => toolCallId(id, choice, call);
+  return createParser(parser, insideThink, { name: context.toolParser, tools, parallel, callIds });
 }
 
 function assemblerOptions(
@@ -81,12 +110,13 @@ function assemblerOptions(
   input: PlanInput,
   prompt: PlannedPrompt,
   stop: router.StopConditions,
+  parser: OutputParser,
 ): ChoicePlan['assembler'] {
   const { tokenizer, generation } = context.assets;
   const splits = prompt.insideThink && input.parser !== 'none';
   return {
     detokenizer: new IncrementalDetokenizer(tokenizer, { skipSpecial: input.body.skip_special_tokens ?? true }),
-    parser: createParser(input.parser, prompt.insideThink),
+    parser,
     stopStrings: stop.stopStrings,
     includeStop: stop.includeStop,
     minTokens: stop.minTokens,

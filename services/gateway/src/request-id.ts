@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 
 const GIVEN_ID = /^[\w.:-]{1,128}$/;
 
@@ -10,4 +10,9 @@ export function requestIdOf(header: string | string[] | undefined): string {
 /** Id of an answer: `chatcmpl-…` or `cmpl-…`. */
 export function completionId(prefix: 'chatcmpl' | 'cmpl'): string {
   return `${prefix}-${randomUUID().replaceAll('-', '')}`;
+}
+
+/** Id of a tool call: the same for the same place in the same answer. */
+export function toolCallId(answerId: string, choice: number, call: number): string {
+  return `call_${createHash('sha256').update(`${answerId}/${choice}/${call}`).digest('hex').slice(0, 24)}`;
 }

@@ -41,7 +41,7 @@ import type { GatewayContext } from './context.ts';
 import { Hold } from './hold.ts';
 import { InFlight } from './in-flight.ts';
 import { Limits, type LimitsOptions } from './limits/limits.ts';
-import type { ParserName } from './parsers/registry.ts';
+import type { ParserName, ToolParserName } from './parsers/registry.ts';
 import { type GuardDeps, PoisonGuard } from './quarantine/guard.ts';
 import { readiness } from './routes/health.ts';
 import type { GatewayApp } from './routes/types.ts';
@@ -109,6 +109,7 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
     config,
     assets,
     parser: parserOf(config, assets),
+    toolParser: toolParserOf(config, assets),
     pool,
     routing: new Routing({ pool, lookup, mode: config.routing, clock, metrics }),
     guard: new PoisonGuard({
@@ -137,6 +138,14 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
 function parserOf(config: GatewayConfig, assets: Assets): ParserName {
   if (config.reasoningParser !== 'auto') return config.reasoningParser;
   return assets.tokenizer.tokenToId('</think>') === null ? 'none' : 'qwen3';
+}
+
+/** The form of calls that the template shows to the model. */
+function toolParserOf(config: GatewayConfig, { template }: Assets): ToolParserName {
+  if (config.toolCallParser !== 'auto') return config.toolCallParser;
+  if (template === null) return 'none';
+  if (template.text.includes('<function=')) return 'qwen3_xml';
+  return template.text.includes('<tool_call>') ? 'hermes' : 'none';
 }
 
 /** Listens and returns host:port with the port that it got. Throws `config_invalid`. */

@@ -1,7 +1,16 @@
-import type { ChoiceCounts, ChoiceDelta, FinishName, LoggedToken } from '../choice-assembler.ts';
+import {
+  type ChoiceCounts,
+  type ChoiceDelta,
+  type FinishName,
+  type LoggedToken,
+  saysNothing,
+} from '../choice-assembler.ts';
+import type { GatewayContext } from '../context.ts';
 import type { ChoiceSink } from '../generation.ts';
-import type { ChatChunk, ChatResponse } from '../schema/chat.ts';
+import type { ToolCallDelta } from '../parsers/parser.ts';
+import type { ChatChunk, ChatLogprobs, ChatResponse } from '../schema/chat.ts';
 import type { Usage } from '../schema/usage.ts';
+import { type SERVICE_TIERS, type ServedTier, servedTier } from '../service-tier.ts';
 import type { SseStream } from '../sse.ts';
 import type { TokenSource } from '../token-text.ts';
 import { chatLogprobs } from './logprobs.ts';
@@ -14,6 +23,19 @@ export interface AnswerHead {
   created: number;
   /** The name that the client asked for. */
   model: string;
+  /** The tier that it is served in; absent where the request asked for none. */
+  service_tier?: ServedTier;
+}
+
+/** The head of a new answer. */
+export function answerHead(
+  context: Pick<GatewayContext, 'clock' | 'config' | 'keys'>,
+  id: string,
+  body: { model: string; service_tier?: (typeof SERVICE_TIERS)[number] | null | undefined },
+): AnswerHead {
+  const tier = servedTier(context, body.service_tier);
+  const created = Math.floor(context.clock.nowMs() / 1000);
+  return { id, created, model: body.model, ...(tier === null ? {} : { service_tier: tier }) };
 }
 
 /** What a chat answer is made with. */
@@ -24,9 +46,12 @@ export interface ChatAnswerOptions {
   fingerprint: () => string | null;
 }
 
+type ToolCallAnswer = NonNullable<ChatResponse['choices'][number]['message']['tool_calls']>[number];
+
 interface CollectedChoice {
   reasoning: string;
   content: string;
+  calls: ToolCallAnswer[];
   tokens: LoggedToken[];
   finish: FinishName;
   stopReason: string | number | null;
@@ -39,7 +64,14 @@ export class ChatCollector implements ChoiceSink {
 
   constructor(options: ChatAnswerOptions, numChoices: number) {
     this.#options = options;
-    const empty = (): CollectedChoice => ({ reasoning: '', content: '', tokens: [], finish: 'stop', stopReason: null });
+    const empty = (): CollectedChoice => ({
+      reasoning: '',
+      content: '',
+      calls: [],
+      tokens: [],
+      finish: 'stop',
+      stopReason: null,
+    });
     this.#choices = Array.from({ length: numChoices }, empty);
   }
 
@@ -52,6 +84,7 @@ export class ChatCollector implements ChoiceSink {
     if (choice === undefined) return;
     choice.reasoning += delta.reasoning;
     choice.content += delta.content;
+    for (const piece of delta.toolCalls) addPiece(choice.calls, piece);
     choice.tokens.push(...delta.tokens);
     choice.finish = delta.finish ?? choice.finish;
     choice.stopReason = delta.stopReason ?? choice.stopReason;
@@ -67,9 +100,11 @@ export class ChatCollector implements ChoiceSink {
         index,
         message: {
           role: 'assistant',
-          content: choice.content,
+          content: choice.content === '' && choice.calls.length > 0 ? null : choice.content,
           reasoning_content: choice.reasoning === '' ? null : choice.reasoning,
+          reasoning: choice.reasoning === '' ? null : choice.reasoning,
           refusal: null,
+          ...(choice.calls.length === 0 ? {} : { tool_calls: choice.calls }),
         },
         logprobs: logprobs ? chatLogprobs(source, choice.tokens) : null,
         finish_reason: choice.finish,
@@ -80,7 +115,32 @@ export class ChatCollector implements ChoiceSink {
   }
 }
 
+/** Adds a piece of a call to the calls so far. */
+function addPiece(calls: ToolCallAnswer[], piece: ToolCallDelta): void {
+  const call = (calls[piece.index] ??= {
+    id: piece.id ?? '',
+    type: 'function',
+    function: { name: piece.name ?? '', arguments: '' },
+  });
+  call.function.arguments += piece.arguments;
+}
+
 type ChunkChoice = ChatChunk['choices'][number];
+type ChunkDelta = ChunkChoice['delta'];
+
+/** The parts of a delta, one chunk for each: clients expect a chunk to bring text or one piece of one call. */
+function deltaParts({ reasoning, content, toolCalls }: ChoiceDelta): ChunkDelta[] {
+  const text = {
+    ...(reasoning === '' ? {} : { reasoning_content: reasoning, reasoning }),
+    ...(content === '' ? {} : { content }),
+  };
+  const calls = toolCalls.map(({ index, id, name, arguments: json }) => {
+    const head = id === undefined ? {} : { id, type: 'function' as const };
+    const fn = { ...(name === undefined ? {} : { name }), arguments: json };
+    return { tool_calls: [{ index, ...head, function: fn }] };
+  });
+  return reasoning !== '' || content !== '' || calls.length === 0 ? [text, ...calls] : calls;
+}
 
 /** Streams a chat answer: a first chunk with the role, one chunk for each piece of text, a last one with the reason. */
 export class ChatStreamer implements ChoiceSink {
@@ -102,15 +162,13 @@ export class ChatStreamer implements ChoiceSink {
 
   async delta(index: number, delta: ChoiceDelta): Promise<void> {
     const { logprobs, source } = this.#options;
-    const hasText = delta.reasoning !== '' || delta.content !== '';
-    if (hasText || delta.tokens.length > 0) {
-      const text = {
-        ...(delta.reasoning === '' ? {} : { reasoning_content: delta.reasoning }),
-        ...(delta.content === '' ? {} : { content: delta.content }),
-      };
-      await this.#send([
-        { index, delta: text, logprobs: logprobs ? chatLogprobs(source, delta.tokens) : null, finish_reason: null },
-      ]);
+    if (!saysNothing(delta) || delta.tokens.length > 0) {
+      let shown: ChatLogprobs | null = logprobs ? chatLogprobs(source, delta.tokens) : null;
+      for (const part of deltaParts(delta)) {
+        await this.#send([{ index, delta: part, logprobs: shown, finish_reason: null }]);
+        // They go with the first part.
+        shown = null;
+      }
     }
     if (delta.finish === null) return;
     await this.#send([
@@ -127,10 +185,8 @@ export class ChatStreamer implements ChoiceSink {
   async #send(choices: ChunkChoice[], usage: Usage | null = null): Promise<void> {
     const { head, fingerprint } = this.#options;
     const chunk: ChatChunk = {
-      id: head.id,
+      ...head,
       object: 'chat.completion.chunk',
-      created: head.created,
-      model: head.model,
       system_fingerprint: fingerprint(),
       choices,
       ...(this.#includeUsage ? { usage } : {}),

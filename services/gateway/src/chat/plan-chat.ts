@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify';
-import type { ChatAnswerOptions } from '../answers/chat-answer.ts';
+import { answerHead, type ChatAnswerOptions } from '../answers/chat-answer.ts';
 import type { Caller } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices } from '../plan.ts';
@@ -7,6 +7,8 @@ import { prepareChat, tokenBudget } from '../prompt.ts';
 import { completionId } from '../request-id.ts';
 import { type PlannedRequest, routingTraceOf, telemetryOf } from '../run-completion.ts';
 import type { ChatRequest } from '../schema/chat.ts';
+import { callRules } from '../tools/tool-choice.ts';
+import { thinkingBudget } from './thinking-budget.ts';
 
 /** A chat request whose messages are tokenized and whose choices are planned, whatever shape its answer will have. */
 export interface PlannedChat extends PlannedRequest {
@@ -42,6 +44,8 @@ export async function planChat(
     parser,
     topLogprobs: logprobs ? (body.top_logprobs ?? 0) : -1,
     promptLogprobs: false,
+    calls: callRules(body),
+    thinking: await thinkingBudget(context, body, prompt),
     traceparent: telemetry.traceparent,
     caller,
   };
@@ -54,7 +58,7 @@ export async function planChat(
     plans: planChoices(context, input, [{ ...prompt, maxTokens }]),
     promptTokens: prompt.ids.length,
     options: {
-      head: { id, created: Math.floor(clock.nowMs() / 1000), model: body.model },
+      head: answerHead(context, id, body),
       source: assets.tokenizer,
       logprobs,
     },

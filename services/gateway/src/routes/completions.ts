@@ -6,6 +6,7 @@ import {
   CompletionStreamer,
   type EchoedPrompt,
 } from '../answers/completion-answer.ts';
+import { answerHead } from '../answers/chat-answer.ts';
 import { callerOf } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices, type PlannedPrompt } from '../plan.ts';
@@ -86,12 +87,16 @@ async function planCompletion(
   const id = completionId('cmpl');
   const topLogprobs = body.logprobs ?? -1;
   const echo = body.echo === true;
+  const choices = body.best_of ?? body.n ?? 1;
   const input = {
     id,
-    body,
+    body: { ...body, n: choices },
     parser: 'none' as const,
-    topLogprobs,
+    // The likeliest are told by their log-probabilities.
+    topLogprobs: choices > (body.n ?? 1) ? Math.max(0, topLogprobs) : topLogprobs,
     promptLogprobs: echo && topLogprobs >= 0,
+    calls: null,
+    thinking: undefined,
     traceparent: telemetry.traceparent,
     caller,
   };
@@ -104,10 +109,11 @@ async function planCompletion(
     plans: planChoices(context, input, prompts),
     promptTokens,
     options: {
-      head: { id, created: Math.floor(context.clock.nowMs() / 1000), model: body.model },
+      head: answerHead(context, id, body),
       source: context.assets.tokenizer,
       logprobs: topLogprobs >= 0,
-      echo: echo ? echoes(context, promptList(body.prompt), prompts, body.n ?? 1) : null,
+      echo: echo ? echoes(context, promptList(body.prompt), prompts, choices) : null,
+      returned: body.n ?? 1,
     },
   };
 }
