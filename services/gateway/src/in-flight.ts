@@ -1,22 +1,56 @@
-import { type Clock, fail, type GuildhallError } from '@guildhall/common';
+import { type Clock, fail, type GuildhallError, type Metrics, type Timer, toGuildhallError } from '@guildhall/common';
+import { AdmissionQueue, type Waiter } from './limits/admission-queue.ts';
+import { type Reason, refusal } from './limits/reasons.ts';
 
-/** Completions that run now: counts them, refuses too many, and ends them at shutdown. */
+export interface InFlightOptions {
+  /** Completions at a time. */
+  maxInFlight: number;
+  /** Completions that wait for a place at most. */
+  maxQueued: number;
+  /** How long one of them waits at most, ms. */
+  queueMs: number;
+  clock: Clock;
+  metrics: Metrics;
+}
+
+/** Who asks for a place. */
+export interface PlaceRequest extends Waiter {
+  /** Aborts when nobody wants the place any more, and is aborted at shutdown. */
+  controller: AbortController;
+}
+
+interface Waiting extends PlaceRequest {
+  beganMs: number;
+  enter: () => void;
+  refuse: (error: unknown) => void;
+  timer: Timer | null;
+}
+
+const MAX_RETRY_S = 30;
+
+/** Completions that run now, and those that wait until they may: counts them, refuses too many, and ends them at shutdown. */
 export class InFlight {
-  readonly #limit: number;
-  readonly #clock: Clock;
-  readonly #running = new Set<AbortController>();
+  readonly #o: InFlightOptions;
+  readonly #running = new Map<AbortController, string>();
+  readonly #places = new Map<string, number>();
+  readonly #queue: AdmissionQueue<Waiting>;
   #streams = 0;
   #draining = false;
   #closed = false;
   #onEmpty: (() => void) | null = null;
 
-  constructor(limit: number, clock: Clock) {
-    this.#limit = limit;
-    this.#clock = clock;
+  constructor(options: InFlightOptions) {
+    this.#o = options;
+    this.#queue = new AdmissionQueue(options.maxQueued);
   }
 
   get size(): number {
     return this.#running.size;
+  }
+
+  /** Completions that wait for a place. */
+  get queued(): number {
+    return this.#queue.size;
   }
 
   /** True once the gateway is to go; it may still take requests for a while. */
@@ -24,19 +58,25 @@ export class InFlight {
     return this.#draining;
   }
 
-  /** Takes a place. Throws `rate_limited` when there is none and `not_ready` when the gateway is shutting down. */
-  enter(): AbortController {
+  /**
+   * Takes a place, perhaps after a wait: urgent ones first, and fairly between tenants. Throws `queue_full`, `overloaded` when none
+   * became free in time, `not_ready` when the gateway is shutting down, and the reason of the controller's abort.
+   */
+  async enter(request: PlaceRequest): Promise<void> {
     if (this.#closed) throw shuttingDown();
-    if (this.#running.size >= this.#limit) {
-      throw fail('rate_limited', `this gateway runs ${this.#limit} completions at a time; try again in a moment`);
-    }
-    const controller = new AbortController();
-    this.#running.add(controller);
-    return controller;
+    if (request.controller.signal.aborted) throw toGuildhallError(request.controller.signal.reason);
+    if (this.#running.size < this.#o.maxInFlight && this.#queue.size === 0) return this.#begin(request);
+    await this.#wait(request);
   }
 
   leave(controller: AbortController): void {
+    const tenant = this.#running.get(controller);
+    if (tenant === undefined) return;
     this.#running.delete(controller);
+    const places = (this.#places.get(tenant) ?? 1) - 1;
+    if (places === 0) this.#places.delete(tenant);
+    else this.#places.set(tenant, places);
+    this.#admit();
     if (this.#running.size === 0) this.#onEmpty?.();
   }
 
@@ -54,19 +94,94 @@ export class InFlight {
    */
   async drain(lingerMs: number, graceMs: number): Promise<void> {
     this.#draining = true;
-    if (lingerMs > 0) await this.#clock.sleep(lingerMs);
+    if (lingerMs > 0) await this.#o.clock.sleep(lingerMs);
     this.#closed = true;
+    for (const waiting of this.#queue.all()) {
+      this.#queue.remove(waiting);
+      this.#end(waiting, 'draining');
+      waiting.refuse(shuttingDown());
+    }
     if (this.#running.size === 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#onEmpty = resolve;
-    const limit = this.#clock.setTimer(graceMs, () => {
-      for (const controller of this.#running) controller.abort(shuttingDown());
+    const limit = this.#o.clock.setTimer(graceMs, () => {
+      for (const controller of this.#running.keys()) controller.abort(shuttingDown());
     });
     await promise;
     limit.cancel();
   }
+
+  #begin({ controller, tenant }: PlaceRequest): void {
+    this.#running.set(controller, tenant);
+    this.#places.set(tenant, (this.#places.get(tenant) ?? 0) + 1);
+  }
+
+  async #wait(request: PlaceRequest): Promise<void> {
+    const { clock, queueMs, maxQueued } = this.#o;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const waiting: Waiting = {
+      ...request,
+      beganMs: clock.monotonicMs(),
+      enter: resolve,
+      refuse: reject,
+      timer: null,
+    };
+    const out = this.#queue.offer(waiting);
+    if (out !== null) {
+      this.#end(out, 'full');
+      out.refuse(this.#refused('queue_full', `${maxQueued} requests wait already`));
+      if (out === waiting) return promise;
+    }
+    const { signal } = request.controller;
+    const onAbort = (): void => this.#giveUp(waiting, 'gone', toGuildhallError(signal.reason));
+    signal.addEventListener('abort', onAbort, { once: true });
+    waiting.timer = clock.setTimer(queueMs, () =>
+      this.#giveUp(waiting, 'timeout', this.#refused('queue_timeout', `no place became free within ${queueMs} ms`)),
+    );
+    this.#tell();
+    try {
+      await promise;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  #giveUp(waiting: Waiting, outcome: string, error: unknown): void {
+    if (!this.#queue.remove(waiting)) return;
+    this.#end(waiting, outcome);
+    waiting.refuse(error);
+  }
+
+  /** Fills the places that are free. */
+  #admit(): void {
+    while (!this.#closed && this.#running.size < this.#o.maxInFlight) {
+      const next = this.#queue.take((tenant) => this.#places.get(tenant) ?? 0);
+      if (next === null) return;
+      this.#begin(next);
+      this.#end(next, 'served');
+      next.enter();
+    }
+  }
+
+  #end(waiting: Waiting, outcome: string): void {
+    const { clock, metrics } = this.#o;
+    waiting.timer?.cancel();
+    metrics.count('guildhall_gateway_queue_total', { outcome });
+    metrics.observe('guildhall_gateway_queue_seconds', (clock.monotonicMs() - waiting.beganMs) / 1000);
+    this.#tell();
+  }
+
+  #tell(): void {
+    this.#o.metrics.gauge('guildhall_gateway_queued_requests', this.#queue.size);
+  }
+
+  #refused(reason: Reason, why: string): GuildhallError {
+    const { maxInFlight, queueMs } = this.#o;
+    const message = `this gateway runs ${maxInFlight} completions at a time, and ${why}; try again in a moment`;
+    return refusal(reason, message, Math.min(MAX_RETRY_S, Math.max(1, Math.ceil(queueMs / 2000))));
+  }
 }
 
 function shuttingDown(): GuildhallError {
-  return fail('not_ready', 'this gateway is shutting down');
+  return fail('not_ready', 'this gateway is shutting down', { details: { reason: 'draining' } });
 }
