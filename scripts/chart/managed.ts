@@ -31,7 +31,17 @@ const COMMON = [
 const NUMERICS = ['weights', 'weightsCache', 'kvDtype', 'combine', 'bf16Kernels'];
 
 const OWN: Record<string, string[]> = {
-  gateway: ['model', 'servedModelName', 'apiKey', 'apiKeys', 'apiKeyFile', 'allowAnonymous', 'httpsCert', 'httpsKey'],
+  gateway: [
+    'model',
+    'servedModelName',
+    'accounts',
+    'apiKey',
+    'apiKeys',
+    'apiKeyFile',
+    'allowAnonymous',
+    'httpsCert',
+    'httpsKey',
+  ],
   router: ['model', 'servedModelName', ...NUMERICS, 'kvDisk', 'kvDiskLimit'],
   expert: ['model', 'modelFromPeers', 'modelDiskMib', ...NUMERICS, 'group', 'failureDomain'],
   controller: ['kubernetes', 'namespace', 'release', 'leaseName', 'autoscalerPolicy'],

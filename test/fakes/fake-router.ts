@@ -24,6 +24,8 @@ export interface FakeScript {
   finished?: Partial<router.Finished>;
   cachedTokens?: number;
   decodeCachedTokens?: number;
+  /** Milliseconds of experts for each token that a call generates. */
+  expertMsPerToken?: number;
   /** Thrown after the last token instead of finishing. */
   failure?: GuildhallError;
   /** The server dies, with every call on it, when the token at this position is due. */
@@ -308,7 +310,13 @@ export class FakeRouter {
       if (this.#holdAt === index)
         await Promise.race([this.#held.promise, record.whenCancelled, this.#startedMoving.promise]);
       if (this.#moves(index)) return this.#moveAway(call, record);
-      await this.#write(call, record, { $case: 'token', value: tokenEvent(request, index, script.tokens[index] ?? 0) });
+      await this.#write(call, record, {
+        $case: 'token',
+        value: {
+          ...tokenEvent(request, index, script.tokens[index] ?? 0),
+          expertMs: (script.expertMsPerToken ?? 0) * (record.sent + 1),
+        },
+      });
       record.sent += 1;
       if (this.#dieAt === index) return this.kill();
       if (this.#endAt === index) {
@@ -366,7 +374,7 @@ function tokenEvent(request: router.GenerateRequest, index: number, id: number):
     id: id + rank,
     logprob: fakeLogprob(id, rank),
   }));
-  return { index, id, logprob: topLogprobs < 0 ? 0 : fakeLogprob(id), top };
+  return { index, id, logprob: topLogprobs < 0 ? 0 : fakeLogprob(id), top, expertMs: 0 };
 }
 
 function promptLogprobs(request: router.GenerateRequest): router.TokenEvent[] {
@@ -381,6 +389,7 @@ function finishedEvent(request: router.GenerateRequest, script: FakeScript, end:
     completionTokens: end,
     cachedTokens: script.cachedTokens ?? 0,
     decodeCachedTokens: script.decodeCachedTokens ?? 0,
+    expertMs: (script.expertMsPerToken ?? 0) * (end - request.generatedIds.length),
     ...(cut ? {} : script.finished),
   });
 }

@@ -8,12 +8,14 @@ import { doctorCommand } from './commands/doctor.ts';
 import { drainCommand } from './commands/drain.ts';
 import { eventsCommand } from './commands/events.ts';
 import { joinCommand } from './commands/join.ts';
+import { keysCommand } from './commands/keys.ts';
 import { planCommand } from './commands/plan.ts';
 import { pullCommand } from './commands/pull.ts';
 import { serveCommand } from './commands/serve.ts';
 import { simulateCommand } from './commands/simulate.ts';
 import { statusCommand } from './commands/status.ts';
 import { upCommand } from './commands/up.ts';
+import { usageCommand } from './commands/usage.ts';
 import { VERSION } from './version.ts';
 
 const COMMANDS = [
@@ -29,6 +31,8 @@ const COMMANDS = [
   joinCommand,
   drainCommand,
   eventsCommand,
+  keysCommand,
+  usageCommand,
   chaosCommand,
   simulateCommand,
   doctorCommand,

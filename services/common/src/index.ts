@@ -78,7 +78,7 @@ export {
   type EventLogOptions,
 } from './redis/event-log.ts';
 export { type ClusterEvent, ClusterEvents } from './redis/events.ts';
-export { type RedisKeys, redisKeys } from './redis/keys.ts';
+export { type AccountKeys, accountKeys, type RedisKeys, redisKeys } from './redis/keys.ts';
 export {
   type DrainRequest,
   type DrainSnapshot,
@@ -175,3 +175,34 @@ export {
   type TraceHead,
   type Tracing,
 } from './telemetry/tracing.ts';
+export { Accounts, type AccountsOptions } from './accounts/accounts.ts';
+export {
+  apiKeyHash,
+  apiKeyId,
+  type KeyRecord,
+  keyRecordSchema,
+  newApiKey,
+  parseKeyRecord,
+  type Quota,
+  TENANT_NAME,
+} from './accounts/key-record.ts';
+export { ApiKeyStore, type KeyChanges, type NewKey, type StoredKey } from './accounts/key-store.ts';
+export {
+  type QuotaAnswer,
+  type QuotaAsk,
+  type QuotaRefusal,
+  type QuotaState,
+  QuotaStore,
+  type QuotaSubject,
+  type SubjectPair,
+} from './accounts/quota-store.ts';
+export {
+  addUsage,
+  HOUR_MS,
+  MAX_USAGE_HOURS,
+  noUsage,
+  type UsageCounts,
+  type UsageRow,
+  UsageStore,
+  type UsageSubject,
+} from './accounts/usage-store.ts';

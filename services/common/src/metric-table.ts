@@ -4,6 +4,7 @@ import { DISPATCH_METRICS } from './metric-table-dispatch.ts';
 import { KUBERNETES_METRICS } from './metric-table-kubernetes.ts';
 import { KV_METRICS } from './metric-table-kv.ts';
 import { LATENCY, type MetricInfo, SHORT } from './metric-info.ts';
+import { LIMIT_METRICS } from './metric-table-limits.ts';
 import { TELEMETRY_METRICS } from './metric-table-telemetry.ts';
 
 export type { MetricInfo, MetricService } from './metric-info.ts';
@@ -329,6 +330,7 @@ export const METRICS = {
     buckets: LATENCY,
   },
   ...BATCH_METRICS,
+  ...LIMIT_METRICS,
   ...DISPATCH_METRICS,
   ...AUTOSCALER_METRICS,
   ...TELEMETRY_METRICS,

@@ -1,10 +1,11 @@
+import cors from '@fastify/cors';
 import swagger from '@fastify/swagger';
 import { fail } from '@guildhall/common';
 import fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
 import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
-import { callerOf } from './caller.ts';
+import { EXPOSED_HEADERS } from './cors.ts';
 import type { GatewayContext } from './context.ts';
-import { httpsFactory } from './https.ts';
+import { httpsFactory, SERVER_LIMITS } from './https.ts';
 import { onClientError, sendError } from './http-errors.ts';
 import { withUsedSchemas } from './openapi-schemas.ts';
 import { requestIdOf } from './request-id.ts';
@@ -20,24 +21,27 @@ import { openapiRoute } from './routes/openapi.ts';
 import { responsesRoute } from './routes/responses.ts';
 import { tokenizeRoute } from './routes/tokenize.ts';
 import type { GatewayApp } from './routes/types.ts';
+import { usageRoute } from './routes/usage.ts';
 import { OPERATIONS, RequestTelemetry } from './telemetry/request-telemetry.ts';
 import { zodValidatorCompiler } from './validation.ts';
 
-/** Time in which a whole request must have arrived. */
-const ARRIVAL_MS = 60_000;
-const KEEP_ALIVE_MS = 75_000;
+/** Header lines of a request; one with more is refused with 431. */
+const MAX_HEADERS = 100;
+/** For how long a browser need not ask again whether it may, seconds. */
+const PREFLIGHT_S = 600;
 
 /** Routes that need no key: probes of orchestrators have none. */
 const OPEN_ROUTES: ReadonlySet<string> = new Set(['/health', '/ready']);
 
 /** The HTTP application. It listens to nothing yet. */
 export async function buildApp(context: GatewayContext): Promise<GatewayApp> {
-  const serverFactory = httpsFactory(context.config, { request: ARRIVAL_MS, keepAlive: KEEP_ALIVE_MS });
+  const serverFactory = httpsFactory(context.config);
   const app = fastify({
-    ...(serverFactory === null ? {} : { serverFactory }),
+    ...(serverFactory === null ? { http: SERVER_LIMITS } : { serverFactory }),
     bodyLimit: context.config.bodyLimitBytes,
-    requestTimeout: ARRIVAL_MS,
-    keepAliveTimeout: KEEP_ALIVE_MS,
+    requestTimeout: SERVER_LIMITS.requestTimeout,
+    keepAliveTimeout: SERVER_LIMITS.keepAliveTimeout,
+    trustProxy: context.config.trustedProxies.length > 0 && [...context.config.trustedProxies],
     // Requests are logged by the onResponse hook, in one line and without anything that a client wrote.
     logger: false,
     return503OnClosing: false,
@@ -47,6 +51,8 @@ export async function buildApp(context: GatewayContext): Promise<GatewayApp> {
     routerOptions: { maxParamLength: 512 },
     frameworkErrors: (err, request, reply) => void sendError(context, request, reply, err),
   }).withTypeProvider<ZodTypeProvider>();
+  app.server.maxConnections = context.config.maxConnections;
+  app.server.maxHeadersCount = MAX_HEADERS;
   // A web page may post plain text to any address without asking; JSON it may not.
   app.removeContentTypeParser('text/plain');
   app.setValidatorCompiler(zodValidatorCompiler);
@@ -67,10 +73,23 @@ export async function buildApp(context: GatewayContext): Promise<GatewayApp> {
     transform: jsonSchemaTransform,
     transformObject: withUsedSchemas,
   });
+  await addCors(app, context);
   addHooks(app, context);
   addFallbacks(app, context);
   addRoutes(app, context);
   return app;
+}
+
+/** Lets web pages of the configured origins call the API. Preflights come before the key is checked: they carry none. */
+async function addCors(app: GatewayApp, { config }: GatewayContext): Promise<void> {
+  const origins = config.corsOrigins;
+  if (origins.length === 0) return;
+  await app.register(cors, {
+    origin: origins.includes('*') ? '*' : [...origins],
+    methods: ['GET', 'POST', 'DELETE'],
+    maxAge: PREFLIGHT_S,
+    exposedHeaders: [...EXPOSED_HEADERS],
+  });
 }
 
 function addRoutes(app: GatewayApp, context: GatewayContext): void {
@@ -80,6 +99,7 @@ function addRoutes(app: GatewayApp, context: GatewayContext): void {
   messagesRoute(app, context);
   modelsRoute(app, context);
   tokenizeRoute(app, context);
+  usageRoute(app, context);
   filesRoute(app, context);
   batchesRoute(app, context);
   healthRoute(app, context);
@@ -101,15 +121,17 @@ function tellOf(context: GatewayContext, request: FastifyRequest, reply: Fastify
 }
 
 function addHooks(app: GatewayApp, context: GatewayContext): void {
-  const { metrics, logger, inFlight } = context;
+  const { metrics, logger, inFlight, limits } = context;
   app.decorateRequest('telemetry', null);
+  app.decorateRequest('caller', null);
   app.addHook('onRequest', async (request, reply) => {
     void reply.header('x-request-id', request.id);
     const operation = OPERATIONS[routeOf(request)];
     if (operation !== undefined) tellOf(context, request, reply, operation);
     if (inFlight.draining) void reply.header('connection', 'close');
     else inFlight.keep(request.raw.socket);
-    if (!OPEN_ROUTES.has(routeOf(request))) callerOf(context, request.headers);
+    if (OPEN_ROUTES.has(routeOf(request))) return;
+    request.caller = await limits.auth.authenticate(request.headers, request.ip);
   });
   app.addHook('onResponse', async (request, reply) => {
     const route = routeOf(request);

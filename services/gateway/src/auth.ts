@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { errorMessage, fail } from '@guildhall/common';
+import { errorMessage, fail, TENANT_NAME } from '@guildhall/common';
 
 /** Keys as the configuration gives them. */
 export interface KeySources {
@@ -18,13 +18,16 @@ function tenantOfKey(key: string): string {
   return createHash('sha256').update(`guildhall-tenant\0${key}`).digest('hex').slice(0, 16);
 }
 
+/** Name of a key that says nothing of it. */
+function idOfKey(key: string): string {
+  return `static-${createHash('sha256').update(`guildhall-key\0${key}`).digest('hex').slice(0, 12)}`;
+}
+
 /** A key, and whom it belongs to. */
 interface KeyEntry {
   key: string;
   tenant: string;
 }
-
-const TENANT_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/;
 
 function parseKeyLine(path: string, line: string): KeyEntry {
   const [key = '', name, ...rest] = line.split(/\s+/);
@@ -50,14 +53,20 @@ function readKeyFile(path: string): KeyEntry[] {
   return keys;
 }
 
-/** The API keys, kept as hashes. Without any, everybody is let in, as one tenant without a name. */
+/** Whom a key belongs to, and a name of the key itself that does not give it away. */
+export interface KeyOwner {
+  tenant: string;
+  keyId: string;
+}
+
+/** The API keys of options and files, kept as hashes. */
 export class ApiKeys {
-  readonly #keys: readonly { hash: Buffer; tenant: string }[];
+  readonly #keys: readonly { hash: Buffer; owner: KeyOwner }[];
 
   constructor(keys: readonly KeyEntry[]) {
     // A later entry may name the tenant of a key that was given before.
     const byKey = new Map(keys.map(({ key, tenant }) => [key, tenant]));
-    this.#keys = [...byKey].map(([key, tenant]) => ({ hash: digest(key), tenant }));
+    this.#keys = [...byKey].map(([key, tenant]) => ({ hash: digest(key), owner: { tenant, keyId: idOfKey(key) } }));
   }
 
   /** Throws `config_invalid` when the key file cannot be read, is empty or has a line that is no entry. */
@@ -67,22 +76,16 @@ export class ApiKeys {
     return new ApiKeys([...given, ...fromFile]);
   }
 
-  get required(): boolean {
+  /** True where there are any. */
+  get some(): boolean {
     return this.#keys.length > 0;
   }
 
-  /**
-   * Checks an Authorization header and returns the caller's tenant, '' where no key is required. Throws `unauthorized`.
-   * Takes the same time whichever key matches, or none.
-   */
-  check(header: string | undefined): string {
-    if (!this.required) return '';
-    const given = /^Bearer +(\S+)$/i.exec(header ?? '')?.[1];
-    if (given === undefined) throw fail('unauthorized', 'an API key is required: send `Authorization: Bearer <key>`');
-    const hash = digest(given);
-    let tenant: string | null = null;
-    for (const entry of this.#keys) tenant = timingSafeEqual(hash, entry.hash) ? entry.tenant : tenant;
-    if (tenant === null) throw fail('unauthorized', 'the API key is not valid');
-    return tenant;
+  /** The owner of a key, or null. Takes the same time whichever key matches, or none. */
+  find(key: string): KeyOwner | null {
+    const hash = digest(key);
+    let owner: KeyOwner | null = null;
+    for (const entry of this.#keys) owner = timingSafeEqual(hash, entry.hash) ? entry.owner : owner;
+    return owner;
   }
 }

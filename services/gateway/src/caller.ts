@@ -1,6 +1,5 @@
-import type { IncomingHttpHeaders } from 'node:http';
-import { fail, sameSecret } from '@guildhall/common';
-import type { ApiKeys } from './auth.ts';
+import { fail, type Quota } from '@guildhall/common';
+import type { FastifyRequest } from 'fastify';
 
 /** Who sent a request. */
 export interface Caller {
@@ -8,33 +7,43 @@ export interface Caller {
   tenant: string;
   /** It comes from the batch service and gives way to others. */
   background: boolean;
+  /** Name of the key, which does not give it away: '' without a key, `batch` for the batch service. */
+  keyId: string;
+  /** Of requests that ask for none; smaller is more urgent, as in the API. */
+  priority: number;
+  /** The most urgent one that a request may ask for; null where the gateway's own rule decides. */
+  priorityCap: number | null;
+  /** Names of models that it may ask for; null for all. */
+  models: readonly string[] | null;
+  /** What the key may use. */
+  quota: Quota;
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who sent it; null on routes that are open to everybody. */
+    caller: Caller | null;
+  }
 }
 
 /** Header by which a process of the cluster says on whose behalf it asks. */
 export const TENANT_HEADER = 'x-guildhall-tenant';
-const TENANT = /^[A-Za-z0-9_.-]{0,63}$/;
 
-/** The key of a request as an Authorization header; Anthropic's clients send it as `x-api-key`. */
-export function credentialOf({ authorization, 'x-api-key': key }: IncomingHttpHeaders): string | undefined {
-  if (authorization !== undefined || typeof key !== 'string') return authorization;
-  return `Bearer ${key}`;
+const NO_QUOTA: Quota = { requestsPerMinute: null, tokensPerMinute: null, concurrency: null };
+
+/** A caller without limits of its own. */
+export function plainCaller(tenant: string, keyId: string, background = false): Caller {
+  return { tenant, background, keyId, priority: 0, priorityCap: null, models: null, quota: NO_QUOTA };
 }
 
-/**
- * The caller by the headers of a request: an API key, or the cluster token with the name of a tenant. Throws
- * `unauthorized`.
- */
-export function callerOf(
-  { keys, config }: { keys: ApiKeys; config: { clusterToken: string | null } },
-  headers: IncomingHttpHeaders,
-): Caller {
-  const tenant = headers[TENANT_HEADER];
-  if (tenant === undefined) return { tenant: keys.check(credentialOf(headers)), background: false };
-  const given = headers.authorization ?? '';
-  const { clusterToken } = config;
-  if (clusterToken === null || !sameSecret(given, `Bearer ${clusterToken}`))
-    throw fail('unauthorized', `${TENANT_HEADER} is for processes of the cluster only`);
-  if (typeof tenant !== 'string' || !TENANT.test(tenant))
-    throw fail('invalid_value', `${TENANT_HEADER} is no name of a tenant`, { field: TENANT_HEADER });
-  return { tenant, background: true };
+/** The caller of a request, who was checked before its body was read. */
+export function callerOf(request: Pick<FastifyRequest, 'caller'>): Caller {
+  if (request.caller === null) throw fail('internal', 'the caller of this request was not checked');
+  return request.caller;
+}
+
+/** Throws `forbidden` where the caller's key is not for this model. */
+export function checkModel({ models }: Caller, model: string): void {
+  if (models === null || models.includes(model)) return;
+  throw fail('forbidden', `model: this key is for ${models.join(', ')} only`, { field: 'model' });
 }

@@ -25,7 +25,7 @@ function assembler(options: Partial<AssemblerOptions> = {}): ChoiceAssembler {
   });
 }
 
-const token = (id: number, index: number): router.TokenEvent => ({ index, id, logprob: 0, top: [] });
+const token = (id: number, index: number): router.TokenEvent => ({ index, id, logprob: 0, top: [], expertMs: 0 });
 
 function run(made: ChoiceAssembler, ids: readonly number[], finished: Partial<router.Finished> = {}): ChoiceDelta[] {
   const deltas = ids.map((id, index) => made.onToken(token(id, index)));

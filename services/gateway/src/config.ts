@@ -1,5 +1,6 @@
 import { serviceOptions, hostPortField } from '@guildhall/common';
 import { z } from 'zod';
+import { limitOptions } from './limits/limit-options.ts';
 import { PARSER_NAMES, TOOL_PARSER_NAMES } from './parsers/registry.ts';
 import { ROUTING_MODES } from './routing/choose-router.ts';
 
@@ -51,6 +52,7 @@ export const gatewaySchema = z.object({
     .describe(
       'Whether requests may set `priority`; auto: only without API keys, since a caller could push past the others.',
     ),
+  ...limitOptions,
   maxContext: z
     .int()
     .min(1)
@@ -116,7 +118,7 @@ export const gatewaySchema = z.object({
     .max(1_000_000)
     .default(1000)
     .describe('Background responses that wait or run in the cluster; more are refused with 503.'),
-  maxInFlight: z.int().min(1).default(1024).describe('Completions at a time; more are refused with 429.'),
+  maxInFlight: z.int().min(1).default(1024).describe('Completions at a time; more wait for a place.'),
   requestTimeoutMs: z.int().min(0).default(1_800_000).describe('Longest duration of a completion; 0 means no limit.'),
   routing: z
     .enum(ROUTING_MODES)

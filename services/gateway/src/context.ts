@@ -1,10 +1,10 @@
 import type { Clock, Logger, Metrics, ResponseStore, Tracing } from '@guildhall/common';
 import type { Assets } from './assets.ts';
-import type { ApiKeys } from './auth.ts';
 import type { BatchServices } from './batches/batch-services.ts';
 import type { GatewayConfig } from './config.ts';
 import type { Hold } from './hold.ts';
 import type { InFlight } from './in-flight.ts';
+import type { Limits } from './limits/limits.ts';
 import type { PoisonGuard } from './quarantine/guard.ts';
 import type { ParserName, ToolParserName } from './parsers/registry.ts';
 import type { BackgroundResponses } from './responses/background.ts';
@@ -33,7 +33,8 @@ export interface GatewayContext {
   background: BackgroundResponses;
   /** Keeps requests while no router is there. */
   hold: Hold;
-  keys: ApiKeys;
+  /** Who may ask, how much, and what it came to. */
+  limits: Limits;
   inFlight: InFlight;
   /** Takes the gateway out of service: lingers, lets running completions end. There is one drain only. */
   drain: () => Promise<void>;

@@ -8,6 +8,8 @@ import {
   type ChoiceDelta,
 } from './choice-assembler.ts';
 import { systemFingerprint, usageOf } from './answers/usage.ts';
+import type { Admission } from './limits/admission.ts';
+import { type ChoiceProgress, usageSoFar } from './limits/generation-usage.ts';
 import type { Dossier, PoisonGuard } from './quarantine/guard.ts';
 import { type KnownTokens, ResumableStream } from './routing/resume.ts';
 import type { PromptRoute, Routing } from './routing/prompt-route.ts';
@@ -59,6 +61,8 @@ export interface GenerationContext {
   arrivedAtMs: number;
   deadlineAtMs: number | null;
   signal: AbortSignal;
+  /** The request's account: quotas and usage. */
+  admission: Admission;
 }
 
 /** What the choices of one prompt share. */
@@ -91,7 +95,7 @@ export class Generation {
 
   /**
    * Runs all choices to their end and returns their counts in order. The first failure cancels the others and is thrown;
-   * `request_quarantined` comes before anything is begun.
+   * `request_quarantined` and `rate_limited` come before anything is begun.
    */
   async run(plans: readonly ChoicePlan[], sink: ChoiceSink): Promise<ChoiceCounts[]> {
     const abort = new AbortController();
@@ -99,11 +103,13 @@ export class Generation {
     let failure: unknown = null;
     const prompts = this.#prompts(plans);
     for (const { dossier } of new Set(prompts)) dossier.check();
+    const runs = plans.map((plan) => new ChoiceRun(plan));
+    await this.#context.admission.begin(estimateOf(plans), () => usageSoFar(runs));
     await this.#context.hold(signal);
     const results = await Promise.all(
       plans.map(async (plan, i) => {
         try {
-          return await this.#runChoice(plan, prompts[i] as PromptParts, sink, signal);
+          return await this.#runChoice(runs[i] as ChoiceRun, prompts[i] as PromptParts, sink, signal);
         } catch (err) {
           failure ??= inClientsTerms(err, plan.constraintField);
           abort.abort(err);
@@ -142,11 +148,13 @@ export class Generation {
     });
   }
 
-  async #runChoice(plan: ChoicePlan, parts: PromptParts, sink: ChoiceSink, signal: AbortSignal): Promise<ChoiceCounts> {
-    const assembler = new ChoiceAssembler(plan.assembler);
+  async #runChoice(run: ChoiceRun, parts: PromptParts, sink: ChoiceSink, signal: AbortSignal): Promise<ChoiceCounts> {
+    const { plan, assembler } = run;
     const timer = new TokenTimer(this.#context);
-    for await (const event of this.#stream(plan, parts, signal).events()) {
+    run.stream = this.#stream(plan, parts, signal);
+    for await (const event of run.stream.events()) {
       if (event.kind === 'started') {
+        run.started = true;
         this.#fingerprint ??= systemFingerprint(event.fingerprint, event.started.numericsId);
         assembler.onStarted(event.started);
         await sink.started(plan.index, assembler.counts, event.started);
@@ -206,7 +214,41 @@ function inClientsTerms(err: unknown, field: string | null): unknown {
 
 /** Brings an assembler to where it was. */
 function replay(assembler: ChoiceAssembler, known: KnownTokens | undefined): void {
-  for (const [index, id] of (known?.ids ?? []).entries()) assembler.onKnown({ index, id, logprob: 0, top: [] });
+  for (const [index, id] of (known?.ids ?? []).entries()) assembler.onKnown({ index, id, logprob: 0, top: [], expertMs: 0 });
+}
+
+/** One choice while it is generated. */
+class ChoiceRun implements ChoiceProgress {
+  readonly plan: ChoicePlan;
+  readonly assembler: ChoiceAssembler;
+  started = false;
+  stream: ResumableStream | null = null;
+
+  constructor(plan: ChoicePlan) {
+    this.plan = plan;
+    this.assembler = new ChoiceAssembler(plan.assembler);
+  }
+
+  get promptIds(): readonly number[] {
+    return this.plan.request.promptIds;
+  }
+
+  get counts(): ChoiceCounts {
+    return this.assembler.counts;
+  }
+
+  get expertMs(): number {
+    return this.stream?.expertMs ?? 0;
+  }
+}
+
+/** Tokens that the choices may come to. */
+function estimateOf(plans: readonly ChoicePlan[]): { promptTokens: number; outputTokens: number } {
+  const prompts = new Set(plans.map(({ request }) => request.promptIds));
+  return {
+    promptTokens: [...prompts].reduce((sum, ids) => sum + ids.length, 0),
+    outputTokens: plans.reduce((sum, { request }) => sum + (request.stop?.maxTokens ?? 0), 0),
+  };
 }
 
 function finishName(reason: router.FinishReason): 'stop' | 'length' {

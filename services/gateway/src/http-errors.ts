@@ -10,6 +10,7 @@ import {
 import type { ConnectionError, FastifyReply, FastifyRequest } from 'fastify';
 import { anthropicAnswer, speaksAnthropic } from './anthropic/errors.ts';
 import type { GatewayContext } from './context.ts';
+import { REASON_HEADER, reasonOf } from './limits/reasons.ts';
 
 const RETRY_AFTER_S = 1;
 
@@ -60,9 +61,13 @@ export function sendError(
   logFailure(context, request, error, status);
   if (speaksAnthropic(request.url)) void reply.header('request-id', request.id);
   if (status === 401) void reply.header('www-authenticate', 'Bearer');
+  const reason = reasonOf(error, context.inFlight.draining);
+  if (reason !== null) void reply.header(REASON_HEADER, reason);
+  if (reason !== null) context.metrics.count('guildhall_refusals_total', { reason });
   const { retryAfterS } = error.details;
   if (typeof retryAfterS === 'number') void reply.header('retry-after', String(retryAfterS));
-  else if (status === 429 || status === 503 || status === 529) void reply.header('retry-after', String(RETRY_AFTER_S));
+  else if (retryAfterS !== null && (status === 429 || status === 503 || status === 529))
+    void reply.header('retry-after', String(RETRY_AFTER_S));
   // A client that is still sending would not read the answer; what it sends is thrown away.
   if (error.code === 'body_too_large') request.raw.resume();
   return reply.code(status).type('application/json').send(body);

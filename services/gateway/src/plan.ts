@@ -1,21 +1,18 @@
-import { fail } from '@guildhall/common';
 import { IncrementalDetokenizer } from '@guildhall/model/tokenizer';
 import type { router } from '@guildhall/proto';
 import type { Caller } from './caller.ts';
 import { type ConstrainedRequest, constraintOf } from './constraint.ts';
 import type { GatewayContext } from './context.ts';
 import type { ChoicePlan } from './generation.ts';
+import { askedPriority } from './limits/priority.ts';
 import { type SamplingInput, samplingParams, type StopInput, stopConditions } from './params.ts';
 import type { OutputParser } from './parsers/parser.ts';
 import { createParser, type ParserName } from './parsers/registry.ts';
 import type { PreparedPrompt } from './prompt.ts';
 import { toolCallId } from './request-id.ts';
-import { mayHurry, type SERVICE_TIERS, servedTier, tierPriority } from './service-tier.ts';
+import type { SERVICE_TIERS } from './service-tier.ts';
 import type { CallRules } from './tools/tool-choice.ts';
 import { type ToolTable, toolTable } from './tools/tool-table.ts';
-
-/** Priority of lines of batches, as routers take it: after everything that somebody waits for. */
-const BACKGROUND = -1000;
 
 /** What all choices of a request share. */
 export interface PlanInput {
@@ -58,7 +55,8 @@ export function planChoices(
   const { assets, config } = context;
   const { body, id, topLogprobs, promptLogprobs, traceparent, caller } = input;
   const { tenant } = caller;
-  const priority = caller.background ? BACKGROUND : routerPriority(context, body);
+  // Routers take larger ones first.
+  const priority = 0 - askedPriority(context, caller, body);
   const sampling = samplingParams(assets, body, config.generationConfig === 'auto', topLogprobs);
   const choices = body.n ?? 1;
   const tools = input.calls === null ? null : toolTable(input.calls.tools);
@@ -97,19 +95,6 @@ export function planChoices(
       ),
     }));
   });
-}
-
-/**
- * Priority as routers take it, larger first: the request's own, else that of its tier. Throws `unsupported` where
- * callers may not set one.
- */
-function routerPriority(context: GatewayContext, body: PlanInput['body']): number {
-  const priority = body.priority ?? 0;
-  if (priority !== 0 && !mayHurry(context)) {
-    const message = 'priority: this gateway serves all callers alike; it must be started with --allow-priority on';
-    throw fail('unsupported', message, { field: 'priority' });
-  }
-  return 0 - (priority === 0 ? tierPriority(servedTier(context, body.service_tier)) : priority);
 }
 
 function parserOf(

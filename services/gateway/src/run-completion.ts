@@ -63,7 +63,7 @@ export function startGeneration(context: GatewayContext, scope: RequestScope, pl
  */
 export async function runStream(
   context: GatewayContext,
-  scope: RequestScope,
+  scope: Pick<RequestScope, 'signal'>,
   reply: FastifyReply,
   trace: RoutingTrace | null,
   answer: (stream: SseStream) => Promise<void>,
@@ -74,15 +74,15 @@ export async function runStream(
     response: reply.raw,
     onOpen: () => void reply.hijack(),
     headers: () => ({
-      'x-request-id': reply.request.id,
+      ...headersOf(reply),
       ...(context.inFlight.draining ? { connection: 'close' } : {}),
       ...trace?.headers(),
-      ...reply.request.telemetry?.headers,
       ...style.headers,
     }),
     ...(style.keepAlive === undefined ? {} : { keepAlive: style.keepAlive }),
     clock,
     keepAliveMs: config.keepAliveMs,
+    stallMs: config.stallMs,
     signal: scope.signal,
   });
   metrics.gauge('guildhall_http_streams', inFlight.openStream());
@@ -106,6 +106,11 @@ export function noteBrokenStream(logger: GatewayContext['logger'], reply: Fastif
   const facts = { request: reply.request.id, ...reply.request.telemetry?.logFields };
   logger.debug({ ...facts, err }, 'stream ended with an error');
   reply.request.telemetry?.failed(toGuildhallError(err));
+}
+
+/** What hooks and the caller's account have put into the head, which a hijacked reply does not send by itself. */
+function headersOf(reply: FastifyReply): Record<string, string> {
+  return Object.fromEntries(Object.entries(reply.getHeaders()).map(([name, value]) => [name, String(value)]));
 }
 
 /** Runs `answer` for a plain HTTP answer. */

@@ -10,8 +10,8 @@ export type ServedTier = 'default' | 'flex' | 'priority';
 const PRIORITY: Record<ServedTier, number> = { default: 0, flex: 10, priority: -10 };
 
 /** True where callers may push past each other. */
-export function mayHurry({ config, keys }: Pick<GatewayContext, 'config' | 'keys'>): boolean {
-  return config.allowPriority === 'auto' ? !keys.required : config.allowPriority === 'on';
+export function mayHurry({ config, limits }: Pick<GatewayContext, 'config' | 'limits'>): boolean {
+  return config.allowPriority === 'auto' ? !limits.auth.required : config.allowPriority === 'on';
 }
 
 /**
@@ -19,7 +19,7 @@ export function mayHurry({ config, keys }: Pick<GatewayContext, 'config' | 'keys
  * past each other: as OpenAI does it, the answer says what was served.
  */
 export function servedTier(
-  context: Pick<GatewayContext, 'config' | 'keys'>,
+  context: Pick<GatewayContext, 'config' | 'limits'>,
   asked: (typeof SERVICE_TIERS)[number] | null | undefined,
 ): ServedTier | null {
   if (asked === null || asked === undefined) return null;

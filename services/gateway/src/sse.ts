@@ -10,6 +10,8 @@ export interface SseOptions {
   clock: Clock;
   /** A comment is sent when nothing was for so long. */
   keepAliveMs: number;
+  /** A client that reads nothing for so long counts as gone; 0 for never. */
+  stallMs: number;
   signal: AbortSignal;
   /** What is sent when nothing was for so long; a comment by default. */
   keepAlive?: string;
@@ -107,10 +109,16 @@ export class SseStream {
   }
 
   async #drained(): Promise<void> {
-    const { response, signal } = this.#options;
+    const { response, signal, clock, stallMs } = this.#options;
     try {
       await new Promise<void>((resolve, reject) => {
+        const onStall = (): void => {
+          finish(() => reject(fail('cancelled', `the client has read nothing for ${stallMs} ms`)));
+          response.destroy();
+        };
+        const stall = stallMs === 0 ? null : clock.setTimer(stallMs, onStall);
         const finish = (settle: () => void): void => {
+          stall?.cancel();
           response.off('drain', onDrain).off('close', onClose);
           signal.removeEventListener('abort', onAbort);
           settle();

@@ -1,4 +1,5 @@
 import {
+  Accounts,
   type AdminProbes,
   advertisedAddress,
   advertisedAdmin,
@@ -40,6 +41,7 @@ import { type GatewayConfig, gatewaySchema } from './config.ts';
 import type { GatewayContext } from './context.ts';
 import { Hold } from './hold.ts';
 import { InFlight } from './in-flight.ts';
+import { Limits, type LimitsOptions } from './limits/limits.ts';
 import type { ParserName, ToolParserName } from './parsers/registry.ts';
 import { type GuardDeps, PoisonGuard } from './quarantine/guard.ts';
 import { BackgroundResponses } from './responses/background.ts';
@@ -92,6 +94,8 @@ export interface GatewayParts {
   responses: ResponseStore;
   /** Where it tells others of requests that break processes. */
   guard: GuardDeps;
+  /** Keys, quotas and usage. */
+  accounts: LimitsOptions['accounts'];
   clock: Clock;
   logger: Logger;
   metrics: Metrics;
@@ -103,7 +107,7 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
   const { assets, members, directory, clock, logger, metrics, tracing } = parts;
   const pool = new RouterPool({ members, connect: routerConnector(config), clock, logger });
   const timeoutMs = config.routingTimeoutMs;
-  const inFlight = new InFlight(config.maxInFlight, clock);
+  const inFlight = new InFlight({ ...config, clock, metrics });
   const lookup = directory === null ? null : new PrefixLookup({ directory, clock, logger, metrics, timeoutMs });
   const background = new BackgroundResponses({
     store: parts.responses,
@@ -133,7 +137,7 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
     responses: parts.responses,
     background,
     hold: new Hold({ pool, holdMs: config.holdMs, maxHeld: config.maxHeld, clock, metrics }),
-    keys: ApiKeys.load(config),
+    limits: new Limits({ config, keys: ApiKeys.load(config), accounts: parts.accounts, clock, logger, metrics }),
     inFlight,
     drain: once(() => inFlight.drain(config.lingerMs, config.drainMs)),
     clock,
@@ -203,8 +207,9 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   const config = loadConfig(gatewaySchema, { argv: service.argv, env: service.env, program: 'gateway' });
   const clock = systemClock;
   refuseInsecureListen(config, {
-    authenticated: config.allowAnonymous || ApiKeys.load(config).required,
-    remedy: 'set --api-key (GUILDHALL_API_KEYS), or --allow-anonymous where something else keeps strangers out,',
+    authenticated: config.allowAnonymous || config.requireKey || ApiKeys.load(config).some,
+    remedy:
+      'set --require-key or --api-key (GUILDHALL_API_KEYS), or --allow-anonymous where something else keeps strangers out,',
   });
   const metrics = createMetrics('gateway');
   const probes = new GatewayProbes();
@@ -219,8 +224,17 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   service.onShutdown(() => cluster.close());
   cluster.directory.meter(metrics);
   await cluster.members.start();
+  const accounts = new Accounts({
+    redis: config.redis,
+    name: config.accounts ?? config.cluster,
+    access: config,
+    clock,
+    logger,
+  });
+  service.onShutdown(() => accounts.close());
   const context = createContext(config, {
     assets,
+    accounts,
     members: cluster.members,
     directory: cluster.directory,
     responses: cluster.responses,
@@ -230,16 +244,19 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
     metrics,
     tracing,
   });
+  await context.limits.start();
+  service.onShutdown(() => context.limits.stop());
   service.onShutdown(() => context.pool.close());
   service.onShutdown(() => context.batches.close());
   await context.guard.quarantine.start();
   service.onShutdown(() => context.guard.quarantine.stop());
   const app = await buildApp(context);
   const address = await listen(app, config.listen);
+  // After the drain, which ends them: what runs in the background is handed over then.
+  service.onShutdown(() => context.background.stop());
   service.onShutdown(() => closeApp(app, context), config.lingerMs + config.drainMs + SHUTDOWN_LIMIT_MS);
   probes.serve(context);
   context.background.start();
-  service.onShutdown(() => context.background.stop());
   const gauges = clock.setInterval(GAUGES_EVERY_MS, () => {
     metrics.gauge('guildhall_routers', context.pool.usable.length);
   });

@@ -14,7 +14,7 @@ let short: FakeScript;
 before(async () => {
   short = { tokens: await tokensOf('x</think>One two three four five six seven eight nine ten') };
   gateway = await GatewayUnderTest.start(
-    { keepAliveMs: 100, maxInFlight: 4 },
+    { keepAliveMs: 100, maxInFlight: 4, maxQueued: 0, queueMs: 2000 },
     { script: () => script, maxContext: 262_144 },
   );
 });
@@ -163,16 +163,17 @@ test('one choice that fails cancels the others', async () => {
   await eventually(() => gateway.router.calls.slice(before + 1).every((call) => call.cancelled), 'the cancels');
 });
 
-test('more requests in flight than allowed are refused with 429', async () => {
+test('more requests than may run and wait are refused with 503', async () => {
   script = short;
   gateway.router.holdBeforeToken(1);
   const before = gateway.router.calls.length;
   const running = Array.from({ length: 4 }, () => gateway.fetch('/v1/chat/completions', body({})));
   await eventually(() => gateway.router.calls.length === before + 4, 'four requests');
   const refused = await gateway.fetch('/v1/chat/completions', body({}));
-  assert.equal(refused.status, 429);
+  assert.equal(refused.status, 503);
   assert.equal(refused.headers.get('retry-after'), '1');
-  assert.equal(((await refused.json()) as { error: { code: string } }).error.code, 'rate_limited');
+  assert.equal(refused.headers.get('x-guildhall-reason'), 'queue_full');
+  assert.equal(((await refused.json()) as { error: { code: string } }).error.code, 'queue_full');
   gateway.router.release();
   for (const answer of await Promise.all(running)) assert.equal(answer.status, 200);
 });

@@ -134,11 +134,13 @@ test('a key file may name tenants, and one that says more is refused', () => {
     return ApiKeys.load({ apiKey: ['given'], apiKeys: [], apiKeyFile: path });
   };
   const keys = load('k1 team-a # first\nk2\tteam-a\nk3\n');
-  assert.equal(keys.check('Bearer k1'), 'team-a');
-  assert.equal(keys.check('Bearer k2'), 'team-a');
-  assert.match(keys.check('Bearer k3'), /^[0-9a-f]{16}$/);
-  assert.match(keys.check('Bearer given'), /^[0-9a-f]{16}$/);
-  assert.throws(() => keys.check('Bearer team-a'), { code: 'unauthorized' });
+  const tenantOf = (key: string): string => keys.find(key)?.tenant ?? '';
+  assert.equal(tenantOf('k1'), 'team-a');
+  assert.equal(tenantOf('k2'), 'team-a');
+  assert.notEqual(keys.find('k1')?.keyId, keys.find('k2')?.keyId);
+  assert.match(tenantOf('k3'), /^[0-9a-f]{16}$/);
+  assert.match(tenantOf('given'), /^[0-9a-f]{16}$/);
+  assert.equal(keys.find('team-a'), null);
   for (const bad of ['k1 team a', 'k1 "x"', `k1 ${'x'.repeat(64)}`])
     assert.throws(() => load(bad), { code: 'config_invalid', field: 'apiKeyFile' });
   rmSync(dir, { recursive: true });

@@ -309,7 +309,7 @@ export class Engine {
       const reason = this.#accept(seq, sample.id, now);
       if (reason instanceof GuildhallError) return this.#fail(seq, reason);
       this.#o.observer.token(seq, previous, now);
-      seq.sink.token({ index: seq.numGenerated - 1, sample });
+      seq.sink.token({ index: seq.numGenerated - 1, sample, expertMs: seq.expertMs });
       if (reason !== null) return this.#finish(seq, reason);
       seq.phase = 'decode';
     } else if (seq.numPending === 0) {

@@ -162,7 +162,9 @@ export class ModelRunner implements StepRunner {
       trace?.end();
       if (batch.lane === 'prefill') tellChunks(batch.items, begunMs, this.#o.clock.monotonicMs());
       for (const [index, rows] of dispatch.rowsOf.entries()) {
-        for (const [worker, count] of rows) batch.items[index]?.seq.countRows(worker, count);
+        const seq = batch.items[index]?.seq;
+        for (const [worker, count] of rows) seq?.countRows(worker, count);
+        if (seq !== undefined) seq.expertMs += dispatch.expertMsOf[index] ?? 0;
       }
     }
   }

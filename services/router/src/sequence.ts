@@ -46,6 +46,8 @@ export interface SequenceSpec {
 export interface TokenOutput {
   index: number;
   sample: Sample;
+  /** Milliseconds that workers have computed experts for its sequence; left out in prompt log-probabilities. */
+  expertMs?: number;
 }
 
 /** Figures of a finished sequence. */
@@ -61,6 +63,8 @@ export interface FinishOutput {
   decodeMs: number;
   /** Expert rows computed for it, by worker id. */
   expertRows: ReadonlyMap<string, number>;
+  /** Milliseconds that workers computed experts for it. */
+  expertMs: number;
 }
 
 /** Where a sequence's events go. Calls never block and never throw. */
@@ -148,6 +152,8 @@ export class Sequence {
   firstTokenAtMs: number | null = null;
   lastTokenAtMs: number | null = null;
   readonly expertRows = new Map<string, number>();
+  /** Milliseconds that workers computed experts for it here. */
+  expertMs = 0;
   readonly promptOutputs: TokenOutput[] = [];
   promptSent = false;
   readonly #thinking: ThinkingBudget | null;
@@ -253,6 +259,7 @@ export class Sequence {
       prefillMs: first - admitted,
       decodeMs: nowMs - first,
       expertRows: this.expertRows,
+      expertMs: this.expertMs,
     };
   }
 }

@@ -211,6 +211,8 @@ export interface TokenEvent {
   id: number;
   logprob: number;
   top: TokenLogprob[];
+  /** Milliseconds that workers have computed experts for this sequence since the call began; 0 in prompt log-probabilities. */
+  expertMs: number;
 }
 
 export interface Started {
@@ -241,6 +243,8 @@ export interface Finished {
   expertRows: Map<string, bigint>;
   /** Of cached_tokens: those whose pages or state were made by decode, which rounds otherwise than prefill (fast mode). */
   decodeCachedTokens: number;
+  /** As in TokenEvent, to the end. */
+  expertMs: number;
 }
 
 export interface Finished_ExpertRowsEntry {
@@ -1927,7 +1931,7 @@ export const TokenLogprob: MessageFns<TokenLogprob> = {
 };
 
 function createBaseTokenEvent(): TokenEvent {
-  return { index: 0, id: 0, logprob: 0, top: [] };
+  return { index: 0, id: 0, logprob: 0, top: [], expertMs: 0 };
 }
 
 export const TokenEvent: MessageFns<TokenEvent> = {
@@ -1943,6 +1947,9 @@ export const TokenEvent: MessageFns<TokenEvent> = {
     }
     for (const v of message.top) {
       TokenLogprob.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.expertMs !== 0) {
+      writer.uint32(41).double(message.expertMs);
     }
     return writer;
   },
@@ -1992,6 +1999,14 @@ export const TokenEvent: MessageFns<TokenEvent> = {
             message.top.push(TokenLogprob.decode(reader, reader.uint32()));
             continue;
           }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.expertMs = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2010,6 +2025,11 @@ export const TokenEvent: MessageFns<TokenEvent> = {
       id: isSet(object.id) ? globalThis.Number(object.id) : 0,
       logprob: isSet(object.logprob) ? globalThis.Number(object.logprob) : 0,
       top: globalThis.Array.isArray(object?.top) ? object.top.map((e: any) => TokenLogprob.fromJSON(e)) : [],
+      expertMs: isSet(object.expertMs)
+        ? globalThis.Number(object.expertMs)
+        : isSet(object.expert_ms)
+        ? globalThis.Number(object.expert_ms)
+        : 0,
     };
   },
 
@@ -2027,6 +2047,9 @@ export const TokenEvent: MessageFns<TokenEvent> = {
     if (message.top?.length) {
       obj.top = message.top.map((e) => TokenLogprob.toJSON(e));
     }
+    if (message.expertMs !== 0) {
+      obj.expertMs = floatToJson(message.expertMs);
+    }
     return obj;
   },
 
@@ -2039,6 +2062,7 @@ export const TokenEvent: MessageFns<TokenEvent> = {
     message.id = object.id ?? 0;
     message.logprob = object.logprob ?? 0;
     message.top = object.top?.map((e) => TokenLogprob.fromPartial(e)) || [];
+    message.expertMs = object.expertMs ?? 0;
     return message;
   },
 };
@@ -2257,6 +2281,7 @@ function createBaseFinished(): Finished {
     decodeMs: 0,
     expertRows: new Map(),
     decodeCachedTokens: 0,
+    expertMs: 0,
   };
 }
 
@@ -2294,6 +2319,9 @@ export const Finished: MessageFns<Finished> = {
     });
     if (message.decodeCachedTokens !== 0) {
       writer.uint32(88).uint32(message.decodeCachedTokens);
+    }
+    if (message.expertMs !== 0) {
+      writer.uint32(97).double(message.expertMs);
     }
     return writer;
   },
@@ -2402,6 +2430,14 @@ export const Finished: MessageFns<Finished> = {
             message.decodeCachedTokens = reader.uint32();
             continue;
           }
+          case 12: {
+            if (tag !== 97) {
+              break;
+            }
+
+            message.expertMs = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2479,6 +2515,11 @@ export const Finished: MessageFns<Finished> = {
         : isSet(object.decode_cached_tokens)
         ? globalThis.Number(object.decode_cached_tokens)
         : 0,
+      expertMs: isSet(object.expertMs)
+        ? globalThis.Number(object.expertMs)
+        : isSet(object.expert_ms)
+        ? globalThis.Number(object.expert_ms)
+        : 0,
     };
   },
 
@@ -2520,6 +2561,9 @@ export const Finished: MessageFns<Finished> = {
     if (message.decodeCachedTokens !== 0) {
       obj.decodeCachedTokens = Math.round(message.decodeCachedTokens);
     }
+    if (message.expertMs !== 0) {
+      obj.expertMs = floatToJson(message.expertMs);
+    }
     return obj;
   },
 
@@ -2547,6 +2591,7 @@ export const Finished: MessageFns<Finished> = {
       return m;
     })();
     message.decodeCachedTokens = object.decodeCachedTokens ?? 0;
+    message.expertMs = object.expertMs ?? 0;
     return message;
   },
 };

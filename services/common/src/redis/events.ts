@@ -7,7 +7,9 @@ export type ClusterEvent =
   | { type: 'leave'; kind: string; id: string }
   | { type: 'epoch' }
   | { type: 'drains' }
-  | { type: 'quarantine' };
+  | { type: 'quarantine' }
+  /** An API key was made, changed or revoked. */
+  | { type: 'key'; id: string };
 
 /** Messages that are their own type. */
 const PLAIN = ['members', 'epoch', 'drains', 'quarantine'] as const;
@@ -15,6 +17,8 @@ const PLAIN = ['members', 'epoch', 'drains', 'quarantine'] as const;
 function parseEvent(message: string): ClusterEvent | null {
   const plain = PLAIN.find((type) => type === message);
   if (plain !== undefined) return { type: plain };
+  const key = /^key:(.+)$/.exec(message);
+  if (key !== null) return { type: 'key', id: key[1] ?? '' };
   const leave = /^leave:([^/]+)\/(.+)$/.exec(message);
   return leave === null ? null : { type: 'leave', kind: leave[1] ?? '', id: leave[2] ?? '' };
 }
@@ -27,7 +31,7 @@ export class ClusterEvents {
   readonly #connection: Redis;
   readonly #listeners = new Set<(event: ClusterEvent) => void>();
 
-  constructor(redis: Redis, keys: RedisKeys) {
+  constructor(redis: Redis, keys: Pick<RedisKeys, 'events'>) {
     // A subscription is silent for as long as nothing happens, so silence is no sign of a dead socket here.
     this.#connection = redis.duplicate({ socketTimeout: undefined, keepAlive: 5000 });
     const subscribe = (): void => {

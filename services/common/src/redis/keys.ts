@@ -117,3 +117,46 @@ export function redisKeys(cluster: string): RedisKeys {
     events: `${prefix}events`,
   };
 }
+
+/**
+ * Names of what outlives a cluster: API keys, what they have used, and what they may use. One hash tag, hence one slot, which
+ * clusters may share that serve the same people.
+ */
+export interface AccountKeys {
+  /** Prefix of every key. */
+  prefix: string;
+  /** Hash of an API key: `hash` (SHA-256 of it, hex; gone once it is revoked) and `record` (JSON text). */
+  apiKey(id: string): string;
+  /** Prefix of those hashes, for scripts that append the id. */
+  apiKeyPrefix: string;
+  /** Sorted set of the ids of API keys by creation; may name some that are gone. */
+  apiKeys: string;
+  /** Hash of what is left of a subject's quotas: levels of its buckets, and when they were taken. */
+  quota(subject: string): string;
+  /** Sorted set of a subject's running requests by the end of their leases, in milliseconds of Redis's clock. */
+  quotaLeases(subject: string): string;
+  /** Hash of what was used within an hour since the Unix epoch: `tenant/key/counter` to a number. */
+  usage(hour: number): string;
+  usagePrefix: string;
+  /** Number of the last report of usage that came from a gateway, so that none counts twice. */
+  usageSource(source: string): string;
+  /** Pub/sub channel; messages are `key:<id>`. */
+  events: string;
+}
+
+/** Key names of accounts; the only place where they are spelt. */
+export function accountKeys(name: string): AccountKeys {
+  const prefix = `gh:{${name}}:`;
+  return {
+    prefix,
+    apiKey: (id) => `${prefix}api-key:${id}`,
+    apiKeyPrefix: `${prefix}api-key:`,
+    apiKeys: `${prefix}api-keys`,
+    quota: (subject) => `${prefix}quota:${subject}`,
+    quotaLeases: (subject) => `${prefix}quota-leases:${subject}`,
+    usage: (hour) => `${prefix}usage:${hour}`,
+    usagePrefix: `${prefix}usage:`,
+    usageSource: (source) => `${prefix}usage-source:${source}`,
+    events: `${prefix}account-events`,
+  };
+}

@@ -41,6 +41,13 @@ export const SCRIPTS = {
   'response-finish': 4,
   'response-chain': 2,
   'response-delete': 5,
+  'key-create': 2,
+  'key-change': 1,
+  'keys-list': 1,
+  'quota-take': 4,
+  'quota-settle': 4,
+  'quota-renew': 1,
+  'usage-add': 1,
 } as const;
 
 export type ScriptName = keyof typeof SCRIPTS;

@@ -5,6 +5,8 @@ import { planChat, type PlannedChat } from '../chat/plan-chat.ts';
 import type { ChoiceCounts, ChoiceDelta, FinishName } from '../choice-assembler.ts';
 import type { GatewayContext } from '../context.ts';
 import type { ChoiceSink } from '../generation.ts';
+import { askedPriority } from '../limits/priority.ts';
+import { type RequestScope, withWorkScope } from '../request-scope.ts';
 import type { AskingRequest } from '../run-completion.ts';
 import { startGeneration } from '../run-completion.ts';
 import type { ChatRequest } from '../schema/chat.ts';
@@ -64,35 +66,26 @@ export class BackgroundRun {
 
   /** Generates the response to its end, or hands it over when the gateway goes. */
   async run(): Promise<BackgroundOutcome> {
-    const { clock, inFlight } = this.#context;
-    const { stored, owner } = this.#options;
-    let place: AbortController;
+    const renewal = this.#context.clock.setInterval(RENEW_MS, () => void this.#append(''));
     try {
-      place = inFlight.enter(null);
-    } catch {
-      await this.#context.responses.release(stored.id, owner);
-      return 'handed_over';
-    }
-    const renewal = clock.setInterval(RENEW_MS, () => void this.#append(''));
-    try {
-      return await this.#attempts(AbortSignal.any([place.signal, this.#controller.signal]));
+      return await this.#attempts();
     } finally {
       renewal.cancel();
-      inFlight.leave(place);
     }
   }
 
-  async #attempts(signal: AbortSignal): Promise<BackgroundOutcome> {
+  async #attempts(): Promise<BackgroundOutcome> {
     const { clock, inFlight, responses } = this.#context;
     const { stored, owner } = this.#options;
+    const { signal } = this.#controller;
     const untilMs = clock.monotonicMs() + PATIENCE_MS;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS)) {
       try {
-        return await this.#attempt(signal);
+        return await this.#admitted();
       } catch (err) {
         if (this.#lost) return 'cancelled';
         const error = toGuildhallError(err);
-        if (inFlight.draining && signal.aborted) {
+        if (inFlight.draining && mayPass(error)) {
           await responses.release(stored.id, owner);
           return 'handed_over';
         }
@@ -103,7 +96,21 @@ export class BackgroundRun {
     }
   }
 
-  async #attempt(signal: AbortSignal): Promise<BackgroundOutcome> {
+  /** One attempt, when the caller's quotas and the gateway have room for it. */
+  async #admitted(): Promise<BackgroundOutcome> {
+    const { chat, caller } = this.#options.job;
+    const work = {
+      caller,
+      modelName: chat.model,
+      priority: askedPriority(this.#context, caller, chat),
+      controller: this.#controller,
+      connection: null,
+      onQuota: () => undefined,
+    };
+    return await withWorkScope(this.#context, work, (scope) => this.#attempt(scope));
+  }
+
+  async #attempt(scope: RequestScope): Promise<BackgroundOutcome> {
     const { stored, job } = this.#options;
     const { responses } = this.#context;
     const builder = new ResponseBuilder(builderOf(stored));
@@ -115,7 +122,7 @@ export class BackgroundRun {
       const asking: AskingRequest = { headers: {}, telemetry };
       const planned = await planChat(this.#context, job.chat, asking, job.caller, stored.id);
       const sink = new LogSink(planned, builder, (entry) => this.#append(JSON.stringify(entry)));
-      const counts = await this.#generate(planned, entries, sink, signal);
+      const counts = await this.#generate(scope, planned, entries, sink);
       const usage = responseUsage(planned.promptTokens, counts);
       const outcome = await this.#end(builder, { status: statusOf(sink.finish), usage, error: null });
       telemetry.end(200, true);
@@ -128,26 +135,17 @@ export class BackgroundRun {
   }
 
   async #generate(
+    scope: RequestScope,
     planned: PlannedChat,
     entries: readonly LogEntry[],
     sink: LogSink,
-    signal: AbortSignal,
   ): Promise<ChoiceCounts[]> {
-    const { clock, config } = this.#context;
-    const arrivedAtMs = clock.monotonicMs();
-    const limitMs = config.requestTimeoutMs;
-    const late = new AbortController();
-    const tooLong = fail('deadline_exceeded', `the response took longer than ${limitMs} ms`);
-    const timer = limitMs === 0 ? null : clock.setTimer(limitMs, () => late.abort(tooLong));
-    const deadlineAtMs = timer === null ? null : arrivedAtMs + limitMs;
-    const scope = { signal: AbortSignal.any([signal, late.signal]), arrivedAtMs, deadlineAtMs };
-    const flusher = clock.setInterval(FLUSH_MS, () => void sink.flush());
+    const flusher = this.#context.clock.setInterval(FLUSH_MS, () => void sink.flush());
     try {
       return await startGeneration(this.#context, scope, planned).run(withKnown(planned, entries), sink);
     } finally {
-      timer?.cancel();
       flusher.cancel();
-      await this.#written(sink, signal);
+      await this.#written(sink, scope.signal);
     }
   }
 

@@ -42,6 +42,7 @@ export class BackgroundResponses {
   /** Of this process: one that starts again under the same id is another owner. */
   readonly #owner: string;
   readonly #runs = new Map<string, BackgroundRun>();
+  readonly #settling = new Set<Promise<void>>();
   #context: GatewayContext | null = null;
   #timer: Timer | null = null;
   #looking = false;
@@ -61,8 +62,10 @@ export class BackgroundResponses {
     this.#timer = this.#deps.clock.setInterval(LOOK_MS, () => void this.#look());
   }
 
-  stop(): void {
+  /** Looks no more, and waits until what ran here is over or handed over, which a drain brings about. */
+  async stop(): Promise<void> {
     this.#timer?.cancel();
+    await Promise.all(this.#settling);
   }
 
   /** Takes a response on. Throws `queue_full` and `redis_unavailable`. @returns it as it is then. */
@@ -130,16 +133,18 @@ export class BackgroundResponses {
     const run = new BackgroundRun(this.#attached(), { stored, job, owner: this.#owner });
     this.#runs.set(stored.id, run);
     metrics.gauge('guildhall_background_responses', this.#runs.size);
-    void run
+    const settled = run
       .run()
       .then(
         (outcome) => metrics.count('guildhall_background_responses_total', { outcome }),
         (err: unknown) => logger.error({ response: stored.id, err: reasonOf(err) }, 'a background response was lost'),
       )
       .finally(() => {
+        this.#settling.delete(settled);
         this.#runs.delete(stored.id);
         metrics.gauge('guildhall_background_responses', this.#runs.size);
       });
+    this.#settling.add(settled);
   }
 }
 

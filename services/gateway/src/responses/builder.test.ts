@@ -7,13 +7,17 @@ import { ResponseStream } from 'openai/lib/responses/ResponseStream';
 import { MessageBuilder } from '../anthropic/builder.ts';
 import type { ChoiceDelta } from '../choice-assembler.ts';
 import type { ResponseObject } from '../schema/responses.ts';
-import { ResponseBuilder, type ResponseEnd } from './builder.ts';
+import type { OutputItem } from '../schema/response-items.ts';
+import { ResponseBuilder, type ResponseEnd, type ResponseEvent } from './builder.ts';
 import { joinPieces, type Piece } from './piece.ts';
 
 /** What a model says: each part of one kind. */
 type Part = { kind: 'reasoning' | 'content'; text: string } | { kind: 'call'; name: string; args: string };
 
-const text = fc.string({ minLength: 1, maxLength: 12, unit: 'grapheme' });
+const text = fc.oneof(
+  fc.string({ minLength: 1, maxLength: 12, unit: 'grapheme' }),
+  fc.string({ minLength: 1, maxLength: 6, unit: fc.constantFrom(' ', '\n', 'a') }),
+);
 const args = fc.dictionary(fc.string({ maxLength: 4 }), fc.jsonValue({ maxDepth: 1 }), { maxKeys: 3 });
 const part: fc.Arbitrary<Part> = fc.oneof(
   fc.record({ kind: fc.constantFrom('reasoning' as const, 'content' as const), text }),
@@ -73,6 +77,8 @@ test('events of a response add up, for the official client, to the response, how
     fc.asyncProperty(transcripts, fc.boolean(), async ([parts, sizes], summary) => {
       const { events, response } = built(piecesOf(parts, sizes), summary);
       assert.deepEqual(response.output, built(uncut(parts), summary).response.output);
+      // The client takes items from the events that end them, so what their deltas add up to is compared apart.
+      assert.deepEqual(addedUp(events), response.output.map(textOfItem));
       const { output } = await ResponseStream.fromReadableStream(lines(events)).finalResponse();
       assert.deepEqual(JSON.parse(JSON.stringify(output, without('parsed', 'parsed_arguments'))), response.output);
       assert.deepEqual(
@@ -83,6 +89,21 @@ test('events of a response add up, for the official client, to the response, how
     { numRuns: 60 },
   );
 });
+
+function addedUp(events: readonly ResponseEvent[]): string[] {
+  const texts: string[] = [];
+  for (const { type, output_index: index, delta } of events) {
+    if (type === 'response.output_item.added') texts.push('');
+    if (typeof delta === 'string') texts[Number(index)] = (texts[Number(index)] ?? '') + delta;
+  }
+  return texts;
+}
+
+function textOfItem(item: OutputItem): string {
+  if (item.type === 'function_call') return item.arguments;
+  if (item.type === 'message') return item.content.map((one) => one.text).join('');
+  return [...item.summary, ...(item.content ?? [])].map((one) => one.text).join('');
+}
 
 function uncut(parts: readonly Part[]): Piece[] {
   return piecesOf(

@@ -84,7 +84,7 @@ test('a gateway that goes hands a background response over, which goes on where 
 test('a response whose lease ran out is taken over; the gateway that lost it writes nothing more', async () => {
   const id = await halfDone(first.client(), 8);
   second = await first.another('gateway-2');
-  first.context.background.stop();
+  void first.context.background.stop();
   await eventually(async () => {
     // As after a pause of the whole process, longer than the lease; until its next renewal at least.
     await redis.zadd(keys.responsesRunning, 1, id);
@@ -99,7 +99,7 @@ test('a response whose lease ran out is taken over; the gateway that lost it wri
 
 test('a response of which gateways keep dying fails and says so', async () => {
   const id = await halfDone(first.client(), 8);
-  first.context.background.stop();
+  void first.context.background.stop();
   await redis.hset(keys.response(id), 'deaths', 5);
   second = await first.another('gateway-2');
   const client = second.client();

@@ -1,5 +1,6 @@
 import type { batches } from '@guildhall/proto';
 import { z } from 'zod';
+import { fail } from '@guildhall/common';
 import { batchAnswer, listAnswer } from '../batches/answers.ts';
 import { callerOf } from '../caller.ts';
 import type { GatewayContext } from '../context.ts';
@@ -23,7 +24,8 @@ export function batchesRoute(app: GatewayApp, context: GatewayContext): void {
     },
     async (request) => {
       const { input_file_id: inputFileId, endpoint, metadata } = request.body;
-      const { tenant } = callerOf(context, request.headers);
+      const { tenant, models } = callerOf(request);
+      if (models !== null) throw fail('forbidden', 'a key that is for some models only cannot make batches');
       const wanted = { tenant, inputFileId, endpoint, metadata: new Map(Object.entries(metadata ?? {})) };
       return batchAnswer(await services.call('createBatch', wanted));
     },
@@ -35,7 +37,7 @@ export function batchesRoute(app: GatewayApp, context: GatewayContext): void {
     },
     async (request) => {
       const { after = '', order, limit } = request.query;
-      const { tenant } = callerOf(context, request.headers);
+      const { tenant } = callerOf(request);
       const query = { tenant, limit, after, ascending: order === 'asc', purpose: '' };
       const { batches: found, hasMore } = await services.call('listBatches', query);
       return listAnswer(found.map(batchAnswer), hasMore);
@@ -44,18 +46,15 @@ export function batchesRoute(app: GatewayApp, context: GatewayContext): void {
   app.get(
     '/v1/batches/:batch_id',
     { schema: { summary: 'One batch', params, response: { 200: batch, default: errorResponse } } },
-    async (request) => batchAnswer(await services.call('getBatch', ownedBy(context, request))),
+    async (request) => batchAnswer(await services.call('getBatch', ownedBy(request))),
   );
   app.post(
     '/v1/batches/:batch_id/cancel',
     { schema: { summary: 'Stop a batch', params, response: { 200: batch, default: errorResponse } } },
-    async (request) => batchAnswer(await services.call('cancelBatch', ownedBy(context, request))),
+    async (request) => batchAnswer(await services.call('cancelBatch', ownedBy(request))),
   );
 }
 
-function ownedBy(
-  context: GatewayContext,
-  request: { params: { batch_id: string }; headers: Parameters<typeof callerOf>[1] },
-): batches.OwnedId {
-  return { tenant: callerOf(context, request.headers).tenant, id: request.params.batch_id };
+function ownedBy(request: Parameters<typeof callerOf>[0] & { params: { batch_id: string } }): batches.OwnedId {
+  return { tenant: callerOf(request).tenant, id: request.params.batch_id };
 }

@@ -52,7 +52,7 @@ export function chatCompletionsRoute(app: GatewayApp, context: GatewayContext): 
     },
     (request, reply) =>
       withRequestScope(context, reply, request.body.model, async (scope) => {
-        const planned = await planChat(context, request.body, request, callerOf(context, request.headers));
+        const planned = await planChat(context, request.body, request, callerOf(request));
         if (request.body.stream !== true)
           return runWhole(reply, planned.trace, () => answerWhole(context, scope, planned));
         await answerStream(context, scope, reply, planned, request.body.stream_options?.include_usage === true);

@@ -78,7 +78,7 @@ async function planCompletion(
   request: FastifyRequest,
 ): Promise<PlannedCompletion> {
   const routerModel = context.models.resolve(body.model);
-  const caller = callerOf(context, request.headers);
+  const caller = callerOf(request);
   const telemetry = telemetryOf(context, request, body, caller.tenant);
   const begunMs = context.clock.monotonicMs();
   const prompts = await planPrompts(context, body);

@@ -53,7 +53,7 @@ export function filesRoute(app: GatewayApp, context: GatewayContext): void {
       async (request) => {
         if (!request.isMultipart())
           throw fail('invalid_value', 'send the file as multipart/form-data', { field: 'content-type' });
-        const { tenant } = callerOf(context, request.headers);
+        const { tenant } = callerOf(request);
         return fileAnswer(await passUpload(services, request.parts(), tenant));
       },
     );
@@ -63,7 +63,7 @@ export function filesRoute(app: GatewayApp, context: GatewayContext): void {
     { schema: { summary: 'Files', querystring: fileListQuery, response: { 200: fileList, default: errorResponse } } },
     async (request) => {
       const { after = '', order, limit, purpose = '' } = request.query;
-      const { tenant } = callerOf(context, request.headers);
+      const { tenant } = callerOf(request);
       const query = { tenant, limit, after, ascending: order === 'asc', purpose };
       const { files, hasMore } = await services.call('listFiles', query);
       return listAnswer(files.map(fileAnswer), hasMore);
@@ -72,13 +72,13 @@ export function filesRoute(app: GatewayApp, context: GatewayContext): void {
   app.get(
     '/v1/files/:file_id',
     { schema: { summary: 'One file', params, response: { 200: file, default: errorResponse } } },
-    async (request) => fileAnswer(await services.call('getFile', ownedBy(context, request))),
+    async (request) => fileAnswer(await services.call('getFile', ownedBy(request))),
   );
   app.get(
     '/v1/files/:file_id/content',
     { schema: { summary: 'The content of a file', params } },
     async (request, reply) => {
-      const content = await contentOf(context, ownedBy(context, request));
+      const content = await contentOf(context, ownedBy(request));
       return reply.type('application/octet-stream').send(content);
     },
   );
@@ -86,15 +86,12 @@ export function filesRoute(app: GatewayApp, context: GatewayContext): void {
     '/v1/files/:file_id',
     { schema: { summary: 'Remove a file', params, response: { 200: deletedFile, default: errorResponse } } },
     async (request) => {
-      const { id } = await services.call('deleteFile', ownedBy(context, request));
+      const { id } = await services.call('deleteFile', ownedBy(request));
       return { id, object: 'file' as const, deleted: true as const };
     },
   );
 }
 
-function ownedBy(
-  context: GatewayContext,
-  request: { params: { file_id: string }; headers: Parameters<typeof callerOf>[1] },
-): batches.OwnedId {
-  return { tenant: callerOf(context, request.headers).tenant, id: request.params.file_id };
+function ownedBy(request: Parameters<typeof callerOf>[0] & { params: { file_id: string } }): batches.OwnedId {
+  return { tenant: callerOf(request).tenant, id: request.params.file_id };
 }

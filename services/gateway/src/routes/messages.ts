@@ -39,7 +39,7 @@ export function messagesRoute(app: GatewayApp, context: GatewayContext): void {
     (request, reply) =>
       withRequestScope(context, reply, request.body.model, async (scope) => {
         void reply.header('request-id', request.id);
-        const caller = callerOf(context, request.headers);
+        const caller = callerOf(request);
         const message = await planMessage(context, request.body, request, caller);
         if (request.body.stream !== true)
           return runWhole(reply, message.planned.trace, () => messageWhole(context, scope, message));

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { fail } from '@guildhall/common';
+import { type Caller, callerOf, checkModel } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { errorResponse } from '../schema/error.ts';
 import { type Model, model, modelList } from '../schema/models.ts';
@@ -17,9 +18,10 @@ function describe(context: GatewayContext, id: string): Model {
   };
 }
 
-function find(context: GatewayContext, id: string): Model {
+function find(context: GatewayContext, caller: Caller, id: string): Model {
   if (!context.models.names.includes(id))
     throw fail('model_not_found', `The model \`${id}\` does not exist.`, { field: 'model' });
+  checkModel(caller, id);
   return describe(context, id);
 }
 
@@ -28,10 +30,11 @@ export function modelsRoute(app: GatewayApp, context: GatewayContext): void {
   app.get(
     '/v1/models',
     { schema: { summary: 'Served models', response: { 200: modelList, default: errorResponse } } },
-    () => ({
-      object: 'list' as const,
-      data: context.models.names.map((id) => describe(context, id)),
-    }),
+    (request) => {
+      const { models } = callerOf(request);
+      const names = context.models.names.filter((id) => models?.includes(id) ?? true);
+      return { object: 'list' as const, data: names.map((id) => describe(context, id)) };
+    },
   );
   app.get(
     '/v1/models/:model',
@@ -42,10 +45,10 @@ export function modelsRoute(app: GatewayApp, context: GatewayContext): void {
         response: { 200: model, default: errorResponse },
       },
     },
-    (request) => find(context, request.params.model),
+    (request) => find(context, callerOf(request), request.params.model),
   );
   // Model names may hold slashes, which some clients don't escape.
   app.get('/v1/models/*', { schema: { hide: true, params: z.object({ '*': z.string() }) } }, (request) =>
-    find(context, request.params['*']),
+    find(context, callerOf(request), request.params['*']),
   );
 }

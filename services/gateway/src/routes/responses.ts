@@ -1,6 +1,6 @@
 import { fail, toGuildhallError } from '@guildhall/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { type Caller, callerOf } from '../caller.ts';
+import { type Caller, callerOf, checkModel } from '../caller.ts';
 import { planChat } from '../chat/plan-chat.ts';
 import type { GatewayContext } from '../context.ts';
 import { withNames } from '../dialect-errors.ts';
@@ -61,7 +61,7 @@ export function responsesRoute(app: GatewayApp, context: GatewayContext): void {
       },
     },
     async (request) => {
-      const { tenant } = callerOf(context, request.headers);
+      const { tenant } = callerOf(request);
       return { object: 'response.input_tokens' as const, input_tokens: await countOf(context, request.body, tenant) };
     },
   );
@@ -71,7 +71,7 @@ export function responsesRoute(app: GatewayApp, context: GatewayContext): void {
 /** Routes of responses that are stored. */
 function storedRoutes(app: GatewayApp, context: GatewayContext): void {
   const params = responseParams;
-  const tenantOf = (request: FastifyRequest): string => callerOf(context, request.headers).tenant;
+  const tenantOf = (request: FastifyRequest): string => callerOf(request).tenant;
   app.get(
     '/v1/responses/:response_id',
     { schema: { summary: 'One response', params, querystring: responseQuery, response: responseBody } },
@@ -116,7 +116,7 @@ function storedRoutes(app: GatewayApp, context: GatewayContext): void {
 async function createAndWait(context: GatewayContext, request: Asking, reply: FastifyReply) {
   const { body } = request;
   return await withRequestScope(context, reply, body.model, async (scope) => {
-    const caller = callerOf(context, request.headers);
+    const caller = callerOf(request);
     const asked = await prepareResponse(context, body, caller.tenant);
     const planned = await plannedOf(context, request, asked, caller);
     const waited = { asked, planned, tenant: caller.tenant };
@@ -128,7 +128,8 @@ async function createAndWait(context: GatewayContext, request: Asking, reply: Fa
 
 async function createInBackground(context: GatewayContext, request: Asking, reply: FastifyReply) {
   const { body } = request;
-  const caller = callerOf(context, request.headers);
+  const caller = callerOf(request);
+  checkModel(caller, body.model);
   const asked = await prepareResponse(context, body, caller.tenant);
   // Planned for its errors, so that they are answered now; it is planned again by whoever runs it.
   const { telemetry } = await plannedOf(context, request, asked, caller);
@@ -151,17 +152,17 @@ async function streamStored(
   after: number,
 ): Promise<void> {
   const stored = await storedOf(context, tenant, id);
-  const { model, background } = fromStored(stored);
+  const { background } = fromStored(stored);
   if (!background && after >= 0)
     throw fail('unsupported', 'starting_after: only streams of background responses can be gone on with', {
       field: 'starting_after',
     });
-  await withRequestScope(context, reply, model, (scope) =>
-    runStream(context, scope, reply, null, async (stream) => {
+  await whileConnected(reply, (signal) =>
+    runStream(context, { signal }, reply, null, async (stream) => {
       const take = (events: Parameters<typeof namedEvents>[0]): Promise<void> =>
         stream.sendNamed(namedEvents(events.filter((event) => event.sequence_number > after)));
       try {
-        await (background ? follow(context, stored, take, scope.signal) : retell(stored, take));
+        await (background ? follow(context, stored, take, signal) : retell(stored, take));
         stream.end();
       } catch (err) {
         if (!stream.opened) throw err;
@@ -173,6 +174,19 @@ async function streamStored(
       }
     }),
   );
+}
+
+/** Runs `task` with a signal that aborts when the client goes away. Reading takes no place and no quota. */
+async function whileConnected(reply: FastifyReply, task: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const controller = new AbortController();
+  const onClose = (): void => controller.abort(fail('cancelled', 'the client closed the connection'));
+  reply.raw.once('close', onClose);
+  if (reply.raw.closed) onClose();
+  try {
+    await task(controller.signal);
+  } finally {
+    reply.raw.off('close', onClose);
+  }
 }
 
 async function countOf(context: GatewayContext, body: InputTokensRequest, tenant: string): Promise<number> {

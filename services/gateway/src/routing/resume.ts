@@ -92,6 +92,9 @@ export class ResumableStream {
   /** Times that computing it has failed. */
   #broken = 0;
   #lastError: GuildhallError | null = null;
+  /** Milliseconds that workers computed experts, in routers that had it before, and in this one. */
+  #expertMsBefore = 0;
+  #expertMsHere = 0;
 
   constructor(request: router.GenerateRequest, options: ResumeOptions) {
     this.#request = request;
@@ -101,6 +104,11 @@ export class ResumableStream {
     if (known === null || known === undefined) return;
     for (const [index, id] of known.ids.entries()) this.#log.append(index, id);
     this.#numericsId = known.numericsId;
+  }
+
+  /** Milliseconds that workers have computed experts for it, as far as routers have said. */
+  get expertMs(): number {
+    return this.#expertMsBefore + this.#expertMsHere;
   }
 
   /**
@@ -126,6 +134,8 @@ export class ResumableStream {
       const span = trace?.begin(decision, begunMs, clock.monotonicMs(), this.#log.length) ?? null;
       let accepted = false;
       let moved = false;
+      this.#expertMsBefore += this.#expertMsHere;
+      this.#expertMsHere = 0;
       try {
         for await (const event of handle.generate(this.#attempt(decision, span), this.#options.signal)) {
           if (event.event?.$case === 'moved') {
@@ -181,6 +191,7 @@ export class ResumableStream {
   #accept(event: router.GenerateEvent, handle: RouterHandle): ChoiceEvent | null {
     const inner = event.event;
     if (inner === undefined) return null;
+    if (inner.$case === 'token' || inner.$case === 'finished') this.#expertMsHere = inner.value.expertMs;
     if (inner.$case === 'started') return this.#acceptStarted(inner.value, handle);
     if (inner.$case === 'token') {
       // Whoever generates has taken the sequence over, or computed it anew.

@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import {
+  Accounts,
   Cluster,
   type ClusterOptions,
   type ClusterRecord,
@@ -48,6 +49,7 @@ export class GatewayUnderTest {
   url = '';
   tracing: Tracing = NO_TRACING;
   #cluster: Cluster | null = null;
+  #accounts: Accounts | null = null;
   #fakes: Cluster | null = null;
   #context: GatewayContext | null = null;
   #app: GatewayApp | null = null;
@@ -94,6 +96,14 @@ export class GatewayUnderTest {
     const parsed = gatewaySchema.parse({ model: TINY_DIR, listen: '127.0.0.1:0', resumeTimeoutMs: 10_000, ...config });
     const { metrics, id } = this;
     const logger = silentLogger();
+    const accounts = new Accounts({
+      redis: this.redis.url,
+      name: parsed.accounts ?? 'test',
+      clock: systemClock,
+      logger,
+    });
+    this.#accounts = accounts;
+    await eventually(() => accounts.redis.status === 'ready', 'the connection for keys');
     const parts = { config: parsed, service: 'gateway', id, env: {}, clock: systemClock, logger, metrics };
     this.tracing = await openTracing(parts);
     this.#context = createContext(parsed, {
@@ -101,6 +111,7 @@ export class GatewayUnderTest {
       members: cluster.members,
       directory: this.directory,
       responses: cluster.responses,
+      accounts,
       guard: { source: this.id, shared: cluster.quarantine, log: cluster.eventLog },
       clock: systemClock,
       logger,
@@ -108,6 +119,7 @@ export class GatewayUnderTest {
       tracing: this.tracing,
     });
     await this.context.guard.quarantine.start();
+    await this.context.limits.start();
     this.#app = await buildApp(this.context);
     this.context.background.start();
     this.url = `http://${await listen(this.#app, parsed.listen)}`;
@@ -117,6 +129,12 @@ export class GatewayUnderTest {
   async events(): Promise<ClusterRecord[]> {
     await this.#cluster?.eventLog.flushed();
     return (await this.#cluster?.eventLog.read()) ?? [];
+  }
+
+  /** Keys, quotas and usage, as `guildhall keys` reaches them. */
+  get accounts(): Accounts {
+    if (this.#accounts === null) throw new TypeError('not started');
+    return this.#accounts;
   }
 
   get context(): GatewayContext {
@@ -177,9 +195,11 @@ export class GatewayUnderTest {
   /** Ends everything. */
   async stop(): Promise<void> {
     if (this.#app !== null && this.#context !== null) await closeApp(this.#app, this.#context);
-    this.#context?.background.stop();
+    await this.#context?.background.stop();
     this.#context?.pool.close();
     await this.#context?.guard.quarantine.stop();
+    await this.#context?.limits.stop();
+    this.#accounts?.close();
     await this.#fakes?.close();
     await this.#cluster?.close();
     for (const router of this.routers) await router.stop();

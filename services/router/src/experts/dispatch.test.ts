@@ -69,6 +69,9 @@ test('expert rows are counted by sequence and worker, and loads by expert', asyn
         ['fake-2', 2],
       ]),
     ]);
+    // Each worker computes for 10 µs: the first for 3 rows of one sequence and 1 of the other, the second for the other only.
+    const [first = 0, second = 0] = step.expertMsOf;
+    assert.ok(Math.abs(first - 0.0075) < 1e-9 && Math.abs(second - 0.0125) < 1e-9, `${first} ${second}`);
     const counted = rig.loads.snapshot();
     assert.deepEqual([...(counted?.counts ?? [])].slice(0, 9), [1, 1, 1, 1, 1, 1, 0, 0, 0]);
     assert.deepEqual(counted?.sets, [Uint16Array.of(0, 1, 2, 3, 4, 5), new Uint16Array(0)]);

@@ -98,6 +98,8 @@ export class RemoteExperts {
 export class StepDispatch {
   /** Expert rows of each sequence by worker id. */
   readonly rowsOf: readonly Map<string, number>[];
+  /** Milliseconds that workers computed experts for each sequence: of each message, its share of the rows. */
+  readonly expertMsOf: Float64Array;
   readonly #options: RemoteExpertsOptions;
   readonly #view: ExpertView<ExpertPeer>;
   readonly #owners: RowOwners;
@@ -120,6 +122,7 @@ export class StepDispatch {
     this.#owners = owners;
     this.#lane = lane;
     this.rowsOf = Array.from({ length: owners.numSequences }, () => new Map<string, number>());
+    this.expertMsOf = new Float64Array(owners.numSequences);
     this.#alarm = new Alarm(options.clock, () => this.#layer?.check() ?? Infinity);
   }
 
@@ -140,7 +143,7 @@ export class StepDispatch {
       numTokens,
       ctx,
       ownerOf: (row) => this.#owners.owner[row] ?? -1,
-      onRows: (worker, row, count) => this.#countRows(worker, row, count),
+      onRows: (worker, row, count, ms) => this.#countRows(worker, row, count, ms),
       wakeBy: (atMs) => this.#alarm.by(atMs),
     });
     this.#layer.start();
@@ -153,8 +156,11 @@ export class StepDispatch {
     this.#layer?.abandon();
   }
 
-  #countRows(worker: string, row: number, count: number): void {
-    const rows = this.rowsOf[this.#owners.owner[row] ?? -1];
-    rows?.set(worker, (rows.get(worker) ?? 0) + count);
+  #countRows(worker: string, row: number, count: number, ms: number): void {
+    const owner = this.#owners.owner[row] ?? -1;
+    const rows = this.rowsOf[owner];
+    if (rows === undefined) return;
+    rows.set(worker, (rows.get(worker) ?? 0) + count);
+    this.expertMsOf[owner] = (this.expertMsOf[owner] ?? 0) + ms;
   }
 }

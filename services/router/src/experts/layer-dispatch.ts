@@ -21,8 +21,8 @@ export interface LayerDispatchOptions extends RemoteExpertsOptions {
   numTokens: number;
   ctx: DispatchContext;
   ownerOf: (row: number) => number;
-  /** `count` entries of a row were computed by a worker. */
-  onRows: (worker: string, row: number, count: number) => void;
+  /** `count` entries of a row were computed by a worker, in `ms`. */
+  onRows: (worker: string, row: number, count: number, ms: number) => void;
   /** Has `check` called at this monotonic time, or before. */
   wakeBy: (atMs: number) => void;
 }

@@ -197,7 +197,7 @@ export class LayerJobs {
       const reason = this.#unpack(call.part, way.replies[i]?.frame ?? Buffer.alloc(0));
       if (reason === null) {
         policy.record(call.peer.id, 'ok');
-        this.#count(call.part, call.peer);
+        this.#count(call.part, call.peer, (way.replies[i]?.header.computeUs ?? 0) / 1000);
       } else {
         const piece: Job = { ...job, entries: call.part, ways: [] };
         this.#onFailure(piece, way, call, { kind: 'fault', reason });
@@ -254,11 +254,14 @@ export class LayerJobs {
     this.jobs.delete(job);
   }
 
-  #count(part: Part, peer: ExpertPeer): void {
+  /** Rows that `peer` has computed in `ms`. */
+  #count(part: Part, peer: ExpertPeer, ms: number): void {
     this.able.add(peer.id);
-    this.#o.observer.rows(peer.id, part.slots.length);
+    const total = part.slots.length;
+    this.#o.observer.rows(peer.id, total);
     for (let row = 0; row < part.rowIndex.length; row++) {
-      this.#o.onRows(peer.id, part.rowIndex[row] as number, part.entryCount[row] as number);
+      const count = part.entryCount[row] as number;
+      this.#o.onRows(peer.id, part.rowIndex[row] as number, count, (ms * count) / total);
     }
   }
 }

@@ -49,6 +49,7 @@ export class LocalHome implements ExpertHome {
 class LocalStep implements StepExperts {
   readonly direct: ExpertShard;
   readonly rowsOf: Map<string, number>[];
+  readonly expertMsOf: Float64Array;
   readonly #o: LocalHomeOptions;
   readonly #owners: RowOwners;
 
@@ -56,6 +57,7 @@ class LocalStep implements StepExperts {
     this.direct = options.shard;
     this.#o = options;
     this.#owners = owners;
+    this.expertMsOf = new Float64Array(owners.numSequences);
     this.rowsOf = Array.from({ length: owners.numSequences }, () => new Map<string, number>());
   }
 

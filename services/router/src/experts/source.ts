@@ -11,6 +11,8 @@ export interface StepExperts extends Pick<StepDispatch, 'dispatch' | 'close'> {
   readonly direct?: ExpertShard | null;
   /** Expert rows of each sequence by the id of the process that computed them; complete after `close`. */
   readonly rowsOf: readonly ReadonlyMap<string, number>[];
+  /** Milliseconds that workers computed experts for each sequence; 0 for those of this process, whose time is the step's. */
+  readonly expertMsOf: Float64Array;
 }
 
 /** Where forward passes get their experts. */

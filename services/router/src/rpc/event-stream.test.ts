@@ -51,6 +51,7 @@ const FINISH = {
   queueMs: 1,
   prefillMs: 1,
   decodeMs: 1,
+  expertMs: 2.5,
   expertRows: new Map([['expert-1', 4]]),
 };
 

@@ -110,11 +110,12 @@ export class EventStream implements SequenceSink {
   }
 }
 
-function tokenEvent({ index, sample }: TokenOutput): router.TokenEvent {
+function tokenEvent({ index, sample, expertMs = 0 }: TokenOutput): router.TokenEvent {
   return {
     index,
     id: sample.id,
     logprob: sample.logprob,
+    expertMs,
     top: Array.from(sample.topIds, (id, i) => ({ id, logprob: sample.topLogprobs[i] ?? 0 })),
   };
 }
@@ -132,6 +133,7 @@ function finishedEvent(output: FinishOutput): router.Finished {
     queueMs: Math.round(output.queueMs),
     prefillMs: Math.round(output.prefillMs),
     decodeMs: Math.round(output.decodeMs),
+    expertMs: output.expertMs,
     expertRows: new Map([...output.expertRows].map(([worker, rows]) => [worker, BigInt(rows)])),
   };
 }

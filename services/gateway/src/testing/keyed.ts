@@ -1,0 +1,33 @@
+import type { KeyRecord, NewKey } from '@guildhall/common';
+import type { GatewayUnderTest } from './gateway-under-test.ts';
+
+const PLAIN: NewKey = {
+  name: '',
+  tenant: null,
+  expiresAtMs: null,
+  models: null,
+  priority: 0,
+  priorityCap: null,
+  requestsPerMinute: null,
+  tokensPerMinute: null,
+  concurrency: null,
+};
+
+/** Makes a key in the Redis of a gateway. */
+export function makeKey(
+  gateway: GatewayUnderTest,
+  wanted: Partial<NewKey> = {},
+): Promise<{ key: string; record: KeyRecord }> {
+  return gateway.accounts.keys.create({ ...PLAIN, ...wanted }, Date.now());
+}
+
+/** Headers of a caller with a key. */
+export function withKey(key: string, more: Record<string, string> = {}): RequestInit {
+  return { headers: { authorization: `Bearer ${key}`, ...more } };
+}
+
+/** What an answer says of its refusal. */
+export async function refusalOf(response: Response): Promise<{ status: number; code: string; reason: string | null }> {
+  const { error } = (await response.json()) as { error?: { code: string } };
+  return { status: response.status, code: error?.code ?? '', reason: response.headers.get('x-guildhall-reason') };
+}
