@@ -14,9 +14,11 @@ import { chatCompletionsRoute } from './routes/chat-completions.ts';
 import { completionsRoute } from './routes/completions.ts';
 import { filesRoute } from './routes/files.ts';
 import { healthRoute } from './routes/health.ts';
+import { messagesRoute } from './routes/messages.ts';
 import { metricsRoute } from './routes/metrics.ts';
 import { modelsRoute } from './routes/models.ts';
 import { openapiRoute } from './routes/openapi.ts';
+import { responsesRoute } from './routes/responses.ts';
 import { tokenizeRoute } from './routes/tokenize.ts';
 import type { GatewayApp } from './routes/types.ts';
 import { usageRoute } from './routes/usage.ts';
@@ -93,6 +95,8 @@ async function addCors(app: GatewayApp, { config }: GatewayContext): Promise<voi
 function addRoutes(app: GatewayApp, context: GatewayContext): void {
   chatCompletionsRoute(app, context);
   completionsRoute(app, context);
+  responsesRoute(app, context);
+  messagesRoute(app, context);
   modelsRoute(app, context);
   tokenizeRoute(app, context);
   usageRoute(app, context);

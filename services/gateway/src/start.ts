@@ -22,6 +22,7 @@ import {
   parseHostPort,
   processId,
   type Readiness,
+  type ResponseStore,
   refuseInsecureListen,
   type ServiceContext,
   type ServiceHandle,
@@ -43,6 +44,7 @@ import { InFlight } from './in-flight.ts';
 import { Limits, type LimitsOptions } from './limits/limits.ts';
 import type { ParserName, ToolParserName } from './parsers/registry.ts';
 import { type GuardDeps, PoisonGuard } from './quarantine/guard.ts';
+import { BackgroundResponses } from './responses/background.ts';
 import { readiness } from './routes/health.ts';
 import type { GatewayApp } from './routes/types.ts';
 import { type PrefixDirectory, PrefixLookup } from './routing/prefix-lookup.ts';
@@ -88,6 +90,8 @@ export interface GatewayParts {
   members: MemberSource;
   /** Null where cached prefixes are not shared. */
   directory: PrefixDirectory | null;
+  /** Where responses are kept. */
+  responses: ResponseStore;
   /** Where it tells others of requests that break processes. */
   guard: GuardDeps;
   /** Keys, quotas and usage. */
@@ -105,7 +109,14 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
   const timeoutMs = config.routingTimeoutMs;
   const inFlight = new InFlight({ ...config, clock, metrics });
   const lookup = directory === null ? null : new PrefixLookup({ directory, clock, logger, metrics, timeoutMs });
-  return {
+  const background = new BackgroundResponses({
+    store: parts.responses,
+    gateway: parts.guard.source,
+    clock,
+    logger,
+    metrics,
+  });
+  const context: GatewayContext = {
     config,
     assets,
     parser: parserOf(config, assets),
@@ -123,6 +134,8 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
     }),
     batches: new BatchServices({ members, connect: batchConnector(config), clock }),
     models: new ServedModels(config.servedModelName, pool, assets.name, config.holdMs > 0),
+    responses: parts.responses,
+    background,
     hold: new Hold({ pool, holdMs: config.holdMs, maxHeld: config.maxHeld, clock, metrics }),
     limits: new Limits({ config, keys: ApiKeys.load(config), accounts: parts.accounts, clock, logger, metrics }),
     inFlight,
@@ -133,6 +146,8 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
     tracing,
     startedAtS: Math.floor(clock.nowMs() / 1000),
   };
+  background.attach(context);
+  return context;
 }
 
 function parserOf(config: GatewayConfig, assets: Assets): ParserName {
@@ -222,6 +237,7 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
     accounts,
     members: cluster.members,
     directory: cluster.directory,
+    responses: cluster.responses,
     guard: { source: id, shared: cluster.quarantine, log: cluster.eventLog },
     clock,
     logger,
@@ -238,6 +254,8 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   const address = await listen(app, config.listen);
   service.onShutdown(() => closeApp(app, context), config.lingerMs + config.drainMs + SHUTDOWN_LIMIT_MS);
   probes.serve(context);
+  context.background.start();
+  service.onShutdown(() => context.background.stop());
   const gauges = clock.setInterval(GAUGES_EVERY_MS, () => {
     metrics.gauge('guildhall_routers', context.pool.usable.length);
   });

@@ -42,6 +42,12 @@ export const SCRIPTS = {
   'quota-settle': 4,
   'quota-renew': 1,
   'usage-add': 1,
+  'response-put': 4,
+  'response-append': 3,
+  'response-claim': 1,
+  'response-finish': 4,
+  'response-chain': 2,
+  'response-delete': 5,
 } as const;
 
 export type ScriptName = keyof typeof SCRIPTS;

@@ -29,7 +29,7 @@ export interface AnswerHead {
 
 /** The head of a new answer. */
 export function answerHead(
-  context: Pick<GatewayContext, 'clock' | 'config' | 'keys'>,
+  context: Pick<GatewayContext, 'clock' | 'config' | 'limits'>,
   id: string,
   body: { model: string; service_tier?: (typeof SERVICE_TIERS)[number] | null | undefined },
 ): AnswerHead {

@@ -111,6 +111,7 @@ export class GatewayUnderTest {
       members: cluster.members,
       directory: this.directory,
       accounts,
+      responses: cluster.responses,
       guard: { source: this.id, shared: cluster.quarantine, log: cluster.eventLog },
       clock: systemClock,
       logger,
@@ -120,6 +121,7 @@ export class GatewayUnderTest {
     await this.context.guard.quarantine.start();
     await this.context.limits.start();
     this.#app = await buildApp(this.context);
+    this.context.background.start();
     this.url = `http://${await listen(this.#app, parsed.listen)}`;
   }
 
@@ -193,6 +195,7 @@ export class GatewayUnderTest {
   /** Ends everything. */
   async stop(): Promise<void> {
     if (this.#app !== null && this.#context !== null) await closeApp(this.#app, this.#context);
+    this.#context?.background.stop();
     this.#context?.pool.close();
     await this.#context?.guard.quarantine.stop();
     await this.#context?.limits.stop();
