@@ -237,6 +237,10 @@ class ChoiceRun implements ChoiceProgress {
     return this.assembler.counts;
   }
 
+  get known(): number {
+    return this.plan.known?.ids.length ?? 0;
+  }
+
   get expertMs(): number {
     return this.stream?.expertMs ?? 0;
   }

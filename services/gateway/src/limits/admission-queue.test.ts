@@ -124,3 +124,10 @@ test('with places for all, a tenant that sends a hundred gets no more than one t
   });
   assert.equal(served.filter((name) => name === 'few').length, 5);
 });
+
+test('tenants with as many places take turns', () => {
+  const queue = new AdmissionQueue<Item>(10);
+  for (const [id, name] of ['a', 'a', 'a', 'b', 'b', 'c'].entries()) queue.offer({ id, tenant: name, priority: 0 });
+  const order = Array.from({ length: 7 }, () => queue.take(() => 0)?.tenant ?? '-');
+  assert.equal(order.join(''), 'abcaba-');
+});

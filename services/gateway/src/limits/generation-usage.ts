@@ -8,6 +8,8 @@ export interface ChoiceProgress {
   /** A router has begun. */
   started: boolean;
   counts: ChoiceCounts;
+  /** Tokens of it that were generated, and counted, before it was taken over. */
+  known: number;
   /** Milliseconds that workers computed experts for it, in all routers that had it. */
   expertMs: number;
 }
@@ -17,13 +19,14 @@ export interface ChoiceProgress {
  * on it.
  */
 export function usageSoFar(choices: readonly ChoiceProgress[]): UsageCounts {
-  const used = { ...noUsage(), requests: 1 };
+  const isNew = choices.every(({ known }) => known === 0);
+  const used = { ...noUsage(), requests: isNew ? 1 : 0 };
   const cached = new Map<readonly number[], number>();
-  for (const { promptIds, started, counts, expertMs } of choices) {
-    used.outputTokens += counts.completionTokens;
+  for (const { promptIds, started, counts, known, expertMs } of choices) {
+    used.outputTokens += Math.max(0, counts.completionTokens - known);
     used.reasoningTokens += counts.reasoningTokens;
     used.expertMicros += expertMs * 1000;
-    if (started) cached.set(promptIds, Math.max(cached.get(promptIds) ?? 0, counts.cachedTokens));
+    if (started && known === 0) cached.set(promptIds, Math.max(cached.get(promptIds) ?? 0, counts.cachedTokens));
   }
   for (const [promptIds, tokens] of cached) {
     used.inputTokens += promptIds.length;
