@@ -93,6 +93,12 @@ export class ChoiceAssembler {
     return this.#withTokens(delta);
   }
 
+  /** Takes a token whose text was told before, by another process. */
+  onKnown(event: router.TokenEvent): void {
+    this.onToken(event);
+    this.#takeTokens();
+  }
+
   /** Ends the choice as the router says. */
   onFinished(finished: router.Finished, finish: FinishName): ChoiceDelta {
     this.#counts.completionTokens = Math.max(this.#counts.completionTokens, finished.completionTokens);

@@ -92,6 +92,30 @@ export const gatewaySchema = z.object({
     .max(1 << 30)
     .default(8 << 20)
     .describe('Largest request body.'),
+  responseTtlS: z
+    .int()
+    .min(60)
+    .max(366 * 86_400)
+    .default(86_400)
+    .describe('How long responses are kept in Redis after they were made or gone on from, in seconds.'),
+  responseMaxBytes: z
+    .int()
+    .min(1024)
+    .max(64 << 20)
+    .default(4 << 20)
+    .describe('Largest input of a response that is kept.'),
+  responseTenantMib: z
+    .int()
+    .min(1)
+    .max(1 << 20)
+    .default(256)
+    .describe('MiB of responses that one tenant may keep; those that were used longest ago make room for new ones.'),
+  maxBackgroundResponses: z
+    .int()
+    .min(0)
+    .max(1_000_000)
+    .default(1000)
+    .describe('Background responses that wait or run in the cluster; more are refused with 503.'),
   maxInFlight: z.int().min(1).default(1024).describe('Completions at a time; more are refused with 429.'),
   requestTimeoutMs: z.int().min(0).default(1_800_000).describe('Longest duration of a completion; 0 means no limit.'),
   routing: z

@@ -1,11 +1,10 @@
-import type { FastifyRequest } from 'fastify';
 import { answerHead, type ChatAnswerOptions } from '../answers/chat-answer.ts';
 import type { Caller } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices } from '../plan.ts';
 import { prepareChat, tokenBudget } from '../prompt.ts';
 import { completionId } from '../request-id.ts';
-import { type PlannedRequest, routingTraceOf, telemetryOf } from '../run-completion.ts';
+import { type AskingRequest, type PlannedRequest, routingTraceOf, telemetryOf } from '../run-completion.ts';
 import type { ChatRequest } from '../schema/chat.ts';
 import { callRules } from '../tools/tool-choice.ts';
 import { thinkingBudget } from './thinking-budget.ts';
@@ -25,7 +24,7 @@ export interface PlannedChat extends PlannedRequest {
 export async function planChat(
   context: GatewayContext,
   body: ChatRequest,
-  request: FastifyRequest,
+  request: AskingRequest,
   caller: Caller,
   id = completionId('chatcmpl'),
 ): Promise<PlannedChat> {
