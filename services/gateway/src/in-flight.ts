@@ -39,9 +39,11 @@ export class InFlight {
    * Takes a place. Throws `rate_limited` when there is none and `not_ready` when the gateway is shutting down: to new connections
    * first, and to those that were promised to be kept only when time is up. A client may have sent its next request on one of
    * those before it could hear that the connection ends, so each is served once more, by an answer that closes it.
+   * Work in the background has no connection.
    */
-  enter(connection: Socket): AbortController {
-    if (this.#state === 'closed' || (this.#state === 'closing' && !this.#kept.has(connection))) throw shuttingDown();
+  enter(connection: Socket | null): AbortController {
+    const promised = connection !== null && this.#kept.has(connection);
+    if (this.#state === 'closed' || (this.#state === 'closing' && !promised)) throw shuttingDown();
     this.#entered += 1;
     if (this.#running.size >= this.#limit) {
       throw fail('rate_limited', `this gateway runs ${this.#limit} completions at a time; try again in a moment`);

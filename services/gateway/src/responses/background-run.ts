@@ -68,7 +68,7 @@ export class BackgroundRun {
     const { stored, owner } = this.#options;
     let place: AbortController;
     try {
-      place = inFlight.enter();
+      place = inFlight.enter(null);
     } catch {
       await this.#context.responses.release(stored.id, owner);
       return 'handed_over';
