@@ -90,6 +90,25 @@ test('a chat turn answers, ends by itself and counts its tokens', async () => {
   );
 });
 
+test('a thinking budget closes the block after exactly so many tokens, and the answer follows', async () => {
+  const think = async (extra: object): Promise<{ count: number; reasoning: string; content: string }> => {
+    const body = { model: 'tiny', messages: [{ role: 'user' as const, content: 'What is 3 + 4?' }], temperature: 0 };
+    const { choices, usage } = await client.chat.completions.create({ ...body, max_tokens: 200, ...extra });
+    const message = choices[0]?.message as { content: string; reasoning: string | null } | undefined;
+    const count = usage?.completion_tokens_details?.reasoning_tokens ?? 0;
+    return { count, reasoning: message?.reasoning ?? '', content: message?.content ?? '' };
+  };
+  const free = await think({});
+  assert.ok(free.count > 3, 'it thinks by itself');
+  const closing = await think({ thinking_token_budget: 0 });
+  assert.match(closing.reasoning, /^\s*Considering the limited time.*directly now\.$/);
+  const short = await think({ thinking_token_budget: 2 });
+  assert.equal(short.count, 2 + closing.count);
+  assert.ok(short.reasoning.endsWith(closing.reasoning) && short.reasoning.length > closing.reasoning.length);
+  assert.ok(short.content.length > 0);
+  assert.deepEqual(await think({ thinking_token_budget: 1000 }), free, 'a budget that is not used up changes nothing');
+});
+
 test('64 concurrent streams of mixed lengths equal each answer alone, bit for bit', async () => {
   const alone: Answer[] = [];
   for (let index = 0; index < 64; index++) alone.push(await complete(index));

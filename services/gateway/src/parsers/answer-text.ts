@@ -1,5 +1,3 @@
-const TRAILING_SPACE = /\s*$/;
-
 /**
  * The text around tool calls. White space before and after a call is shown only between text and text: an answer
  * "text, blank line, call" has the text alone as its content.
@@ -18,8 +16,8 @@ export class AnswerText {
 
   /** Takes text and returns what may be shown of it and of what was kept before. */
   push(text: string): string {
-    const kept = TRAILING_SPACE.exec(text)?.[0] ?? '';
-    const said = text.slice(0, text.length - kept.length);
+    const said = text.trimEnd();
+    const kept = text.slice(said.length);
     if (said === '') {
       this.#space += kept;
       return '';

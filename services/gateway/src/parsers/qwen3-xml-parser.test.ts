@@ -96,6 +96,7 @@ test('values have the types of the schema: numbers, booleans, null, objects and 
     [{ city: 'true' }, '{"city":"true"}'],
     [{ city: '{"a": 1}' }, '{"city":"{\\"a\\": 1}"}'],
     [{ undeclared: '5' }, '{"undeclared":5}'],
+    [{ undeclared: '007' }, '{"undeclared":"007"}'],
     [{ undeclared: 'five' }, '{"undeclared":"five"}'],
   ];
   for (const [values, args] of cases) expect(call('weather', values), ['', ['weather', args]]);

@@ -158,11 +158,12 @@ export class RequestTelemetry {
     this.#deps.metrics.observe('gen_ai_server_time_per_output_token_seconds', ms / 1000, this.#labels);
   }
 
-  /** A piece of a choice's text. */
-  delta(index: number, { content, reasoning, finish }: ChoiceDelta): void {
+  /** A piece of a choice: text, or calls. */
+  delta(index: number, { content, reasoning, toolCalls, finish }: ChoiceDelta): void {
     if (finish !== null) this.#finishReasons[index] = finish;
     if (!this.#deps.tracing.content || this.#head.span === null) return;
-    this.#texts[index] = (this.#texts[index] ?? '') + reasoning + content;
+    const calls = toolCalls.map((piece) => (piece.name ?? '') + piece.arguments).join('');
+    this.#texts[index] = (this.#texts[index] ?? '') + reasoning + content + calls;
   }
 
   answered({ responseId, promptTokens, completionTokens, cachedTokens }: AnswerFacts): void {
