@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { autoscalerCommand } from './commands/autoscaler.ts';
+import { benchCommand } from './commands/bench.ts';
 import { chaosCommand } from './commands/chaos.ts';
 import { chatCommand } from './commands/chat.ts';
 import { checkCommand } from './commands/check.ts';
@@ -31,6 +32,7 @@ const COMMANDS = [
   eventsCommand,
   chaosCommand,
   simulateCommand,
+  benchCommand,
   doctorCommand,
 ];
 
