@@ -6,8 +6,6 @@ import { linearScale, logScale, type Scale } from './scale.ts';
 export interface ChartAxis {
   title: string;
   scale: 'linear' | 'log';
-  /** A linear axis starts at zero; true without it. */
-  fromZero?: boolean;
   /** Where a linear axis ends, whatever the values. */
   max?: number;
   /** How its values are written. */
@@ -49,7 +47,7 @@ interface Frame {
 
 function scaleOf(axis: ChartAxis, values: readonly number[]): Scale {
   if (axis.scale === 'log') return logScale(values);
-  return linearScale(values, { fromZero: axis.fromZero ?? true, ...(axis.max === undefined ? {} : { max: axis.max }) });
+  return linearScale(values, axis.max);
 }
 
 function frameOf({ x, y, series, limits = [] }: Chart): Frame {

@@ -13,16 +13,16 @@ function niceStep(span: number, count: number): number {
   return factor * power;
 }
 
-/** From zero, or from the least value, to a round one. */
-export function linearScale(values: readonly number[], options: { fromZero: boolean; max?: number }): Scale {
+/** From zero, or a round number below the least value, to a round one. */
+export function linearScale(values: readonly number[], max?: number): Scale {
   const finite = values.filter(Number.isFinite);
-  const low = options.fromZero ? Math.min(0, ...finite) : Math.min(...(finite.length === 0 ? [0] : finite));
-  const high = options.max ?? Math.max(...(finite.length === 0 ? [1] : finite));
+  const low = Math.min(0, ...finite);
+  const high = max ?? Math.max(...(finite.length === 0 ? [1] : finite));
   const span = high > low ? high - low : Math.abs(high) || 1;
   const step = niceStep(span, 5);
   const from = Math.floor(low / step) * step;
   const steps = Math.max(1, Math.ceil((low + span - from) / step - 1e-9));
-  const to = options.max ?? from + steps * step;
+  const to = max ?? from + steps * step;
   const ticks = Array.from({ length: steps + 1 }, (_, index) => Number((from + index * step).toPrecision(12)));
   return { at: (value) => (value - from) / (to - from), ticks: ticks.filter((tick) => tick <= to * (1 + 1e-9)) };
 }
