@@ -1,64 +1,13 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
-import { type ChatAnswerOptions, ChatCollector, ChatStreamer } from '../answers/chat-answer.ts';
+import type { FastifyReply } from 'fastify';
+import { ChatCollector, ChatStreamer } from '../answers/chat-answer.ts';
 import { callerOf } from '../caller.ts';
-import { contextLength, type GatewayContext } from '../context.ts';
-import { planChoices } from '../plan.ts';
-import { prepareChat, tokenBudget } from '../prompt.ts';
-import { completionId } from '../request-id.ts';
+import { type PlannedChat, planChat } from '../chat/plan-chat.ts';
+import type { GatewayContext } from '../context.ts';
 import { type RequestScope, withRequestScope } from '../request-scope.ts';
-import {
-  type PlannedRequest,
-  routingTraceOf,
-  runStream,
-  runWhole,
-  startGeneration,
-  telemetryOf,
-} from '../run-completion.ts';
-import { chatChunk, type ChatRequest, chatRequest, type ChatResponse, chatResponse } from '../schema/chat.ts';
+import { runStream, runWhole, startGeneration } from '../run-completion.ts';
+import { chatChunk, chatRequest, type ChatResponse, chatResponse } from '../schema/chat.ts';
 import { errorResponse } from '../schema/error.ts';
 import type { GatewayApp } from './types.ts';
-
-interface PlannedChat extends PlannedRequest {
-  promptTokens: number;
-  options: Omit<ChatAnswerOptions, 'fingerprint'>;
-}
-
-async function planChat(context: GatewayContext, body: ChatRequest, request: FastifyRequest): Promise<PlannedChat> {
-  const { assets, config, clock, parser, models } = context;
-  const routerModel = models.resolve(body.model);
-  const caller = callerOf(context, request.headers);
-  const telemetry = telemetryOf(context, request, body, caller.tenant);
-  const begunMs = clock.monotonicMs();
-  const prompt = await prepareChat(assets, body);
-  telemetry.record('tokenize', begunMs, { 'guildhall.tokens': prompt.ids.length });
-  const asked = body.max_completion_tokens ?? body.max_tokens ?? null;
-  const maxTokens = tokenBudget(prompt.ids.length, asked, config.defaultMaxTokens, contextLength(context), 'messages');
-  const id = completionId('chatcmpl');
-  const logprobs = body.logprobs === true;
-  const input = {
-    id,
-    body,
-    parser,
-    topLogprobs: logprobs ? (body.top_logprobs ?? 0) : -1,
-    promptLogprobs: false,
-    traceparent: telemetry.traceparent,
-    caller,
-  };
-  return {
-    modelName: body.model,
-    routerModel,
-    trace: routingTraceOf(request),
-    telemetry,
-    responseId: id,
-    plans: planChoices(context, input, [{ ...prompt, maxTokens }]),
-    promptTokens: prompt.ids.length,
-    options: {
-      head: { id, created: Math.floor(clock.nowMs() / 1000), model: body.model },
-      source: assets.tokenizer,
-      logprobs,
-    },
-  };
-}
 
 async function answerWhole(context: GatewayContext, scope: RequestScope, planned: PlannedChat): Promise<ChatResponse> {
   const { options, plans, promptTokens } = planned;
@@ -103,7 +52,7 @@ export function chatCompletionsRoute(app: GatewayApp, context: GatewayContext): 
     },
     (request, reply) =>
       withRequestScope(context, reply, request.body.model, async (scope) => {
-        const planned = await planChat(context, request.body, request);
+        const planned = await planChat(context, request.body, request, callerOf(context, request.headers));
         if (request.body.stream !== true)
           return runWhole(reply, planned.trace, () => answerWhole(context, scope, planned));
         await answerStream(context, scope, reply, planned, request.body.stream_options?.include_usage === true);

@@ -1,0 +1,62 @@
+import type { FastifyRequest } from 'fastify';
+import type { ChatAnswerOptions } from '../answers/chat-answer.ts';
+import type { Caller } from '../caller.ts';
+import { contextLength, type GatewayContext } from '../context.ts';
+import { planChoices } from '../plan.ts';
+import { prepareChat, tokenBudget } from '../prompt.ts';
+import { completionId } from '../request-id.ts';
+import { type PlannedRequest, routingTraceOf, telemetryOf } from '../run-completion.ts';
+import type { ChatRequest } from '../schema/chat.ts';
+
+/** A chat request whose messages are tokenized and whose choices are planned, whatever shape its answer will have. */
+export interface PlannedChat extends PlannedRequest {
+  promptTokens: number;
+  /** What answers are made with, but for the fingerprint, which a router gives. */
+  options: Omit<ChatAnswerOptions, 'fingerprint'>;
+}
+
+/**
+ * Plans the choices of a chat request, of which `body` has passed the schema `chatRequest`. Throws errors of the
+ * registry for a model that is not served, messages that the template refuses and answers that the context cannot hold.
+ * @param id of the answer.
+ */
+export async function planChat(
+  context: GatewayContext,
+  body: ChatRequest,
+  request: FastifyRequest,
+  caller: Caller,
+  id = completionId('chatcmpl'),
+): Promise<PlannedChat> {
+  const { assets, config, clock, parser, models } = context;
+  const routerModel = models.resolve(body.model);
+  const telemetry = telemetryOf(context, request, body, caller.tenant);
+  const begunMs = clock.monotonicMs();
+  const prompt = await prepareChat(assets, body);
+  telemetry.record('tokenize', begunMs, { 'guildhall.tokens': prompt.ids.length });
+  const asked = body.max_completion_tokens ?? body.max_tokens ?? null;
+  const maxTokens = tokenBudget(prompt.ids.length, asked, config.defaultMaxTokens, contextLength(context), 'messages');
+  const logprobs = body.logprobs === true;
+  const input = {
+    id,
+    body,
+    parser,
+    topLogprobs: logprobs ? (body.top_logprobs ?? 0) : -1,
+    promptLogprobs: false,
+    traceparent: telemetry.traceparent,
+    caller,
+  };
+  return {
+    modelName: body.model,
+    routerModel,
+    trace: routingTraceOf(request),
+    telemetry,
+    responseId: id,
+    plans: planChoices(context, input, [{ ...prompt, maxTokens }]),
+    promptTokens: prompt.ids.length,
+    options: {
+      head: { id, created: Math.floor(clock.nowMs() / 1000), model: body.model },
+      source: assets.tokenizer,
+      logprobs,
+    },
+  };
+}
