@@ -7,7 +7,8 @@ import type { GatewayContext } from './context.ts';
 import { httpsFactory } from './https.ts';
 import { onClientError, sendError } from './http-errors.ts';
 import { withUsedSchemas } from './openapi-schemas.ts';
-import { requestIdOf } from './request-id.ts';
+import { adoptRequestId, requestIdOf } from './request-id.ts';
+import { abilitiesRoute } from './routes/abilities.ts';
 import { batchesRoute } from './routes/batches.ts';
 import { chatCompletionsRoute } from './routes/chat-completions.ts';
 import { completionsRoute } from './routes/completions.ts';
@@ -16,8 +17,10 @@ import { healthRoute } from './routes/health.ts';
 import { metricsRoute } from './routes/metrics.ts';
 import { modelsRoute } from './routes/models.ts';
 import { openapiRoute } from './routes/openapi.ts';
+import { renderRoute } from './routes/render.ts';
 import { tokenizeRoute } from './routes/tokenize.ts';
 import type { GatewayApp } from './routes/types.ts';
+import { versionRoute } from './routes/version.ts';
 import { OPERATIONS, RequestTelemetry } from './telemetry/request-telemetry.ts';
 import { zodValidatorCompiler } from './validation.ts';
 
@@ -26,7 +29,7 @@ const ARRIVAL_MS = 60_000;
 const KEEP_ALIVE_MS = 75_000;
 
 /** Routes that need no key: probes of orchestrators have none. */
-const OPEN_ROUTES: ReadonlySet<string> = new Set(['/health', '/ready']);
+const OPEN_ROUTES: ReadonlySet<string> = new Set(['/health', '/ready', '/ping']);
 
 /** The HTTP application. It listens to nothing yet. */
 export async function buildApp(context: GatewayContext): Promise<GatewayApp> {
@@ -78,6 +81,9 @@ function addRoutes(app: GatewayApp, context: GatewayContext): void {
   tokenizeRoute(app, context);
   filesRoute(app, context);
   batchesRoute(app, context);
+  renderRoute(app, context);
+  abilitiesRoute(app);
+  versionRoute(app, context);
   healthRoute(app, context);
   metricsRoute(app, context);
   openapiRoute(app);
@@ -106,6 +112,7 @@ function addHooks(app: GatewayApp, context: GatewayContext): void {
     if (inFlight.draining) void reply.header('connection', 'close');
     if (!OPEN_ROUTES.has(routeOf(request))) callerOf(context, request.headers);
   });
+  app.addHook('preHandler', async (request, reply) => adoptRequestId(request, reply));
   app.addHook('onResponse', async (request, reply) => {
     const route = routeOf(request);
     const status = reply.raw.statusCode;

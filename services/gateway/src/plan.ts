@@ -25,6 +25,10 @@ export interface PlanInput {
   /** Alternatives per token; -1 for no log-probabilities. */
   topLogprobs: number;
   promptLogprobs: boolean;
+  /** Alternatives per token of the prompt, where they are other than those of the answer. */
+  promptTop?: number | undefined;
+  /** Whether token ids are told. */
+  tokenIds?: boolean;
   traceparent: string;
   /** Whose share of the cluster the request uses, and whether it gives way to others. */
   caller: Caller;
@@ -48,7 +52,12 @@ export function planChoices(
   const { body, id, topLogprobs, promptLogprobs, traceparent, caller } = input;
   const { tenant } = caller;
   const priority = caller.background ? BACKGROUND : routerPriority(context, body.priority ?? 0);
-  const sampling = samplingParams(assets, body, config.generationConfig === 'auto', topLogprobs);
+  const sampling = samplingParams(
+    assets,
+    body,
+    config.generationConfig === 'auto',
+    Math.max(topLogprobs, input.promptTop ?? -1),
+  );
   const choices = body.n ?? 1;
   return prompts.flatMap((prompt, p) => {
     const stop = stopConditions(assets, body, prompt.maxTokens);
@@ -105,6 +114,8 @@ function assemblerOptions(
     stopIds: new Set([...stop.stopTokenIds, ...(stop.ignoreEos ? [] : generation.eosIds)]),
     askedStopIds: new Set(stop.stopTokenIds),
     logprobs: input.topLogprobs >= 0,
+    topLogprobs: input.topLogprobs,
+    tokenIds: input.tokenIds ?? false,
     thinkEndId: splits ? tokenizer.tokenToId('</think>') : null,
   };
 }

@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify';
 import type { ChatAnswerOptions } from '../answers/chat-answer.ts';
+import { checkPromptLogprobs, ID_SOURCE, promptFacts } from '../answers/token-facts.ts';
 import type { Caller } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices } from '../plan.ts';
@@ -36,12 +37,16 @@ export async function planChat(
   const asked = body.max_completion_tokens ?? body.max_tokens ?? null;
   const maxTokens = tokenBudget(prompt.ids.length, asked, config.defaultMaxTokens, contextLength(context), 'messages');
   const logprobs = body.logprobs === true;
+  const promptTop = body.prompt_logprobs ?? undefined;
+  checkPromptLogprobs(prompt.ids.length, promptTop ?? null, 'prompt_logprobs');
   const input = {
     id,
     body,
     parser,
     topLogprobs: logprobs ? (body.top_logprobs ?? 0) : -1,
-    promptLogprobs: false,
+    promptLogprobs: promptTop !== undefined,
+    promptTop,
+    tokenIds: body.return_token_ids === true,
     traceparent: telemetry.traceparent,
     caller,
   };
@@ -55,7 +60,8 @@ export async function planChat(
     promptTokens: prompt.ids.length,
     options: {
       head: { id, created: Math.floor(clock.nowMs() / 1000), model: body.model },
-      source: assets.tokenizer,
+      source: body.return_tokens_as_token_ids === true ? ID_SOURCE : assets.tokenizer,
+      facts: promptFacts(assets.tokenizer, body, prompt.ids),
       logprobs,
     },
   };

@@ -1,4 +1,3 @@
-import { fail } from '@guildhall/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import {
   CompletionCollector,
@@ -6,6 +5,7 @@ import {
   CompletionStreamer,
   type EchoedPrompt,
 } from '../answers/completion-answer.ts';
+import { checkPromptLogprobs, ID_SOURCE, promptFacts } from '../answers/token-facts.ts';
 import { callerOf } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices, type PlannedPrompt } from '../plan.ts';
@@ -30,10 +30,8 @@ import { errorResponse } from '../schema/error.ts';
 import { type Prompt, promptList } from '../schema/prompt.ts';
 import type { GatewayApp } from './types.ts';
 
-const DEFAULT_MAX_TOKENS = 16;
-/** Log-probabilities of a prompt (tokens times alternatives) that one answer may carry, as routers limit it. */
-const MAX_PROMPT_LOGPROBS = 1 << 18;
-
+/** Tokens of a text completion that asks for no number, as OpenAI has it. */
+export const DEFAULT_MAX_TOKENS = 16;
 interface PlannedCompletion extends PlannedRequest {
   promptTokens: number[];
   options: Omit<CompletionAnswerOptions, 'fingerprint'>;
@@ -45,17 +43,11 @@ async function planPrompts(context: GatewayContext, body: CompletionRequest): Pr
   for (const prompt of promptList(body.prompt)) {
     const prepared = await preparePrompt(context.assets, prompt);
     const maxTokens = tokenBudget(prepared.ids.length, body.max_tokens ?? null, DEFAULT_MAX_TOKENS, length, 'prompt');
-    if (body.echo === true) checkPromptLogprobs(prepared.ids.length, body.logprobs ?? null);
+    if (body.echo === true) checkPromptLogprobs(prepared.ids.length, body.logprobs ?? null, 'logprobs');
+    checkPromptLogprobs(prepared.ids.length, body.prompt_logprobs ?? null, 'prompt_logprobs');
     prompts.push({ ...prepared, maxTokens });
   }
   return prompts;
-}
-
-function checkPromptLogprobs(promptTokens: number, alternatives: number | null): void {
-  const values = alternatives === null ? 0 : promptTokens * (1 + alternatives);
-  if (values <= MAX_PROMPT_LOGPROBS) return;
-  const message = `logprobs: ${values} values for the prompt, at most ${MAX_PROMPT_LOGPROBS} are returned`;
-  throw fail('invalid_value', message, { field: 'logprobs' });
 }
 
 function echoes(
@@ -86,12 +78,15 @@ async function planCompletion(
   const id = completionId('cmpl');
   const topLogprobs = body.logprobs ?? -1;
   const echo = body.echo === true;
+  const promptTop = body.prompt_logprobs ?? undefined;
   const input = {
     id,
     body,
     parser: 'none' as const,
     topLogprobs,
-    promptLogprobs: echo && topLogprobs >= 0,
+    promptLogprobs: (echo && topLogprobs >= 0) || promptTop !== undefined,
+    promptTop,
+    tokenIds: body.return_token_ids === true,
     traceparent: telemetry.traceparent,
     caller,
   };
@@ -107,6 +102,12 @@ async function planCompletion(
       head: { id, created: Math.floor(context.clock.nowMs() / 1000), model: body.model },
       source: context.assets.tokenizer,
       logprobs: topLogprobs >= 0,
+      topLogprobs,
+      ...(body.return_tokens_as_token_ids === true ? { labels: ID_SOURCE } : {}),
+      facts: prompts.flatMap(({ ids }) => {
+        const facts = promptFacts(context.assets.tokenizer, body, ids);
+        return Array.from({ length: body.n ?? 1 }, () => facts);
+      }),
       echo: echo ? echoes(context, promptList(body.prompt), prompts, body.n ?? 1) : null,
     },
   };

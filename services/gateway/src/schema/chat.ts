@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { addIssue, ignored, isEmptyArray, named, optional, refused } from './fields.ts';
 import { message, tool } from './messages.ts';
 import { checkCommon, LIMITS, samplingFields } from './sampling.ts';
+import { checkTokenFields, promptLogprobs, tokenFields, tokenIds } from './token-fields.ts';
 import { usage } from './usage.ts';
 
 const RESERVED_KWARGS = ['messages', 'tools', 'add_generation_prompt'];
@@ -51,6 +52,7 @@ export const chatRequest = named(
     .strictObject({
       messages: z.array(message).min(1).max(LIMITS.messages),
       ...samplingFields,
+      ...tokenFields,
       ...templateFields,
       max_tokens: optional(z.int().min(1).max(0x7fffffff), 'Default: what the context leaves.'),
       max_completion_tokens: optional(z.int().min(1).max(0x7fffffff), 'The newer name of max_tokens; wins over it.'),
@@ -80,6 +82,7 @@ export const chatRequest = named(
     })
     .superRefine((body, ctx) => {
       checkCommon(body, ctx);
+      checkTokenFields(body, ctx);
       checkTemplate(body, ctx);
       if (body.logprobs !== true && (body.top_logprobs ?? 0) > 0) {
         addIssue(ctx, 'invalid_value', 'needs logprobs to be true', ['top_logprobs']);
@@ -125,8 +128,11 @@ export const chatResponse = named(
           .describe(
             'The stop string or the asked for stop token id that ended the answer; null where an end id of the checkpoint did.',
           ),
+        token_ids: tokenIds.optional(),
       }),
     ),
+    prompt_token_ids: tokenIds.optional(),
+    prompt_logprobs: promptLogprobs.optional(),
     usage,
   }),
 );
@@ -151,8 +157,10 @@ export const chatChunk = named(
         logprobs: chatLogprobs.nullable(),
         finish_reason: finishReason.nullable(),
         stop_reason: z.union([z.string(), z.int()]).nullish(),
+        token_ids: tokenIds.optional(),
       }),
     ),
+    prompt_token_ids: tokenIds.optional(),
     usage: usage.nullish(),
   }),
 );

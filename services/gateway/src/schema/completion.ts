@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { addIssue, named, optional, refused } from './fields.ts';
 import { promptField, promptList } from './prompt.ts';
 import { checkCommon, LIMITS, samplingFields } from './sampling.ts';
+import { checkTokenFields, promptLogprobs, tokenFields, tokenIds } from './token-fields.ts';
 import { usage } from './usage.ts';
 
 /** Body of POST /v1/completions. */
@@ -11,6 +12,7 @@ export const completionRequest = named(
     .strictObject({
       prompt: promptField,
       ...samplingFields,
+      ...tokenFields,
       max_tokens: optional(z.int().min(0).max(0x7fffffff), 'Default 16. 0 is allowed with echo.'),
       logprobs: optional(z.int().min(0).max(LIMITS.topLogprobs), 'Alternatives returned per token.'),
       echo: optional(z.boolean(), 'Put the prompt before the text.'),
@@ -19,6 +21,7 @@ export const completionRequest = named(
     })
     .superRefine((body, ctx) => {
       checkCommon(body, ctx);
+      checkTokenFields(body, ctx);
       if (body.best_of !== null && body.best_of !== undefined && body.best_of !== (body.n ?? 1)) {
         addIssue(ctx, 'unsupported', 'best_of other than n is not supported by this server', ['best_of']);
       }
@@ -56,6 +59,9 @@ export const completionResponse = named(
         logprobs: completionLogprobs.nullable(),
         finish_reason: z.enum(['stop', 'length']).nullable(),
         stop_reason: z.union([z.string(), z.int()]).nullish(),
+        token_ids: tokenIds.optional(),
+        prompt_token_ids: tokenIds.optional(),
+        prompt_logprobs: promptLogprobs.optional(),
       }),
     ),
     usage: usage.nullish(),

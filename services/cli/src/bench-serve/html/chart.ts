@@ -41,8 +41,8 @@ const PLOT = { width: WIDTH - MARGIN.left - MARGIN.right, height: HEIGHT - MARGI
 interface Frame {
   x: Scale;
   y: Scale;
-  px(value: number): number;
-  py(value: number): number;
+  px: (value: number) => number;
+  py: (value: number) => number;
 }
 
 function scaleOf(axis: ChartAxis, values: readonly number[]): Scale {

@@ -76,7 +76,7 @@ interface Scene {
   clock: FakeClock;
   server: ModelServer;
   abort: AbortController;
-  run(plan: Partial<PointPlan> & { point: LoadPoint }, forMs?: number): Promise<PointResult>;
+  run: (plan: Partial<PointPlan> & { point: LoadPoint }, forMs?: number) => Promise<PointResult>;
 }
 
 function scene(): Scene {
