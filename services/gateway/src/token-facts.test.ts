@@ -128,7 +128,7 @@ function checkPrompt(shown: (Record<string, Entry> | null)[], ids: readonly numb
     );
     const ranks = Object.values(entries)
       .flatMap(({ rank }) => (rank === null ? [] : [rank]))
-      .toSorted();
+      .toSorted((a, b) => a - b);
     assert.deepEqual(
       ranks,
       Array.from({ length: ranks.length }, (_, at) => at + 1),
@@ -143,7 +143,7 @@ test('prompt_logprobs have the shape of vLLM, beside log-probabilities of anothe
     assert.equal(chatResponse.safeParse(value).error, undefined);
     const prompt = gateway.router.calls.at(-1)?.request.promptIds ?? [];
     checkPrompt(value['prompt_logprobs'] as never, prompt, alternatives);
-    const content = (choicesOf(value)[0]?.['logprobs'] as { content: { top_logprobs: unknown[] }[] }).content;
+    const content = ((choicesOf(value)[0] as Choice)['logprobs'] as { content: { top_logprobs: unknown[] }[] }).content;
     assert.ok(
       content.every(({ top_logprobs: top }) => top.length === 1),
       'the answer has its own width',
@@ -190,7 +190,7 @@ test('what cannot be is refused by name', async () => {
 test('tokens of log-probabilities may be written as ids', async () => {
   const body = { ...CHAT, logprobs: true, top_logprobs: 1, return_tokens_as_token_ids: true };
   const { value } = await post('/v1/chat/completions', body);
-  const { content } = choicesOf(value)[0]?.['logprobs'] as {
+  const { content } = (choicesOf(value)[0] as Choice)['logprobs'] as {
     content: { token: string; top_logprobs: { token: string }[] }[];
   };
   assert.deepEqual(
@@ -205,7 +205,7 @@ test('tokens of log-probabilities may be written as ids', async () => {
     max_tokens: 64,
     return_tokens_as_token_ids: true,
   });
-  const { tokens } = choicesOf(text.value)[0]?.['logprobs'] as { tokens: string[] };
+  const { tokens } = (choicesOf(text.value)[0] as Choice)['logprobs'] as { tokens: string[] };
   assert.deepEqual(
     tokens,
     answer.map((id) => `token_id:${id}`),
