@@ -15,8 +15,8 @@ after(() => cluster.stop());
 const alice = new OpenAI({ baseURL: `${cluster.url}/v1`, apiKey: 'key-of-alice', maxRetries: 0 });
 
 async function startBatch(id: string): Promise<ServiceProcess> {
-  const service = cluster.spawn('batch', ['--id', id, '--files-storage', 's3://bucket/guildhall'], s3.env);
-  await service.listening();
+  const started = cluster.spawn('batch', ['--id', id, '--files-storage', 's3://bucket/guildhall'], s3.env);
+  await started.listening();
   // A service that died is asked in turn with the others until its lease is over.
   let answers = 0;
   await until('the gateway to ask this batch service only', async () => {
@@ -26,8 +26,10 @@ async function startBatch(id: string): Promise<ServiceProcess> {
     );
     return answers >= 4;
   });
-  return service;
+  return started;
 }
+
+let service: ServiceProcess;
 
 const line = (id: number): object => {
   const body = { model: 'tiny', messages: [{ role: 'user', content: `Say ${id}` }], max_tokens: 3, seed: id };
@@ -35,7 +37,7 @@ const line = (id: number): object => {
 };
 
 test('a batch runs from a bucket into it, and leaves nothing there that is no file', async () => {
-  await startBatch('batch-1');
+  service = await startBatch('batch-1');
   const text = [1, 2, 3, 4].map((id) => JSON.stringify(line(id))).join('\n');
   const input = await alice.files.create({ file: await toFile(Buffer.from(text), 'in.jsonl'), purpose: 'batch' });
   assert.deepEqual(s3.names, [`bucket/guildhall/files/${input.id}`]);
@@ -58,8 +60,6 @@ test('a batch runs from a bucket into it, and leaves nothing there that is no fi
 
 test('a process that dies within an upload leaves no file behind', async () => {
   const before = [...s3.names];
-  const service = cluster.started.findLast(({ spec }) => spec.service === 'batch');
-  assert.ok(service !== undefined);
   const boundary = 'b0undary';
   const upload = request(`${cluster.url}/v1/files`, {
     method: 'POST',
