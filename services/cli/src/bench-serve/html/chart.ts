@@ -35,7 +35,7 @@ export interface Chart {
 
 const WIDTH = 560;
 const HEIGHT = 280;
-const MARGIN = { top: 12, right: 16, bottom: 40, left: 66 };
+const MARGIN = { top: 12, right: 16, bottom: 40, left: 76 };
 const PLOT = { width: WIDTH - MARGIN.left - MARGIN.right, height: HEIGHT - MARGIN.top - MARGIN.bottom };
 
 interface Frame {

@@ -123,7 +123,7 @@ function overviewTable(runs: Results): string {
     'p99',
     'TPOT p50',
     'p99',
-    'within objectives',
+    'in SLO',
     'goodput/s',
   ];
   const rows = runs.flatMap((run, index) =>
