@@ -114,7 +114,6 @@ export function workloadShapes(services: ReadonlyMap<string, z.ZodObject>): Reco
 }
 
 const gatewayShape = {
-  preStopSleepSeconds: seconds,
   service: object({
     type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer']),
     port: z.int().min(1).max(65_535),

@@ -27,7 +27,7 @@ export interface Container {
   startupProbe?: Probe;
   readinessProbe?: Probe;
   livenessProbe?: Probe;
-  lifecycle?: { preStop?: { sleep?: { seconds: number }; exec?: { command: string[] } } };
+  lifecycle?: { preStop?: { exec?: { command: string[] } } };
 }
 
 export interface Probe {

@@ -142,6 +142,8 @@ test('pods get the time that their drain takes, and 15 s', async () => {
     (await podOf(values, component)).terminationGracePeriodSeconds;
   assert.equal(await grace({}, 'gateway'), 5 + 600 + 15);
   assert.equal(await grace({ gateway: { config: { drainMs: null } } }, 'gateway'), 5 + seconds('gateway') + 15);
+  assert.equal(await grace({ gateway: { config: { lingerMs: 7001 } } }, 'gateway'), 8 + 600 + 15);
+  assert.equal(await grace({ gateway: { config: { lingerMs: null } } }, 'gateway'), 600 + 15);
   assert.equal(await grace({}, 'router'), seconds('router') + 15);
   assert.equal(await grace({}, 'expert'), seconds('expert') + 15);
   assert.equal(await grace({ router: { config: { drainMs: 120_001 } } }, 'router'), 136);
@@ -152,7 +154,7 @@ test('pods get the time that their drain takes, and 15 s', async () => {
 test('pods are drained before they are told to end', async () => {
   const hook = async (component: string): Promise<unknown> =>
     (await podOf({}, component)).containers[0]?.lifecycle?.preStop;
-  assert.deepEqual(await hook('gateway'), { sleep: { seconds: 5 } });
+  assert.deepEqual(await hook('gateway'), { exec: { command: ['guildhall-drain'] } });
   assert.deepEqual(await hook('router'), { exec: { command: ['guildhall-drain'] } });
   assert.deepEqual(await hook('expert'), { exec: { command: ['guildhall-drain'] } });
 });

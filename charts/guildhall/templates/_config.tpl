@@ -63,10 +63,11 @@ config.json of a service: what values say under `config`, and what the chart dec
 {{- toPrettyJson $config -}}
 {{- end }}
 
-{{/* A drain's limit in seconds, rounded up; the default is the service's own. Takes (dict root component values). */}}
+{{/* A drain's limit with its linger in seconds, rounded up; the default is the service's own. Takes (dict root component values). */}}
 {{- define "guildhall.drainSeconds" -}}
 {{- $facts := include "guildhall.facts" .root | fromJson -}}
 {{- $ms := dig .component 0 $facts.drainMs -}}
 {{- if hasKey .values.config "drainMs" }}{{ $ms = .values.config.drainMs }}{{ end -}}
+{{- $ms = add $ms (default 0 (dig "lingerMs" 0 .values.config)) -}}
 {{- divf $ms 1000 | ceil | int64 -}}
 {{- end }}

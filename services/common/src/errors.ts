@@ -89,6 +89,13 @@ export const ERRORS = {
     summary: 'There is nothing under this address.',
     hint: 'GET /openapi.json lists the routes.',
   },
+  previous_response_not_found: {
+    http: 400,
+    grpc: 5,
+    type: 'invalid_request_error',
+    summary: 'The response to go on from is not there.',
+    hint: 'It was removed, not kept, or kept for another key. Send the conversation as input.',
+  },
   method_not_allowed: {
     http: 405,
     grpc: 12,

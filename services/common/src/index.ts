@@ -133,6 +133,13 @@ export {
   type Refusal,
 } from './redis/page-directory.ts';
 export { type Quarantined, QuarantineStore } from './redis/quarantine.ts';
+export {
+  type ChainFault,
+  type ResponseChain,
+  type ResponseLimits,
+  ResponseStore,
+  type StoredResponse,
+} from './redis/responses.ts';
 export { runScript, type ScriptName, SCRIPTS } from './redis/scripts.ts';
 export { authMetadata, sameSecret, tokenInterceptor } from './grpc/auth.ts';
 export { TLS_REFRESH_MS } from './grpc/certificates.ts';

@@ -239,6 +239,24 @@ export const METRICS = {
     labels: ['model_name', 'kind'],
     services: ['gateway'],
   },
+  guildhall_responses_stored_total: {
+    type: 'counter',
+    help: 'Responses that were over and to be kept in Redis, by outcome: stored or failed.',
+    labels: ['outcome'],
+    services: ['gateway'],
+  },
+  guildhall_background_responses: {
+    type: 'gauge',
+    help: 'Background responses that this gateway generates now.',
+    labels: [],
+    services: ['gateway'],
+  },
+  guildhall_background_responses_total: {
+    type: 'counter',
+    help: 'Runs of background responses by outcome: completed, incomplete, failed, cancelled, or handed_over (another gateway goes on).',
+    labels: ['outcome'],
+    services: ['gateway'],
+  },
   guildhall_stream_resumes_total: {
     type: 'counter',
     help: 'Streams that changed their router, by outcome: resumed (the old one was lost), moved (it drained), failed.',

@@ -14,10 +14,12 @@ import { chatCompletionsRoute } from './routes/chat-completions.ts';
 import { completionsRoute } from './routes/completions.ts';
 import { filesRoute } from './routes/files.ts';
 import { healthRoute } from './routes/health.ts';
+import { messagesRoute } from './routes/messages.ts';
 import { metricsRoute } from './routes/metrics.ts';
 import { modelsRoute } from './routes/models.ts';
 import { openapiRoute } from './routes/openapi.ts';
 import { renderRoute } from './routes/render.ts';
+import { responsesRoute } from './routes/responses.ts';
 import { tokenizeRoute } from './routes/tokenize.ts';
 import type { GatewayApp } from './routes/types.ts';
 import { versionRoute } from './routes/version.ts';
@@ -77,6 +79,8 @@ export async function buildApp(context: GatewayContext): Promise<GatewayApp> {
 function addRoutes(app: GatewayApp, context: GatewayContext): void {
   chatCompletionsRoute(app, context);
   completionsRoute(app, context);
+  responsesRoute(app, context);
+  messagesRoute(app, context);
   modelsRoute(app, context);
   tokenizeRoute(app, context);
   filesRoute(app, context);
@@ -110,14 +114,13 @@ function addHooks(app: GatewayApp, context: GatewayContext): void {
     const operation = OPERATIONS[routeOf(request)];
     if (operation !== undefined) tellOf(context, request, reply, operation);
     if (inFlight.draining) void reply.header('connection', 'close');
+    else inFlight.keep(request.raw.socket);
     if (!OPEN_ROUTES.has(routeOf(request))) callerOf(context, request.headers);
   });
   app.addHook('preHandler', async (request, reply) => adoptRequestId(request, reply));
   app.addHook('onResponse', async (request, reply) => {
     const route = routeOf(request);
     const status = reply.raw.statusCode;
-    // A stream that began before the drain promised to keep its connection; the next request is to go elsewhere.
-    if (inFlight.draining && reply.raw.shouldKeepAlive) request.raw.socket.end();
     metrics.count('guildhall_http_requests_total', { route, method: request.method, status });
     metrics.observe('guildhall_http_request_seconds', reply.elapsedTime / 1000, { route });
     const facts = { request: request.id, ...request.telemetry?.logFields, route, method: request.method, status };

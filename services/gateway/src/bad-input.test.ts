@@ -174,13 +174,10 @@ test('OpenAI parameters that have no effect here are refused by name', async () 
   const unsupported: [object, string][] = [
     [{ response_format: { type: 'json_object' } }, 'response_format'],
     [{ response_format: { type: 'json_schema', json_schema: { name: 'x', schema: {} } } }, 'response_format'],
-    [{ tool_choice: 'required' }, 'tool_choice'],
-    [{ tool_choice: { type: 'function', function: { name: 'f' } } }, 'tool_choice'],
     [{ functions: [{ name: 'f' }] }, 'functions'],
     [{ function_call: 'auto' }, 'function_call'],
     [{ audio: { voice: 'x', format: 'wav' } }, 'audio'],
     [{ modalities: ['text', 'audio'] }, 'modalities'],
-    [{ prediction: { type: 'content', content: 'x' } }, 'prediction'],
     [{ web_search_options: {} }, 'web_search_options'],
     [{ store: true }, 'store'],
     [{ verbosity: 'low' }, 'verbosity'],
@@ -191,8 +188,38 @@ test('OpenAI parameters that have no effect here are refused by name', async () 
     400,
   );
   assert.deepEqual([suffix.code, suffix.param], ['unsupported', 'suffix']);
-  const bestOf = await errorOf(await gateway.fetch('/v1/completions', { model: 'tiny', prompt: 'a', best_of: 2 }), 400);
-  assert.deepEqual([bestOf.code, bestOf.param], ['unsupported', 'best_of']);
+});
+
+test('best_of is at least n, and a stream has none', async () => {
+  for (const extra of [{ best_of: 2, n: 3 }, { best_of: 2, stream: true }, { best_of: 0 }, { best_of: 129 }]) {
+    const error = await errorOf(await gateway.fetch('/v1/completions', { model: 'tiny', prompt: 'a', ...extra }), 400);
+    assert.deepEqual([error.code, error.param], ['invalid_value', 'best_of'], JSON.stringify(extra));
+  }
+});
+
+test('a tool choice is one of the documented ones and names tools that there are', async () => {
+  const tools = [{ type: 'function', function: { name: 'f' } }];
+  const named = (name: string): object => ({ type: 'function', function: { name } });
+  const wrong: [object, string, string][] = [
+    [{ tool_choice: 'required' }, 'invalid_value', 'tool_choice'],
+    [{ tool_choice: 'required', tools: [] }, 'invalid_value', 'tool_choice'],
+    [{ tool_choice: named('f') }, 'invalid_value', 'tool_choice'],
+    [{ tool_choice: named('g'), tools }, 'invalid_value', 'tool_choice'],
+    [{ tool_choice: 'always', tools }, 'invalid_value', 'tool_choice'],
+    [{ tool_choice: { type: 'function' }, tools }, 'missing_field', 'tool_choice.function'],
+    [
+      { tool_choice: { type: 'allowed_tools', allowed_tools: { mode: 'auto', tools: [named('g')] } }, tools },
+      'invalid_value',
+      'tool_choice',
+    ],
+    [{ tools: [{ type: 'function', function: { name: 'f g' } }] }, 'invalid_value', 'tools[0].function.name'],
+    [{ tools, parallel_tool_calls: 'no' }, 'invalid_type', 'parallel_tool_calls'],
+    [{ thinking_token_budget: -1 }, 'invalid_value', 'thinking_token_budget'],
+    [{ thinking_token_budget: 1.5 }, 'invalid_type', 'thinking_token_budget'],
+    [{ chat_template_kwargs: { thinking_budget: 'x' } }, 'invalid_value', 'chat_template_kwargs.thinking_budget'],
+    [{ service_tier: 'scale' }, 'invalid_value', 'service_tier'],
+  ];
+  for (const [extra, code, param] of wrong) await refused(chat(extra), code, param);
 });
 
 test('wrong prompts of a text completion are named', async () => {

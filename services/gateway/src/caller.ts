@@ -14,6 +14,12 @@ export interface Caller {
 export const TENANT_HEADER = 'x-guildhall-tenant';
 const TENANT = /^[A-Za-z0-9_.-]{0,63}$/;
 
+/** The key of a request as an Authorization header; Anthropic's clients send it as `x-api-key`. */
+export function credentialOf({ authorization, 'x-api-key': key }: IncomingHttpHeaders): string | undefined {
+  if (authorization !== undefined || typeof key !== 'string') return authorization;
+  return `Bearer ${key}`;
+}
+
 /**
  * The caller by the headers of a request: an API key, or the cluster token with the name of a tenant. Throws
  * `unauthorized`.
@@ -23,7 +29,7 @@ export function callerOf(
   headers: IncomingHttpHeaders,
 ): Caller {
   const tenant = headers[TENANT_HEADER];
-  if (tenant === undefined) return { tenant: keys.check(headers.authorization), background: false };
+  if (tenant === undefined) return { tenant: keys.check(credentialOf(headers)), background: false };
   const given = headers.authorization ?? '';
   const { clusterToken } = config;
   if (clusterToken === null || !sameSecret(given, `Bearer ${clusterToken}`))

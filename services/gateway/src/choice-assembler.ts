@@ -75,9 +75,9 @@ export class ChoiceAssembler {
     this.#inReasoning = options.thinkEndId !== null;
   }
 
-  /** True when a stop string has ended the text, which the router is about to say too. */
+  /** True when a stop string or the last call allowed has ended the answer. */
   get ended(): boolean {
-    return this.#scanner.matched !== null;
+    return this.#scanner.matched !== null || this.#options.parser.ended;
   }
 
   get counts(): ChoiceCounts {
@@ -101,6 +101,12 @@ export class ChoiceAssembler {
     return this.#withTokens(delta);
   }
 
+  /** Takes a token whose text was told before, by another process. */
+  onKnown(event: router.TokenEvent): void {
+    this.onToken(event);
+    this.#takeTokens();
+  }
+
   /** Ends the choice as the router says. */
   onFinished(finished: router.Finished, finish: FinishName): ChoiceDelta {
     this.#counts.completionTokens = Math.max(this.#counts.completionTokens, finished.completionTokens);
@@ -114,7 +120,7 @@ export class ChoiceAssembler {
     return this.#close(delta, finished.stopString, finish, finished.stopTokenId ?? null);
   }
 
-  /** Ends the choice at the stop string that was found here, without the router's word. */
+  /** Ends the choice at what was found here, without the router's word. */
   onEnded(): ChoiceDelta {
     return this.#close(emptyDelta(), '', 'stop', null);
   }
@@ -122,13 +128,20 @@ export class ChoiceAssembler {
   #close(delta: ChoiceDelta, routerStop: string, finish: FinishName, stopTokenId: number | null): ChoiceDelta {
     const { detokenizer, parser } = this.#options;
     const rest = this.#scanner.push(detokenizer.flush(), true) + this.#scanner.finish(routerStop);
+    const cut = finish === 'length';
     const closed = joinDeltas(joinDeltas(delta, { ...emptyDelta(), ...parser.push(rest) }), {
       ...emptyDelta(),
-      ...parser.finish(),
+      ...parser.finish(cut),
     });
+    const byCalls = parser.calls > 0 && (!cut || parser.ended);
     const askedId = stopTokenId !== null && this.#options.askedStopIds.has(stopTokenId) ? stopTokenId : null;
     const stopReason = this.#scanner.matched ?? askedId;
-    return { ...closed, ...this.#takeTokens(), finish, stopReason: finish === 'stop' ? stopReason : null };
+    return {
+      ...closed,
+      ...this.#takeTokens(),
+      finish: byCalls ? 'tool_calls' : finish,
+      stopReason: finish === 'stop' && !byCalls ? stopReason : null,
+    };
   }
 
   #absorb(event: router.TokenEvent): ChoiceDelta {

@@ -168,3 +168,38 @@ test('tokenize and detokenize are inverse, for texts and for messages', async ()
   const rendered = await post('/detokenize', { tokens: chat['tokens'] });
   assert.equal(rendered['prompt'], '<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n');
 });
+
+test('best_of generates more and returns the likeliest by their mean log-probability', async () => {
+  const endings = await Promise.all([' x', ' y y', ' z z z', ' the end'].map(tokensOf));
+  const byChoice = await GatewayUnderTest.start(
+    {},
+    { script: (request) => ({ tokens: endings[request.choice] ?? [], finished: {} }) },
+  );
+  try {
+    const mean = (ids: readonly number[]): number => ids.reduce((sum, id) => sum + fakeLogprob(id), 0) / ids.length;
+    const expected = endings.toSorted((a, b) => mean(b) - mean(a)).map((ids) => tinyAssets().tokenizer.decode(ids));
+    const completion = await byChoice.client().completions.create(ask({ best_of: 4, n: 2, max_tokens: 8 }));
+    assert.deepEqual(
+      completion.choices.map((choice) => choice.text),
+      expected.slice(0, 2),
+    );
+    assert.deepEqual(
+      completion.choices.map(({ index, logprobs }) => [index, logprobs]),
+      [
+        [0, null],
+        [1, null],
+      ],
+    );
+    assert.equal(completion.usage?.completion_tokens, endings.flat().length, 'all of them were generated');
+    const two = await byChoice.client().completions.create(ask({ prompt: ['a', 'b'], best_of: 4, logprobs: 1 }));
+    assert.deepEqual(
+      two.choices.map((choice) => [choice.text, choice.logprobs?.tokens?.length]),
+      [expected[0], expected[0]].map((text) => [
+        text,
+        endings.find((ids) => tinyAssets().tokenizer.decode(ids) === text)?.length,
+      ]),
+    );
+  } finally {
+    await byChoice.stop();
+  }
+});

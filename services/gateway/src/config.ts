@@ -1,6 +1,6 @@
 import { serviceOptions, hostPortField } from '@guildhall/common';
 import { z } from 'zod';
-import { PARSER_NAMES } from './parsers/registry.ts';
+import { PARSER_NAMES, TOOL_PARSER_NAMES } from './parsers/registry.ts';
 import { ROUTING_MODES } from './routing/choose-router.ts';
 
 const words = z.array(z.string().min(1));
@@ -71,12 +71,51 @@ export const gatewaySchema = z.object({
     .enum(['auto', ...PARSER_NAMES])
     .default('auto')
     .describe('How thinking is told from the answer; auto: qwen3 where the vocabulary has </think>.'),
+  toolCallParser: z
+    .enum(['auto', ...TOOL_PARSER_NAMES])
+    .default('auto')
+    .describe(
+      'Form in which the model writes tool calls; auto: the one that the chat template shows; none: calls come back as text.',
+    ),
+  thinkingEndText: z
+    .string()
+    .max(1000)
+    .default(
+      'Considering the limited time by the user, I have to give the solution based on the thinking directly now.',
+    )
+    .describe(
+      'Sentence that ends a think block whose budget is used up, before its </think>; the default is the one that Qwen names.',
+    ),
   bodyLimitBytes: z
     .int()
     .min(1024)
     .max(1 << 30)
     .default(8 << 20)
     .describe('Largest request body.'),
+  responseTtlS: z
+    .int()
+    .min(60)
+    .max(366 * 86_400)
+    .default(86_400)
+    .describe('How long responses are kept in Redis after they were made or gone on from, in seconds.'),
+  responseMaxBytes: z
+    .int()
+    .min(1024)
+    .max(64 << 20)
+    .default(4 << 20)
+    .describe('Largest input of a response that is kept.'),
+  responseTenantMib: z
+    .int()
+    .min(1)
+    .max(1 << 20)
+    .default(256)
+    .describe('MiB of responses that one tenant may keep; those that were used longest ago make room for new ones.'),
+  maxBackgroundResponses: z
+    .int()
+    .min(0)
+    .max(1_000_000)
+    .default(1000)
+    .describe('Background responses that wait or run in the cluster; more are refused with 503.'),
   maxInFlight: z.int().min(1).default(1024).describe('Completions at a time; more are refused with 429.'),
   requestTimeoutMs: z.int().min(0).default(1_800_000).describe('Longest duration of a completion; 0 means no limit.'),
   routing: z

@@ -1,4 +1,4 @@
-import type { Clock, Logger, Metrics, Tracing } from '@guildhall/common';
+import type { Clock, Logger, Metrics, ResponseStore, Tracing } from '@guildhall/common';
 import type { Assets } from './assets.ts';
 import type { ApiKeys } from './auth.ts';
 import type { BatchServices } from './batches/batch-services.ts';
@@ -6,7 +6,8 @@ import type { GatewayConfig } from './config.ts';
 import type { Hold } from './hold.ts';
 import type { InFlight } from './in-flight.ts';
 import type { PoisonGuard } from './quarantine/guard.ts';
-import type { ParserName } from './parsers/registry.ts';
+import type { ParserName, ToolParserName } from './parsers/registry.ts';
+import type { BackgroundResponses } from './responses/background.ts';
 import type { Routing } from './routing/prompt-route.ts';
 import type { RouterPool } from './routing/router-pool.ts';
 import type { ServedModels } from './served-models.ts';
@@ -17,6 +18,8 @@ export interface GatewayContext {
   assets: Assets;
   /** How chat answers are parsed. */
   parser: ParserName;
+  /** In which form the model writes tool calls. */
+  toolParser: ToolParserName;
   pool: RouterPool;
   routing: Routing;
   /** Knows which requests break processes. */
@@ -24,6 +27,10 @@ export interface GatewayContext {
   /** Processes that have files and batches. */
   batches: BatchServices;
   models: ServedModels;
+  /** Responses that clients may ask for again. */
+  responses: ResponseStore;
+  /** Responses that are generated while nobody waits. */
+  background: BackgroundResponses;
   /** Keeps requests while no router is there. */
   hold: Hold;
   keys: ApiKeys;

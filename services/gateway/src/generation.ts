@@ -9,7 +9,7 @@ import {
 } from './choice-assembler.ts';
 import { systemFingerprint, usageOf } from './answers/usage.ts';
 import type { Dossier, PoisonGuard } from './quarantine/guard.ts';
-import { ResumableStream } from './routing/resume.ts';
+import { type KnownTokens, ResumableStream } from './routing/resume.ts';
 import type { PromptRoute, Routing } from './routing/prompt-route.ts';
 import type { RoutingTrace } from './routing/routing-trace.ts';
 import type { RequestTelemetry } from './telemetry/request-telemetry.ts';
@@ -20,11 +20,16 @@ export interface ChoicePlan {
   index: number;
   request: router.GenerateRequest;
   assembler: AssemblerOptions;
+  /** What was generated of it before, by another process; it is not told again. */
+  known?: KnownTokens;
 }
 
 /** Where the pieces of an answer go. A call is awaited before the next event of its choice is taken. */
 export interface ChoiceSink {
-  started(index: number): Promise<void> | void;
+  /** A router has begun. @param counts with what it found cached. */
+  started(index: number, counts: ChoiceCounts, started: router.Started): Promise<void> | void;
+  /** Every new token, before what it adds. */
+  token?(index: number, token: router.TokenEvent): void;
   promptLogprobs(index: number, tokens: router.TokenEvent[]): Promise<void> | void;
   delta(index: number, delta: ChoiceDelta): Promise<void> | void;
 }
@@ -142,7 +147,8 @@ export class Generation {
       if (event.kind === 'started') {
         this.#fingerprint ??= systemFingerprint(event.fingerprint, event.started.numericsId);
         assembler.onStarted(event.started);
-        await sink.started(plan.index);
+        await sink.started(plan.index, assembler.counts, event.started);
+        replay(assembler, plan.known);
       } else if (event.kind === 'promptLogprobs') {
         await sink.promptLogprobs(plan.index, event.tokens);
       } else if (event.kind === 'finished') {
@@ -151,12 +157,15 @@ export class Generation {
         return assembler.counts;
       } else {
         timer.onToken();
+        sink.token?.(plan.index, event.token);
         if (assembler.ended) break;
         const delta = assembler.onToken(event.token);
         if (!isEmpty(delta)) await this.#tell(sink, plan, delta);
+        // Unlike a stop string, the last call allowed is nothing that the router knows of.
+        if (plan.assembler.parser.ended) break;
       }
     }
-    // The router has gone on after a stop string that ended the text here; leaving the loop has cancelled it.
+    // The router has gone on after what ended the answer here; leaving the loop has cancelled it.
     await this.#tell(sink, plan, assembler.onEnded());
     timer.end();
     return assembler.counts;
@@ -170,6 +179,7 @@ export class Generation {
   #stream(plan: ChoicePlan, { route, dossier }: PromptParts, signal: AbortSignal): ResumableStream {
     const { routing, clock, logger, metrics, telemetry, routerModel, resumeTimeoutMs, deadlineAtMs } = this.#context;
     return new ResumableStream(plan.request, {
+      known: plan.known ?? null,
       trace: telemetry.choice(plan.index),
       pool: routing.pool,
       route,
@@ -184,6 +194,11 @@ export class Generation {
       onPause: (ms) => metrics.observe('guildhall_stream_pause_seconds', ms / 1000),
     });
   }
+}
+
+/** Brings an assembler to where it was. */
+function replay(assembler: ChoiceAssembler, known: KnownTokens | undefined): void {
+  for (const [index, id] of (known?.ids ?? []).entries()) assembler.onKnown({ index, id, logprob: 0, top: [] });
 }
 
 function finishName(reason: router.FinishReason): 'stop' | 'length' {

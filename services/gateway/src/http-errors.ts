@@ -8,6 +8,7 @@ import {
   toHttp,
 } from '@guildhall/common';
 import type { ConnectionError, FastifyReply, FastifyRequest } from 'fastify';
+import { anthropicAnswer, speaksAnthropic } from './anthropic/errors.ts';
 import type { GatewayContext } from './context.ts';
 
 const RETRY_AFTER_S = 1;
@@ -40,7 +41,12 @@ export function knownError(err: unknown, bodyLimitBytes: number): GuildhallError
   return toGuildhallError(err);
 }
 
-/** Answers with an error in OpenAI's shape. */
+/** An error in the shape of the API that was asked. */
+function answerOf(request: FastifyRequest, error: GuildhallError): { status: number; body: unknown } {
+  return speaksAnthropic(request.url) ? anthropicAnswer(error, request.id) : toHttp(error);
+}
+
+/** Answers with an error, in OpenAI's shape but for Anthropic's routes. */
 export function sendError(
   context: GatewayContext,
   request: FastifyRequest,
@@ -48,14 +54,15 @@ export function sendError(
   err: unknown,
 ): FastifyReply {
   const error = knownError(err, context.config.bodyLimitBytes);
-  const { status, body } = toHttp(error);
+  const { status, body } = answerOf(request, error);
   context.metrics.count('guildhall_errors_total', { code: error.code });
   request.telemetry?.failed(error);
   logFailure(context, request, error, status);
+  if (speaksAnthropic(request.url)) void reply.header('request-id', request.id);
   if (status === 401) void reply.header('www-authenticate', 'Bearer');
   const { retryAfterS } = error.details;
   if (typeof retryAfterS === 'number') void reply.header('retry-after', String(retryAfterS));
-  else if (status === 429 || status === 503) void reply.header('retry-after', String(RETRY_AFTER_S));
+  else if (status === 429 || status === 503 || status === 529) void reply.header('retry-after', String(RETRY_AFTER_S));
   // A client that is still sending would not read the answer; what it sends is thrown away.
   if (error.code === 'body_too_large') request.raw.resume();
   return reply.code(status).type('application/json').send(body);

@@ -1,4 +1,8 @@
+import type { Socket } from 'node:net';
 import { type Clock, fail, type GuildhallError } from '@guildhall/common';
+
+/** A drain is over when no request has come for so long. */
+const QUIET_MS = 1000;
 
 /** Completions that run now: counts them, refuses too many, and ends them at shutdown. */
 export class InFlight {
@@ -6,8 +10,10 @@ export class InFlight {
   readonly #clock: Clock;
   readonly #running = new Set<AbortController>();
   #streams = 0;
-  #draining = false;
-  #closed = false;
+  /** Connections on which an answer said that another request may follow. */
+  readonly #kept = new WeakSet<Socket>();
+  #state: 'open' | 'lingering' | 'closing' | 'closed' = 'open';
+  #entered = 0;
   #onEmpty: (() => void) | null = null;
 
   constructor(limit: number, clock: Clock) {
@@ -21,12 +27,22 @@ export class InFlight {
 
   /** True once the gateway is to go; it may still take requests for a while. */
   get draining(): boolean {
-    return this.#draining;
+    return this.#state !== 'open';
   }
 
-  /** Takes a place. Throws `rate_limited` when there is none and `not_ready` when the gateway is shutting down. */
-  enter(): AbortController {
-    if (this.#closed) throw shuttingDown();
+  /** An answer on this connection says that another request may follow. */
+  keep(connection: Socket): void {
+    this.#kept.add(connection);
+  }
+
+  /**
+   * Takes a place. Throws `rate_limited` when there is none and `not_ready` when the gateway is shutting down: to new connections
+   * first, and to those that were promised to be kept only when time is up. A client may have sent its next request on one of
+   * those before it could hear that the connection ends, so each is served once more, by an answer that closes it.
+   */
+  enter(connection: Socket): AbortController {
+    if (this.#state === 'closed' || (this.#state === 'closing' && !this.#kept.has(connection))) throw shuttingDown();
+    this.#entered += 1;
     if (this.#running.size >= this.#limit) {
       throw fail('rate_limited', `this gateway runs ${this.#limit} completions at a time; try again in a moment`);
     }
@@ -50,20 +66,32 @@ export class InFlight {
   }
 
   /**
-   * Goes on for `lingerMs`; then takes nothing new, waits up to `graceMs` for what runs, and ends the rest with `not_ready`.
+   * Goes on for `lingerMs`; then takes no new connection, waits up to `graceMs` for what runs, and ends the rest with `not_ready`.
    */
   async drain(lingerMs: number, graceMs: number): Promise<void> {
-    this.#draining = true;
+    this.#state = 'lingering';
     if (lingerMs > 0) await this.#clock.sleep(lingerMs);
-    this.#closed = true;
+    this.#state = 'closing';
+    const limit = this.#clock.setTimer(graceMs, () => {
+      this.#state = 'closed';
+      for (const controller of this.#running) controller.abort(shuttingDown());
+    });
+    for (let before = -1; this.#state === 'closing' && before !== this.#entered;) {
+      await this.#empty();
+      before = this.#entered;
+      // A client that reads the end of an answer sends its next request at once, and that is on its way now.
+      if (lingerMs > 0) await this.#clock.sleep(Math.min(lingerMs, QUIET_MS));
+    }
+    await this.#empty();
+    this.#state = 'closed';
+    limit.cancel();
+  }
+
+  async #empty(): Promise<void> {
     if (this.#running.size === 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#onEmpty = resolve;
-    const limit = this.#clock.setTimer(graceMs, () => {
-      for (const controller of this.#running) controller.abort(shuttingDown());
-    });
     await promise;
-    limit.cancel();
   }
 }
 

@@ -167,8 +167,15 @@ test('docs/openapi.json is what the schemas say', async () => {
     '/v1/files',
     '/v1/files/{file_id}',
     '/v1/files/{file_id}/content',
+    '/v1/messages',
+    '/v1/messages/count_tokens',
     '/v1/models',
     '/v1/models/{model}',
+    '/v1/responses',
+    '/v1/responses/input_tokens',
+    '/v1/responses/{response_id}',
+    '/v1/responses/{response_id}/cancel',
+    '/v1/responses/{response_id}/input_items',
     '/version',
   ]);
 });

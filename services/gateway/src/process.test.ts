@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { Agent, type IncomingMessage, request } from 'node:http';
 import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -100,7 +101,19 @@ test('the process serves, is a member, and ends its streams before itself on SIG
   await eventually(() => !cluster.members.members().some(({ kind }) => kind === 'gateway'), 'the member to leave');
 });
 
-test('a drain lingers: new requests are still taken, each closes its connection, and streams end before the drain does', async () => {
+/** Sends requests one after the other on one connection. */
+function onOneConnection(address: string): (method: string, path: string, body?: string) => Promise<IncomingMessage> {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  const headers = { 'content-type': 'application/json' };
+  return async (method, path, body) => {
+    const call = request(`http://${address}${path}`, { agent, method, headers });
+    call.end(body);
+    const [answer] = (await once(call, 'response')) as [IncomingMessage];
+    return answer;
+  };
+}
+
+test('a drain lingers: new requests are still taken, each closes its connection, and kept connections have one more', async () => {
   const { child, line, stderr } = await start('--listen', '127.0.0.1:0', '--linger-ms', '1500');
   assert.ok(line !== null, stderr());
   await eventually(async () => (await fetch(`http://${line.admin}/ready`)).status === 200, 'the gateway to be ready');
@@ -109,6 +122,8 @@ test('a drain lingers: new requests are still taken, each closes its connection,
   const early = await post(line.address);
   assert.notEqual(early.headers.get('connection'), 'close');
   const calls = router.calls.length;
+  const kept = onOneConnection(line.address);
+  (await kept('GET', '/health')).resume();
   let drained = false;
   const drain = fetch(`http://${line.admin}/drain`, { method: 'POST' }).then((answer) => {
     drained = true;
@@ -127,8 +142,11 @@ test('a drain lingers: new requests are still taken, each closes its connection,
   }, 'the linger to end');
   assert.equal(refused.headers.get('connection'), 'close');
   assert.equal(drained, false);
+  const last = await kept('POST', '/v1/chat/completions', ask);
+  assert.deepEqual([last.statusCode, last.headers.connection], [200, 'close']);
   router.release();
   for (const answer of [early, late]) assert.match(await answer.text(), /"content":" six"[\s\S]*data: \[DONE\]/);
+  assert.match((await last.setEncoding('utf8').toArray()).join(''), /"content":" six"[\s\S]*data: \[DONE\]/);
   assert.equal(await drain, 200);
   // A drained gateway lives on until it is told to end, and then does at once.
   assert.equal((await fetch(`http://${line.admin}/health`)).status, 200);

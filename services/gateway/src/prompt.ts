@@ -37,12 +37,11 @@ function templateMessage(message: ChatMessage): { role: string; content: string;
   if (message.role === 'tool') return { role: 'tool', content, tool_call_id: message.tool_call_id ?? null };
   if (message.role !== 'assistant') return { role: message.role, content };
   const calls = message.tool_calls ?? [];
+  const reasoning = message.reasoning_content ?? message.reasoning ?? null;
   return {
     role: 'assistant',
     content,
-    ...(message.reasoning_content === null || message.reasoning_content === undefined
-      ? {}
-      : { reasoning_content: message.reasoning_content }),
+    ...(reasoning === null ? {} : { reasoning_content: reasoning }),
     ...(calls.length === 0
       ? {}
       : { tool_calls: calls.map(({ id, type, function: fn }) => ({ id, type, function: fn })) }),

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
 const GIVEN_ID = /^[\w.:-]{1,128}$/;
@@ -19,4 +19,9 @@ export function adoptRequestId(request: FastifyRequest, reply: FastifyReply): vo
   if (typeof given !== 'string' || !GIVEN_ID.test(given) || request.headers['x-request-id'] !== undefined) return;
   request.id = given;
   void reply.header('x-request-id', given);
+}
+
+/** Id of a tool call: the same for the same place in the same answer. */
+export function toolCallId(answerId: string, choice: number, call: number): string {
+  return `call_${createHash('sha256').update(`${answerId}/${choice}/${call}`).digest('hex').slice(0, 24)}`;
 }

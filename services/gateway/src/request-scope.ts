@@ -19,7 +19,7 @@ export async function withRequestScope<T>(
   run: (scope: RequestScope) => Promise<T>,
 ): Promise<T> {
   const { clock, config, inFlight, metrics } = context;
-  const controller = inFlight.enter();
+  const controller = inFlight.enter(reply.request.raw.socket);
   metrics.gauge('guildhall_http_in_flight', inFlight.size);
   const arrivedAtMs = clock.monotonicMs();
   const timeoutMs = config.requestTimeoutMs;

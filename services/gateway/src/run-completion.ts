@@ -7,6 +7,16 @@ import type { RequestScope } from './request-scope.ts';
 import { SseStream } from './sse.ts';
 import type { AskedParams, RequestTelemetry } from './telemetry/request-telemetry.ts';
 
+/** What is read of the request that a completion is for; one that runs in the background has none of its own. */
+export type AskingRequest = Pick<FastifyRequest, 'headers' | 'telemetry'>;
+
+/** How the event streams of a dialect differ. */
+export interface StreamStyle {
+  /** Sent when nothing was for a while; a comment by default. */
+  keepAlive?: string;
+  headers?: Record<string, string>;
+}
+
 /** A request whose prompts are tokenized and whose choices are planned. */
 export interface PlannedRequest {
   /** Name that the client asked for. */
@@ -57,6 +67,7 @@ export async function runStream(
   reply: FastifyReply,
   trace: RoutingTrace | null,
   answer: (stream: SseStream) => Promise<void>,
+  style: StreamStyle = {},
 ): Promise<void> {
   const { clock, config, metrics, logger, inFlight } = context;
   const stream = new SseStream({
@@ -67,7 +78,9 @@ export async function runStream(
       ...(context.inFlight.draining ? { connection: 'close' } : {}),
       ...trace?.headers(),
       ...reply.request.telemetry?.headers,
+      ...style.headers,
     }),
+    ...(style.keepAlive === undefined ? {} : { keepAlive: style.keepAlive }),
     clock,
     keepAliveMs: config.keepAliveMs,
     signal: scope.signal,
@@ -80,14 +93,19 @@ export async function runStream(
       void reply.headers(trace?.headers() ?? {});
       throw err;
     }
-    const facts = { request: reply.request.id, ...reply.request.telemetry?.logFields };
-    logger.debug({ ...facts, err }, 'stream ended with an error');
-    reply.request.telemetry?.failed(toGuildhallError(err));
+    noteBrokenStream(logger, reply, err);
     stream.failed(err);
   } finally {
     stream.dispose();
     metrics.gauge('guildhall_http_streams', inFlight.closeStream());
   }
+}
+
+/** Tells log and telemetry of an error that ends a stream. */
+export function noteBrokenStream(logger: GatewayContext['logger'], reply: FastifyReply, err: unknown): void {
+  const facts = { request: reply.request.id, ...reply.request.telemetry?.logFields };
+  logger.debug({ ...facts, err }, 'stream ended with an error');
+  reply.request.telemetry?.failed(toGuildhallError(err));
 }
 
 /** Runs `answer` for a plain HTTP answer. */
@@ -104,14 +122,14 @@ export async function runWhole<T>(
 }
 
 /** A trace of routing, if the caller asks for one. */
-export function routingTraceOf(request: FastifyRequest): RoutingTrace | null {
+export function routingTraceOf(request: AskingRequest): RoutingTrace | null {
   return RoutingTrace.of(request.headers[DEBUG_HEADER]);
 }
 
 /** What is told of a completion, now that it is known which model is asked, what, and by whom. */
 export function telemetryOf(
   context: GatewayContext,
-  request: FastifyRequest,
+  request: AskingRequest,
   body: AskedParams & { model: string },
   tenant: string,
 ): RequestTelemetry {

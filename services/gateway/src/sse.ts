@@ -11,6 +11,14 @@ export interface SseOptions {
   /** A comment is sent when nothing was for so long. */
   keepAliveMs: number;
   signal: AbortSignal;
+  /** What is sent when nothing was for so long; a comment by default. */
+  keepAlive?: string;
+}
+
+/** One event with a name of its own. */
+export interface NamedEvent {
+  name: string;
+  value: unknown;
 }
 
 /**
@@ -37,6 +45,21 @@ export class SseStream {
   /** Sends one event and waits until the client takes more. Throws the signal's reason when it aborts. */
   async send(value: unknown): Promise<void> {
     await this.#write(`data: ${JSON.stringify(value)}\n\n`);
+  }
+
+  /** Sends events that have names, as `send` does. */
+  async sendNamed(events: readonly NamedEvent[]): Promise<void> {
+    if (events.length > 0) await this.#write(events.map(eventText).join(''));
+  }
+
+  /** Sends last events whatever the signal says, as far as the client still reads, and ends the stream. */
+  end(events: readonly NamedEvent[] = []): void {
+    const { response } = this.#options;
+    if (!response.destroyed && events.length > 0) {
+      this.#open();
+      response.write(events.map(eventText).join(''));
+    }
+    this.#end();
   }
 
   /** Ends the stream as OpenAI does. */
@@ -110,6 +133,10 @@ export class SseStream {
     this.#quiet = true;
     if (!wasQuiet || this.#draining !== null || signal.aborted || response.destroyed) return;
     this.#open();
-    response.write(': keep-alive\n\n');
+    response.write(this.#options.keepAlive ?? ': keep-alive\n\n');
   }
+}
+
+function eventText({ name, value }: NamedEvent): string {
+  return `event: ${name}\ndata: ${JSON.stringify(value)}\n\n`;
 }

@@ -21,6 +21,7 @@ import {
   parseHostPort,
   processId,
   type Readiness,
+  type ResponseStore,
   refuseInsecureListen,
   type ServiceContext,
   type ServiceHandle,
@@ -39,8 +40,9 @@ import { type GatewayConfig, gatewaySchema } from './config.ts';
 import type { GatewayContext } from './context.ts';
 import { Hold } from './hold.ts';
 import { InFlight } from './in-flight.ts';
-import type { ParserName } from './parsers/registry.ts';
+import type { ParserName, ToolParserName } from './parsers/registry.ts';
 import { type GuardDeps, PoisonGuard } from './quarantine/guard.ts';
+import { BackgroundResponses } from './responses/background.ts';
 import { readiness } from './routes/health.ts';
 import type { GatewayApp } from './routes/types.ts';
 import { type PrefixDirectory, PrefixLookup } from './routing/prefix-lookup.ts';
@@ -86,6 +88,8 @@ export interface GatewayParts {
   members: MemberSource;
   /** Null where cached prefixes are not shared. */
   directory: PrefixDirectory | null;
+  /** Where responses are kept. */
+  responses: ResponseStore;
   /** Where it tells others of requests that break processes. */
   guard: GuardDeps;
   clock: Clock;
@@ -101,10 +105,18 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
   const timeoutMs = config.routingTimeoutMs;
   const inFlight = new InFlight(config.maxInFlight, clock);
   const lookup = directory === null ? null : new PrefixLookup({ directory, clock, logger, metrics, timeoutMs });
-  return {
+  const background = new BackgroundResponses({
+    store: parts.responses,
+    gateway: parts.guard.source,
+    clock,
+    logger,
+    metrics,
+  });
+  const context: GatewayContext = {
     config,
     assets,
     parser: parserOf(config, assets),
+    toolParser: toolParserOf(config, assets),
     pool,
     routing: new Routing({ pool, lookup, mode: config.routing, clock, metrics }),
     guard: new PoisonGuard({
@@ -118,6 +130,8 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
     }),
     batches: new BatchServices({ members, connect: batchConnector(config), clock }),
     models: new ServedModels(config.servedModelName, pool, assets.name, config.holdMs > 0),
+    responses: parts.responses,
+    background,
     hold: new Hold({ pool, holdMs: config.holdMs, maxHeld: config.maxHeld, clock, metrics }),
     keys: ApiKeys.load(config),
     inFlight,
@@ -128,11 +142,21 @@ export function createContext(config: GatewayConfig, parts: GatewayParts): Gatew
     tracing,
     startedAtS: Math.floor(clock.nowMs() / 1000),
   };
+  background.attach(context);
+  return context;
 }
 
 function parserOf(config: GatewayConfig, assets: Assets): ParserName {
   if (config.reasoningParser !== 'auto') return config.reasoningParser;
   return assets.tokenizer.tokenToId('</think>') === null ? 'none' : 'qwen3';
+}
+
+/** The form of calls that the template shows to the model. */
+function toolParserOf(config: GatewayConfig, { template }: Assets): ToolParserName {
+  if (config.toolCallParser !== 'auto') return config.toolCallParser;
+  if (template === null) return 'none';
+  if (template.text.includes('<function=')) return 'qwen3_xml';
+  return template.text.includes('<tool_call>') ? 'hermes' : 'none';
 }
 
 /** Listens and returns host:port with the port that it got. Throws `config_invalid`. */
@@ -199,6 +223,7 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
     assets,
     members: cluster.members,
     directory: cluster.directory,
+    responses: cluster.responses,
     guard: { source: id, shared: cluster.quarantine, log: cluster.eventLog },
     clock,
     logger,
@@ -213,6 +238,8 @@ export async function startGateway(service: ServiceContext): Promise<ServiceHand
   const address = await listen(app, config.listen);
   service.onShutdown(() => closeApp(app, context), config.lingerMs + config.drainMs + SHUTDOWN_LIMIT_MS);
   probes.serve(context);
+  context.background.start();
+  service.onShutdown(() => context.background.stop());
   const gauges = clock.setInterval(GAUGES_EVERY_MS, () => {
     metrics.gauge('guildhall_routers', context.pool.usable.length);
   });

@@ -25,6 +25,7 @@ export function plainSpec(promptIds: Int32Array, maxTokens: number): SequenceSpe
       topLogprobs: -1,
     },
     stop: { maxTokens, minTokens: 0, stopStrings: [], stopIds: [] },
+    thinking: null,
     deadlineAtMs: null,
     promptLogprobs: false,
     tenant: '',

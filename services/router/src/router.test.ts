@@ -80,6 +80,30 @@ test('prompt length and chunk edges do not matter to what follows a resume', asy
   }
 });
 
+test('a think block that uses up its budget is closed, with true log-probabilities, and a resume goes on with it', async () => {
+  const promptIds = promptOf(70, 5);
+  const free = await rig.generate({ promptIds, sampling: SAMPLED });
+  const endIds = [601, 602, 603];
+  const thinking = router.ThinkingBudget.create({ tokens: 5, endIds });
+  const whole = await rig.generate({ promptIds, sampling: SAMPLED, thinking });
+  assertWhole(whole, 70, 16);
+  assert.deepEqual(bitsOf(whole).slice(0, 5), bitsOf(free).slice(0, 5));
+  assert.deepEqual(
+    whole.tokens.slice(5, 8).map(({ id }) => id),
+    endIds,
+  );
+  for (const { logprob } of whole.tokens) assert.ok(logprob < 0 && Number.isFinite(logprob));
+  for (const cut of [3, 5, 6, 8, 12]) {
+    const generatedIds = whole.tokens.slice(0, cut).map(({ id }) => id);
+    const numericsId = whole.started?.numericsId ?? '';
+    const rest = await rig.generate({ promptIds, generatedIds, numericsId, sampling: SAMPLED, thinking });
+    assert.deepEqual(bitsOf(rest), bitsOf(whole).slice(cut), `resumed at ${cut}`);
+  }
+  const closed = free.tokens[2]?.id ?? 0;
+  const inTime = await rig.generate({ promptIds, sampling: SAMPLED, thinking: { tokens: 5, endIds: [601, closed] } });
+  assert.deepEqual(bitsOf(inTime), bitsOf(free), 'a block closed in time is left alone');
+});
+
 test('a resume in another numerics class is refused', async () => {
   await assert.rejects(rig.generate({ generatedIds: [5], numericsId: 'bf16-fma-v1/other' }), {
     code: 'numerics_mismatch',

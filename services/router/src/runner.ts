@@ -194,13 +194,16 @@ export class ModelRunner implements StepRunner {
     const { items } = batch;
     const prompts = this.#promptOutputs(batch);
     const draws: Draw[] = [];
+    const forced = new Map<number, Sample>();
     let row = 0;
     for (const [index, { seq, logitRows, completes }] of items.entries()) {
       row += logitRows;
       if (!completes || seq.stop.atLimit() || prompts[index] instanceof GuildhallError) continue;
-      draws.push({ index, row: row - 1, state: seq.sampler });
+      if (seq.forcedId === null) draws.push({ index, row: row - 1, state: seq.sampler });
+      else forced.set(index, forcedSample(this.#o.ops, batch.buffers, row - 1, seq, seq.forcedId));
     }
-    const samples = await this.#draw(batch, draws);
+    const drawn = await this.#draw(batch, draws);
+    const samples = new Map([...drawn, ...forced]);
     return items.map(({ seq, chunk }, index): Outcome => {
       const outputs = prompts[index] ?? [];
       const sample = samples.get(index) ?? null;
@@ -247,6 +250,13 @@ export class ModelRunner implements StepRunner {
     }
     return drawn;
   }
+}
+
+/** The token that comes next whatever the model says, with the log-probability that the model gives it. */
+function forcedSample(ops: SamplingOps, buffers: StepBuffers, row: number, seq: Sequence, id: number): Sample {
+  const { topLogprobs } = seq.spec.sampler;
+  const asked = topLogprobs >= 0 ? ops.logprobs(buffers, Int32Array.of(row), Int32Array.of(id), topLogprobs)[0] : null;
+  return asked ?? { id, logprob: 0, topIds: new Int32Array(0), topLogprobs: new Float32Array(0) };
 }
 
 /** Tells the traced sequences of a prefill step which part of their prompts it was. */

@@ -9,6 +9,7 @@ import type { SequenceRecord } from './kv/sequence-record.ts';
 import type { SlotId } from './kv/state-slots.ts';
 import type { StopConditions, StopReason, StopSpec } from './stop-conditions.ts';
 import type { SequenceTrace } from './telemetry/sequence-trace.ts';
+import { ThinkingBudget, type ThinkingSpec } from './thinking-budget.ts';
 
 /** A checked request for one choice, in the engine's terms. Times are the clock's monotonic milliseconds. */
 export interface SequenceSpec {
@@ -21,6 +22,8 @@ export interface SequenceSpec {
   generatedIds: Int32Array;
   sampler: SamplerParams;
   stop: StopSpec;
+  /** How long the think block that the answer starts in may become; null for no limit. */
+  thinking: ThinkingSpec | null;
   /** When the sequence ends with an error; null for never. */
   deadlineAtMs: number | null;
   promptLogprobs: boolean;
@@ -141,6 +144,7 @@ export class Sequence {
   readonly expertRows = new Map<string, number>();
   readonly promptOutputs: TokenOutput[] = [];
   promptSent = false;
+  readonly #thinking: ThinkingBudget | null;
   readonly #generated: number[];
 
   constructor(parts: SequenceParts) {
@@ -154,6 +158,8 @@ export class Sequence {
     this.sink = parts.sink;
     this.trace = parts.trace ?? null;
     this.#generated = Array.from(parts.spec.generatedIds);
+    this.#thinking = parts.spec.thinking === null ? null : new ThinkingBudget(parts.spec.thinking);
+    for (const id of this.#generated) this.#thinking?.push(id);
   }
 
   /** Fields of log lines about it. */
@@ -206,12 +212,18 @@ export class Sequence {
     return { start, count: end - start, mode: 0 };
   }
 
-  /** Appends a sampled token; returns why the sequence ends with it, or null. */
+  /** The token that comes next whatever the model says; null where it is sampled. */
+  get forcedId(): number | null {
+    return this.#thinking?.forcedId ?? null;
+  }
+
+  /** Appends a token; returns why the sequence ends with it, or null. */
   accept(id: number, nowMs: number): StopReason | null {
     this.firstTokenAtMs ??= nowMs;
     this.lastTokenAtMs = nowMs;
     this.#generated.push(id);
     this.sampler.accept(id);
+    this.#thinking?.push(id);
     return this.stop.push(id);
   }
 

@@ -11,7 +11,7 @@ interface Played {
   take: (placement: { epoch: number; bytes: Buffer } | null) => void;
 }
 
-/** Plays the processes in a release's pods: each ready pod has a member, which tells of a load that the test sets. */
+/** Plays the processes in a release's pods: each pod has a member from when it is ready, which tells of a load that the test sets. */
 export class Fleet {
   readonly #release: Release;
   readonly #played = new Map<string, Played>();
@@ -25,8 +25,8 @@ export class Fleet {
   /** Requests in the gateway, and those that it holds. */
   requests = 0;
   held = 0;
-  /** Pairs of layer and expert that no member held when somebody looked, after all had been held. */
-  uncovered = 0;
+  /** What was there each time that somebody looked and found an expert that no member held, after all had been held. */
+  readonly gaps: string[] = [];
   #covered = false;
   #gateway: MemberLease | null = null;
   readonly #holdings = new Map<string, control.LayerHoldings[]>();
@@ -69,17 +69,19 @@ export class Fleet {
   }
 
   async #look(): Promise<void> {
-    const experts = await this.#release.pods('expert');
-    const routers = await this.#release.pods('router');
-    const live = new Set([...experts, ...routers]);
+    const experts = await this.#release.living('expert');
+    const routers = await this.#release.living('router');
+    // A process lives on while its pod is not ready for a moment, as when a node is late with its heartbeat.
+    const live = new Set([...experts, ...routers].map(({ name }) => name));
+    const fresh = ({ name, ready }: { name: string; ready: boolean }): boolean => ready && !this.#played.has(name);
     for (const [id, { lease }] of this.#played) {
       if (live.has(id)) continue;
       this.#played.delete(id);
       this.#holdings.delete(id);
       await lease.leave();
     }
-    for (const id of experts) if (!this.#played.has(id)) this.#played.set(id, await this.#worker(id));
-    for (const id of routers) if (!this.#played.has(id)) this.#played.set(id, await this.#router(id));
+    for (const { name } of experts.filter(fresh)) this.#played.set(name, await this.#worker(name));
+    for (const { name } of routers.filter(fresh)) this.#played.set(name, await this.#router(name));
     this.#checkCoverage(experts.length > 0);
   }
 
@@ -89,7 +91,16 @@ export class Fleet {
       for (const { layer, experts } of layers) for (const expert of experts) held.add(`${layer}/${expert}`);
     if (!awake) this.#covered = false;
     else if (held.size === LAYERS * EXPERTS) this.#covered = true;
-    else if (this.#covered) this.uncovered += LAYERS * EXPERTS - held.size;
+    else if (this.#covered) this.gaps.push(this.#describe(held.size));
+  }
+
+  #describe(held: number): string {
+    const members = [...this.#holdings].map(([id, layers]) => {
+      const count = layers.reduce((sum, { experts }) => sum + experts.length, 0);
+      return `${id} holds ${count}`;
+    });
+    const epoch = this.#release.cluster.placements.current()?.epoch ?? 0;
+    return `${held} of ${LAYERS * EXPERTS} at epoch ${epoch}: ${members.join(', ')}`;
   }
 
   async #worker(id: string): Promise<Played> {

@@ -71,16 +71,21 @@ export class Release {
 
   /** Ready pods of a Deployment of it. */
   async pods(component: 'router' | 'expert'): Promise<string[]> {
+    return (await this.living(component)).filter(({ ready }) => ready).map(({ name }) => name);
+  }
+
+  /** Pods that were not told to end, ready or not. */
+  async living(component: 'router' | 'expert'): Promise<{ name: string; ready: boolean }[]> {
     const core = this.plane.kubeConfig().makeApiClient(CoreV1Api);
     const labelSelector = `app.kubernetes.io/instance=${this.name},app.kubernetes.io/component=${component}`;
     const { items } = await core.listNamespacedPod({ namespace: 'default', labelSelector });
     return items
-      .filter(({ metadata, status }) => {
-        const ready = status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True');
-        return ready === true && metadata?.deletionTimestamp === undefined;
-      })
-      .map(({ metadata }) => metadata?.name ?? '')
-      .sort();
+      .filter(({ metadata }) => metadata?.deletionTimestamp === undefined)
+      .map(({ metadata, status }) => ({
+        name: metadata?.name ?? '',
+        ready: status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True') === true,
+      }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   readyPods(component: 'router' | 'expert', count: number): Promise<string[]> {

@@ -141,7 +141,21 @@ export interface GenerateRequest {
     | MovedSequence
     | undefined;
   /** What the answer must match; absent for free text. Its state is rebuilt from generated_ids on a resume. */
-  constraint: Constraint | undefined;
+  constraint:
+    | Constraint
+    | undefined;
+  /** How long the think block that the answer starts in may become; absent for no limit. */
+  thinking: ThinkingBudget | undefined;
+}
+
+/**
+ * Closes a think block: where none of the first `tokens` generated tokens is the last of `end_ids`, the next ones are
+ * `end_ids` whatever the model says. It depends on generated_ids alone, so that a resume goes on with it.
+ */
+export interface ThinkingBudget {
+  tokens: number;
+  /** What closes the block, its end tag last. */
+  endIds: number[];
 }
 
 /** A grammar that the answer must match, compiled by the router. */
@@ -870,6 +884,7 @@ function createBaseGenerateRequest(): GenerateRequest {
     holder: undefined,
     moved: undefined,
     constraint: undefined,
+    thinking: undefined,
   };
 }
 
@@ -933,6 +948,9 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     }
     if (message.constraint !== undefined) {
       Constraint.encode(message.constraint, writer.uint32(138).fork()).join();
+    }
+    if (message.thinking !== undefined) {
+      ThinkingBudget.encode(message.thinking, writer.uint32(162).fork()).join();
     }
     return writer;
   },
@@ -1106,6 +1124,14 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
             message.constraint = Constraint.decode(reader, reader.uint32());
             continue;
           }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.thinking = ThinkingBudget.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1165,6 +1191,7 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
       holder: isSet(object.holder) ? PrefixHolder.fromJSON(object.holder) : undefined,
       moved: isSet(object.moved) ? MovedSequence.fromJSON(object.moved) : undefined,
       constraint: isSet(object.constraint) ? Constraint.fromJSON(object.constraint) : undefined,
+      thinking: isSet(object.thinking) ? ThinkingBudget.fromJSON(object.thinking) : undefined,
     };
   },
 
@@ -1221,6 +1248,9 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     if (message.constraint !== undefined) {
       obj.constraint = Constraint.toJSON(message.constraint);
     }
+    if (message.thinking !== undefined) {
+      obj.thinking = ThinkingBudget.toJSON(message.thinking);
+    }
     return obj;
   },
 
@@ -1256,6 +1286,112 @@ export const GenerateRequest: MessageFns<GenerateRequest> = {
     message.constraint = (object.constraint !== undefined && object.constraint !== null)
       ? Constraint.fromPartial(object.constraint)
       : undefined;
+    message.thinking = (object.thinking !== undefined && object.thinking !== null)
+      ? ThinkingBudget.fromPartial(object.thinking)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseThinkingBudget(): ThinkingBudget {
+  return { tokens: 0, endIds: [] };
+}
+
+export const ThinkingBudget: MessageFns<ThinkingBudget> = {
+  encode(message: ThinkingBudget, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tokens !== 0) {
+      writer.uint32(8).uint32(message.tokens);
+    }
+    if (message.endIds.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.endIds) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ThinkingBudget {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseThinkingBudget();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.tokens = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag === 16) {
+              message.endIds.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.endIds.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ThinkingBudget {
+    return {
+      tokens: isSet(object.tokens) ? globalThis.Number(object.tokens) : 0,
+      endIds: globalThis.Array.isArray(object?.endIds)
+        ? object.endIds.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.end_ids)
+        ? object.end_ids.map((e: any) => globalThis.Number(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ThinkingBudget): unknown {
+    const obj: any = {};
+    if (message.tokens !== 0) {
+      obj.tokens = Math.round(message.tokens);
+    }
+    if (message.endIds?.length) {
+      obj.endIds = message.endIds.map((e) => Math.round(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ThinkingBudget>): ThinkingBudget {
+    return ThinkingBudget.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ThinkingBudget>): ThinkingBudget {
+    const message = createBaseThinkingBudget();
+    message.tokens = object.tokens ?? 0;
+    message.endIds = object.endIds?.map((e) => e) || [];
     return message;
   },
 };

@@ -63,7 +63,8 @@ export async function streamRequest(
       });
     }
   } catch (error) {
-    result.error = errorMessage(error);
+    const { cause } = error as { cause?: unknown };
+    result.error = cause === undefined ? errorMessage(error) : `${errorMessage(error)}: ${errorMessage(cause)}`;
   }
   result.endedMs = clock.monotonicMs();
   if (result.error === null && result.tokens.length !== request.maxTokens) {

@@ -3,7 +3,6 @@ import { describe, it } from 'node:test';
 import { mustKnow } from '../catalogue/models.ts';
 import { type SimulateFlags, optionsFor } from '../simulate/options.ts';
 import { Simulation } from '../simulate/simulation.ts';
-import { QWEN_397B } from '../simulate/model/shape.ts';
 import { ROUTER_SETTINGS } from './evaluate.ts';
 import { type Layout, makeLayout, planModel } from './layout.ts';
 import type { Machine } from './machines.ts';
@@ -16,7 +15,7 @@ const CONTEXT = 8192;
 /** As `guildhall simulate` takes them when nothing is said, but for a short time and without popular experts. */
 function simulated(workers: number, given: Partial<SimulateFlags>): Simulation {
   const flags: SimulateFlags = {
-    preset: QWEN_397B.name,
+    preset: 'qwen3.5-397b',
     workers: `${workers}`,
     routers: '1',
     workerKind: 'gpu',

@@ -2,7 +2,7 @@ import type { Measurement } from '@guildhall/bench/calibrate';
 import { fail } from '@guildhall/common';
 import { ROUTER_DEFAULTS } from './cluster/router.ts';
 import type { WorkerKind } from './model/machines.ts';
-import { TINY } from './model/shape.ts';
+import { shapeNamed } from './model/shape.ts';
 import { Simulation, type SimulationOptions } from './simulation.ts';
 
 /** Times of a machine's processes, microseconds of one core, fitted to a cluster that was measured. */
@@ -31,8 +31,6 @@ export interface Comparison {
   fitted: boolean;
 }
 
-const { numLayers, topK } = TINY;
-
 /**
  * Fits the parameters to measurements of one cluster with different numbers of streams. With one stream at a time nothing
  * waits for anything else, so that its wall times tell the parts of a step apart; CPU times tell the rest.
@@ -44,6 +42,7 @@ export function calibrate(measurements: readonly Measurement[]): Calibration {
   if (one === undefined || most === null || most.streams === 1) {
     throw fail('config_invalid', 'calibration needs a measurement of one stream and one of several');
   }
+  const { numLayers, topK } = shapeNamed('tiny');
   const worker = plane(measurements.map((m) => [m.messages, m.rows, 1000 * m.workerCpuMs]));
   const layers = one.steps * numLayers;
   const usPerLayer = Math.max(1, (1000 * (one.stepMs - numLayers * one.layerMs)) / numLayers);
@@ -102,7 +101,7 @@ export function calibratedOptions(
     numericsId: 'measured',
   };
   return {
-    shape: TINY,
+    shape: shapeNamed('tiny'),
     workers: Array.from({ length: workers }, () => kind),
     routers: 1,
     times: {

@@ -1,7 +1,7 @@
 import { fail } from '@guildhall/common';
 import { ROUTER_DEFAULTS } from './cluster/router.ts';
 import { LINKS, ROUTER_KINDS, rooflineTimes, TRANSPORTS, WORKER_KINDS } from './model/machines.ts';
-import { SHAPES } from './model/shape.ts';
+import { SHAPE_NAMES, shapeNamed } from './model/shape.ts';
 import type { Fault, SimulationOptions } from './simulation.ts';
 
 /** Flags of `guildhall simulate` as commander gives them. */
@@ -47,7 +47,7 @@ export function workerCounts(flags: SimulateFlags): number[] {
 
 /** The simulation of one worker count. Errors: `config_invalid` for a flag that cannot be read. */
 export function optionsFor(flags: SimulateFlags, workers: number): SimulationOptions {
-  const shape = pick('--preset', SHAPES, flags.preset);
+  const shape = shapeNamed(listed('--preset', SHAPE_NAMES, flags.preset));
   const kinds = flags.workerKind.split('+').map((name) => pick('--worker-kind', WORKER_KINDS, name));
   const router = pick('--router-kind', ROUTER_KINDS, flags.routerKind);
   const link = pick('--link', LINKS, flags.link);
@@ -108,9 +108,12 @@ function faultsOf(flags: SimulateFlags): Fault[] {
 }
 
 function pick<T>(option: string, from: Readonly<Record<string, T>>, name: string): T {
-  const found = Object.hasOwn(from, name) ? from[name] : undefined;
-  if (found !== undefined) return found;
-  throw fail('config_invalid', `${option} ${name} is none of ${Object.keys(from).join(', ')}`);
+  return from[listed(option, Object.keys(from), name)] as T;
+}
+
+function listed(option: string, names: readonly string[], name: string): string {
+  if (names.includes(name)) return name;
+  throw fail('config_invalid', `${option} ${name} is none of ${names.join(', ')}`);
 }
 
 function number(option: string, value: string, least: number, most: number): number {

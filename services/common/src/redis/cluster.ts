@@ -12,6 +12,7 @@ import { MemberView } from './member-view.ts';
 import { PageDirectory } from './page-directory.ts';
 import { PlacementStore, PlacementView } from './placements.ts';
 import { QuarantineStore } from './quarantine.ts';
+import { ResponseStore } from './responses.ts';
 
 export interface ClusterOptions {
   /** URL of Redis, of its sentinels, or of a Redis Cluster. */
@@ -38,6 +39,8 @@ export class Cluster {
   readonly eventLog: EventLog;
   /** Requests that broke processes. */
   readonly quarantine: QuarantineStore;
+  /** Responses that clients may ask for again, and those that run in the background. */
+  readonly responses: ResponseStore;
   /** Which router has which pages. */
   readonly directory: PageDirectory;
   readonly #options: ClusterOptions;
@@ -58,6 +61,7 @@ export class Cluster {
     this.eventLog = new EventLog({ redis: this.redis, keys: this.keys, clock, logger });
     const { redis, keys, events } = this;
     this.quarantine = new QuarantineStore(redis, keys, events);
+    this.responses = new ResponseStore(redis, keys);
     this.directory = new PageDirectory({ redis, keys, clock });
     this.members = new MemberView({ redis, keys, events, clock, logger, own: () => this.#heldTags() });
     this.placements = new PlacementView({ store: this.placementStore, events, clock, logger });

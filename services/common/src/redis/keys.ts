@@ -53,6 +53,16 @@ export interface RedisKeys {
   batchesRunning: string;
   batchDone(id: string): string;
   batchSegments(id: string): string;
+  /** Hash of a stored response, the list of what a background one has generated, and their prefixes for scripts. */
+  response(id: string): string;
+  responsePrefix: string;
+  responseLog(id: string): string;
+  responseLogPrefix: string;
+  /** Sorted set of a tenant's responses, `id:bytes` by when they are forgotten, and the sum of their bytes. */
+  responsesOf(tenant: string): string;
+  responseBytesOf(tenant: string): string;
+  /** Sorted set of background responses that are not over, by the time at which any gateway may take them. */
+  responsesRunning: string;
   /** Prefix of BullMQ's own keys. */
   queues: string;
   /** JSON text that a service writes about itself for `guildhall status`. */
@@ -95,6 +105,13 @@ export function redisKeys(cluster: string): RedisKeys {
     batchesRunning: `${prefix}batches-running`,
     batchDone: (id) => `${prefix}batch-done:${id}`,
     batchSegments: (id) => `${prefix}batch-segments:${id}`,
+    response: (id) => `${prefix}response:${id}`,
+    responsePrefix: `${prefix}response:`,
+    responseLog: (id) => `${prefix}response-log:${id}`,
+    responseLogPrefix: `${prefix}response-log:`,
+    responsesOf: (tenant) => `${prefix}responses:${tenant}`,
+    responseBytesOf: (tenant) => `${prefix}response-bytes:${tenant}`,
+    responsesRunning: `${prefix}responses-running`,
     queues: `${prefix}queues`,
     status: (name) => `${prefix}status:${name}`,
     events: `${prefix}events`,

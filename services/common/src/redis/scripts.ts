@@ -35,6 +35,12 @@ export const SCRIPTS = {
   'batch-claim': 1,
   'batch-advance': 1,
   'batch-commit': 3,
+  'response-put': 4,
+  'response-append': 3,
+  'response-claim': 1,
+  'response-finish': 4,
+  'response-chain': 2,
+  'response-delete': 5,
 } as const;
 
 export type ScriptName = keyof typeof SCRIPTS;

@@ -1,9 +1,18 @@
 import type { router } from '@guildhall/proto';
-import type { ChoiceCounts, ChoiceDelta, FinishName, LoggedToken } from '../choice-assembler.ts';
+import {
+  type ChoiceCounts,
+  type ChoiceDelta,
+  type FinishName,
+  type LoggedToken,
+  saysNothing,
+} from '../choice-assembler.ts';
+import type { GatewayContext } from '../context.ts';
 import type { ChoiceSink } from '../generation.ts';
-import type { ChatChunk, ChatResponse } from '../schema/chat.ts';
+import type { ToolCallDelta } from '../parsers/parser.ts';
+import type { ChatChunk, ChatLogprobs, ChatResponse } from '../schema/chat.ts';
 import type { PromptLogprobs } from '../schema/token-fields.ts';
 import type { Usage } from '../schema/usage.ts';
+import { type SERVICE_TIERS, type ServedTier, servedTier } from '../service-tier.ts';
 import type { SseStream } from '../sse.ts';
 import type { TokenSource } from '../token-text.ts';
 import { chatLogprobs } from './logprobs.ts';
@@ -17,6 +26,19 @@ export interface AnswerHead {
   created: number;
   /** The name that the client asked for. */
   model: string;
+  /** The tier that it is served in; absent where the request asked for none. */
+  service_tier?: ServedTier;
+}
+
+/** The head of a new answer. */
+export function answerHead(
+  context: Pick<GatewayContext, 'clock' | 'config' | 'keys'>,
+  id: string,
+  body: { model: string; service_tier?: (typeof SERVICE_TIERS)[number] | null | undefined },
+): AnswerHead {
+  const tier = servedTier(context, body.service_tier);
+  const created = Math.floor(context.clock.nowMs() / 1000);
+  return { id, created, model: body.model, ...(tier === null ? {} : { service_tier: tier }) };
 }
 
 /** What a chat answer is made with. */
@@ -29,9 +51,12 @@ export interface ChatAnswerOptions {
   fingerprint: () => string | null;
 }
 
+type ToolCallAnswer = NonNullable<ChatResponse['choices'][number]['message']['tool_calls']>[number];
+
 interface CollectedChoice {
   reasoning: string;
   content: string;
+  calls: ToolCallAnswer[];
   tokens: LoggedToken[];
   tokenIds: number[] | undefined;
   finish: FinishName;
@@ -49,6 +74,7 @@ export class ChatCollector implements ChoiceSink {
     const empty = (): CollectedChoice => ({
       reasoning: '',
       content: '',
+      calls: [],
       tokens: [],
       tokenIds: undefined,
       finish: 'stop',
@@ -69,6 +95,7 @@ export class ChatCollector implements ChoiceSink {
     if (choice === undefined) return;
     choice.reasoning += delta.reasoning;
     choice.content += delta.content;
+    for (const piece of delta.toolCalls) addPiece(choice.calls, piece);
     choice.tokens.push(...delta.tokens);
     choice.tokenIds = addIds(choice.tokenIds, delta.tokenIds);
     choice.finish = delta.finish ?? choice.finish;
@@ -85,9 +112,11 @@ export class ChatCollector implements ChoiceSink {
         index,
         message: {
           role: 'assistant',
-          content: choice.content,
+          content: choice.content === '' && choice.calls.length > 0 ? null : choice.content,
           reasoning_content: choice.reasoning === '' ? null : choice.reasoning,
+          reasoning: choice.reasoning === '' ? null : choice.reasoning,
           refusal: null,
+          ...(choice.calls.length === 0 ? {} : { tool_calls: choice.calls }),
         },
         logprobs: logprobs ? chatLogprobs(source, choice.tokens) : null,
         finish_reason: choice.finish,
@@ -101,7 +130,32 @@ export class ChatCollector implements ChoiceSink {
   }
 }
 
+/** Adds a piece of a call to the calls so far. */
+function addPiece(calls: ToolCallAnswer[], piece: ToolCallDelta): void {
+  const call = (calls[piece.index] ??= {
+    id: piece.id ?? '',
+    type: 'function',
+    function: { name: piece.name ?? '', arguments: '' },
+  });
+  call.function.arguments += piece.arguments;
+}
+
 type ChunkChoice = ChatChunk['choices'][number];
+type ChunkDelta = ChunkChoice['delta'];
+
+/** The parts of a delta, one chunk for each: clients expect a chunk to bring text or one piece of one call. */
+function deltaParts({ reasoning, content, toolCalls }: ChoiceDelta): ChunkDelta[] {
+  const text = {
+    ...(reasoning === '' ? {} : { reasoning_content: reasoning, reasoning }),
+    ...(content === '' ? {} : { content }),
+  };
+  const calls = toolCalls.map(({ index, id, name, arguments: json }) => {
+    const head = id === undefined ? {} : { id, type: 'function' as const };
+    const fn = { ...(name === undefined ? {} : { name }), arguments: json };
+    return { tool_calls: [{ index, ...head, function: fn }] };
+  });
+  return reasoning !== '' || content !== '' || calls.length === 0 ? [text, ...calls] : calls;
+}
 
 /** Streams a chat answer: a first chunk with the role, one chunk for each piece of text, a last one with the reason. */
 export class ChatStreamer implements ChoiceSink {
@@ -124,19 +178,19 @@ export class ChatStreamer implements ChoiceSink {
 
   async delta(index: number, delta: ChoiceDelta): Promise<void> {
     const { logprobs, source } = this.#options;
-    const hasText = delta.reasoning !== '' || delta.content !== '' || delta.tokens.length > 0;
-    if (hasText) {
-      const text = {
-        ...(delta.reasoning === '' ? {} : { reasoning_content: delta.reasoning }),
-        ...(delta.content === '' ? {} : { content: delta.content }),
-      };
-      const shown = logprobs ? chatLogprobs(source, delta.tokens) : null;
-      const ids = tokenIdsField(delta.tokenIds);
-      await this.#send([{ index, delta: text, logprobs: shown, finish_reason: null, ...ids }]);
+    let ids = tokenIdsField(delta.tokenIds);
+    if (!saysNothing(delta) || delta.tokens.length > 0) {
+      let shown: ChatLogprobs | null = logprobs ? chatLogprobs(source, delta.tokens) : null;
+      for (const part of deltaParts(delta)) {
+        await this.#send([{ index, delta: part, logprobs: shown, finish_reason: null, ...ids }]);
+        // They go with the first part.
+        shown = null;
+        ids = {};
+      }
     }
     if (delta.finish === null) return;
     const end = { index, delta: {}, logprobs: null, finish_reason: delta.finish, stop_reason: delta.stopReason };
-    await this.#send([hasText ? end : { ...end, ...tokenIdsField(delta.tokenIds) }]);
+    await this.#send([{ ...end, ...ids }]);
   }
 
   /** Sends the usage, if asked for, and the end. */
@@ -152,10 +206,8 @@ export class ChatStreamer implements ChoiceSink {
   ): Promise<void> {
     const { head, fingerprint } = this.#options;
     const chunk: ChatChunk = {
-      id: head.id,
+      ...head,
       object: 'chat.completion.chunk',
-      created: head.created,
-      model: head.model,
       system_fingerprint: fingerprint(),
       choices,
       ...more,

@@ -30,6 +30,8 @@ export interface CompletionAnswerOptions {
   facts?: readonly (PromptFacts | null)[] | null;
   /** The prompts in front of the choices, one for each; null without echo. */
   echo: readonly EchoedPrompt[] | null;
+  /** Choices of each prompt that are returned, the likeliest of those that were generated. */
+  returned: number;
   fingerprint: () => string | null;
 }
 
@@ -131,15 +133,43 @@ function pieceChoice(index: number, piece: Piece): CompletionResponse['choices']
   };
 }
 
+/** How likely a choice was: the mean log-probability of its tokens. */
+class Likelihood {
+  #sum = 0;
+  #count = 0;
+
+  add(delta: ChoiceDelta): void {
+    for (const { event } of delta.tokens) this.#sum += event.logprob;
+    this.#count += delta.tokens.length;
+  }
+
+  /** 0, the most, for a choice without tokens. */
+  get mean(): number {
+    return this.#count === 0 ? 0 : this.#sum / this.#count;
+  }
+}
+
+/** Places of the `returned` likeliest choices of each prompt, likeliest first; all, in their order, where all are returned. */
+function likeliest(choices: readonly Likelihood[], prompts: number, returned: number): number[] {
+  const each = prompts === 0 ? 0 : choices.length / prompts;
+  const places = Array.from(choices, (_, place) => place);
+  if (each <= returned) return places;
+  return Array.from({ length: prompts }, (_, prompt) => places.slice(prompt * each, (prompt + 1) * each)).flatMap(
+    (group) => group.toSorted((a, b) => (choices[b]?.mean ?? 0) - (choices[a]?.mean ?? 0) || a - b).slice(0, returned),
+  );
+}
+
 /** Collects a whole text completion. */
 export class CompletionCollector implements ChoiceSink {
   readonly #options: CompletionAnswerOptions;
   readonly #pieces: CompletionPieces[];
   readonly #parts: Piece[][];
+  readonly #likelihoods: Likelihood[];
 
   constructor(options: CompletionAnswerOptions, numChoices: number) {
     this.#options = options;
     this.#pieces = Array.from({ length: numChoices }, (_, index) => new CompletionPieces(options, index));
+    this.#likelihoods = this.#pieces.map(() => new Likelihood());
     this.#parts = this.#pieces.map(() => []);
   }
 
@@ -152,16 +182,19 @@ export class CompletionCollector implements ChoiceSink {
   }
 
   delta(index: number, delta: ChoiceDelta): void {
+    this.#likelihoods[index]?.add(delta);
     this.#add(index, this.#pieces[index]?.delta(delta));
   }
 
   answer(promptTokens: readonly number[], counts: readonly ChoiceCounts[]): CompletionResponse {
-    const { head, fingerprint } = this.#options;
+    const { head, fingerprint, returned } = this.#options;
+    const kept = likeliest(this.#likelihoods, promptTokens.length, returned);
     return {
       ...head,
       object: 'text_completion',
       system_fingerprint: fingerprint(),
-      choices: this.#parts.map((parts, index) => {
+      choices: kept.map((place, index) => {
+        const parts = this.#parts[place] ?? [];
         const last = parts.at(-1);
         return pieceChoice(index, {
           text: parts.map((part) => part.text).join(''),

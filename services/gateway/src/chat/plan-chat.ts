@@ -1,13 +1,14 @@
-import type { FastifyRequest } from 'fastify';
-import type { ChatAnswerOptions } from '../answers/chat-answer.ts';
+import { answerHead, type ChatAnswerOptions } from '../answers/chat-answer.ts';
 import { checkPromptLogprobs, ID_SOURCE, promptFacts } from '../answers/token-facts.ts';
 import type { Caller } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices } from '../plan.ts';
 import { prepareChat, tokenBudget } from '../prompt.ts';
 import { completionId } from '../request-id.ts';
-import { type PlannedRequest, routingTraceOf, telemetryOf } from '../run-completion.ts';
+import { type AskingRequest, type PlannedRequest, routingTraceOf, telemetryOf } from '../run-completion.ts';
 import type { ChatRequest } from '../schema/chat.ts';
+import { callRules } from '../tools/tool-choice.ts';
+import { thinkingBudget } from './thinking-budget.ts';
 
 /** A chat request whose messages are tokenized and whose choices are planned, whatever shape its answer will have. */
 export interface PlannedChat extends PlannedRequest {
@@ -24,7 +25,7 @@ export interface PlannedChat extends PlannedRequest {
 export async function planChat(
   context: GatewayContext,
   body: ChatRequest,
-  request: FastifyRequest,
+  request: AskingRequest,
   caller: Caller,
   id = completionId('chatcmpl'),
 ): Promise<PlannedChat> {
@@ -47,6 +48,8 @@ export async function planChat(
     promptLogprobs: promptTop !== undefined,
     promptTop,
     tokenIds: body.return_token_ids === true,
+    calls: callRules(body),
+    thinking: await thinkingBudget(context, body, prompt),
     traceparent: telemetry.traceparent,
     caller,
   };
@@ -59,7 +62,7 @@ export async function planChat(
     plans: planChoices(context, input, [{ ...prompt, maxTokens }]),
     promptTokens: prompt.ids.length,
     options: {
-      head: { id, created: Math.floor(clock.nowMs() / 1000), model: body.model },
+      head: answerHead(context, id, body),
       source: body.return_tokens_as_token_ids === true ? ID_SOURCE : assets.tokenizer,
       facts: promptFacts(assets.tokenizer, body, prompt.ids),
       logprobs,

@@ -22,18 +22,63 @@ export function emptyText(): TextDelta {
 /** Turns the raw text of one choice into deltas, piece by piece. The same text gives the same sums whatever its pieces. */
 export interface OutputParser {
   push(text: string): TextDelta;
-  /** What was held back, when the text has ended. */
-  finish(): TextDelta;
+  /**
+   * What was held back, when the text has ended.
+   * @param cut the text was cut by a limit: it did not come to an end of its own.
+   */
+  finish(cut: boolean): TextDelta;
+  /** Tool calls that are complete. */
+  readonly calls: number;
+  /** Nothing that comes later can belong to the answer: it is over. */
+  readonly ended: boolean;
 }
 
 /** Everything is content. */
 export class PassthroughParser implements OutputParser {
+  readonly calls = 0;
+  readonly ended = false;
+
   push(text: string): TextDelta {
     return { ...emptyText(), content: text };
   }
 
   finish(): TextDelta {
     return emptyText();
+  }
+}
+
+/** One parser's content is the text of the next: the think block is told apart first, calls are looked for after it. */
+export class ChainedParser implements OutputParser {
+  readonly #first: OutputParser;
+  readonly #second: OutputParser;
+
+  constructor(first: OutputParser, second: OutputParser) {
+    this.#first = first;
+    this.#second = second;
+  }
+
+  get calls(): number {
+    return this.#second.calls;
+  }
+
+  get ended(): boolean {
+    return this.#second.ended;
+  }
+
+  push(text: string): TextDelta {
+    const { reasoning, content } = this.#first.push(text);
+    return { ...this.#second.push(content), reasoning };
+  }
+
+  finish(cut: boolean): TextDelta {
+    const { reasoning, content } = this.#first.finish(cut);
+    const rest = this.#second.push(content);
+    const last = this.#second.finish(cut);
+    return {
+      reasoning,
+      content: rest.content + last.content,
+      toolCalls: [...rest.toolCalls, ...last.toolCalls],
+    };
   }
 }
 

@@ -8,7 +8,7 @@ import { StopScanner } from './stop-scanner.ts';
 /** Runs a text through a parser in the given pieces. */
 function parse(parser: OutputParser, pieces: readonly string[]): TextDelta {
   const whole = emptyText();
-  for (const delta of [...pieces.map((piece) => parser.push(piece)), parser.finish()]) {
+  for (const delta of [...pieces.map((piece) => parser.push(piece)), parser.finish(false)]) {
     whole.reasoning += delta.reasoning;
     whole.content += delta.content;
   }

@@ -12,6 +12,8 @@ type State = 'start' | 'reasoning' | 'gap' | 'content';
  * the block is all reasoning.
  */
 export class ReasoningParser implements OutputParser {
+  readonly calls = 0;
+  readonly ended = false;
   #state: State;
   #held = '';
 

@@ -5,6 +5,7 @@ import {
   CompletionStreamer,
   type EchoedPrompt,
 } from '../answers/completion-answer.ts';
+import { answerHead } from '../answers/chat-answer.ts';
 import { checkPromptLogprobs, ID_SOURCE, promptFacts } from '../answers/token-facts.ts';
 import { callerOf } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
@@ -79,14 +80,18 @@ async function planCompletion(
   const topLogprobs = body.logprobs ?? -1;
   const echo = body.echo === true;
   const promptTop = body.prompt_logprobs ?? undefined;
+  const choices = body.best_of ?? body.n ?? 1;
   const input = {
     id,
-    body,
+    body: { ...body, n: choices },
     parser: 'none' as const,
-    topLogprobs,
+    // The likeliest are told by their log-probabilities.
+    topLogprobs: choices > (body.n ?? 1) ? Math.max(0, topLogprobs) : topLogprobs,
     promptLogprobs: (echo && topLogprobs >= 0) || promptTop !== undefined,
     promptTop,
     tokenIds: body.return_token_ids === true,
+    calls: null,
+    thinking: undefined,
     traceparent: telemetry.traceparent,
     caller,
   };
@@ -99,16 +104,17 @@ async function planCompletion(
     plans: planChoices(context, input, prompts),
     promptTokens,
     options: {
-      head: { id, created: Math.floor(context.clock.nowMs() / 1000), model: body.model },
+      head: answerHead(context, id, body),
       source: context.assets.tokenizer,
       logprobs: topLogprobs >= 0,
       topLogprobs,
       ...(body.return_tokens_as_token_ids === true ? { labels: ID_SOURCE } : {}),
       facts: prompts.flatMap(({ ids }) => {
         const facts = promptFacts(context.assets.tokenizer, body, ids);
-        return Array.from({ length: body.n ?? 1 }, () => facts);
+        return Array.from({ length: choices }, () => facts);
       }),
-      echo: echo ? echoes(context, promptList(body.prompt), prompts, body.n ?? 1) : null,
+      echo: echo ? echoes(context, promptList(body.prompt), prompts, choices) : null,
+      returned: body.n ?? 1,
     },
   };
 }

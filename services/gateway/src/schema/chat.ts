@@ -3,7 +3,8 @@ import { addIssue, ignored, isEmptyArray, named, optional, refused } from './fie
 import { message, tool } from './messages.ts';
 import { checkCommon, LIMITS, samplingFields } from './sampling.ts';
 import { checkTokenFields, promptLogprobs, tokenFields, tokenIds } from './token-fields.ts';
-import { usage } from './usage.ts';
+import { checkTools, toolChoice, toolCallAnswer, toolCallPiece } from './tools.ts';
+import { servedTier, usage } from './usage.ts';
 
 const RESERVED_KWARGS = ['messages', 'tools', 'add_generation_prompt'];
 
@@ -19,10 +20,7 @@ export const templateFields = {
   continue_final_message: optional(z.boolean(), 'Go on with the last message instead of starting a new one.'),
   chat_template_kwargs: optional(templateKwargs, 'Further variables for the chat template, such as enable_thinking.'),
   enable_thinking: optional(z.boolean(), 'Short for chat_template_kwargs.enable_thinking.'),
-  tools: optional(
-    z.array(tool).max(LIMITS.tools),
-    'Shown to the model by the template. Calls come back as plain content.',
-  ),
+  tools: optional(z.array(tool).max(LIMITS.tools), 'Functions that the model may call; the template shows them to it.'),
 };
 
 interface TemplateFields {
@@ -58,23 +56,21 @@ export const chatRequest = named(
       max_completion_tokens: optional(z.int().min(1).max(0x7fffffff), 'The newer name of max_tokens; wins over it.'),
       logprobs: optional(z.boolean(), 'Return the log-probability of each token.'),
       top_logprobs: optional(z.int().min(0).max(LIMITS.topLogprobs), 'Alternatives per token; needs logprobs.'),
-      tool_choice: optional(
-        z.unknown().superRefine((value, ctx) => {
-          if (value === null || value === 'none' || value === 'auto') return;
-          addIssue(ctx, 'unsupported', 'a forced tool call is not supported by this server; use "auto" or "none"');
-        }),
-        '"auto" shows the tools to the model, "none" hides them.',
-      ),
+      tool_choice: optional(toolChoice, 'Default: "auto" where there are tools. "none" hides them from the model.'),
       reasoning_effort: optional(
         z.enum(['none', 'minimal', 'low', 'medium', 'high', 'xhigh']),
         '"none" turns thinking off; other values are given to the template as reasoning_effort.',
       ),
-      parallel_tool_calls: ignored('the model decides.'),
+      parallel_tool_calls: optional(z.boolean(), 'false: the answer ends with its first call. Default true.'),
+      thinking_token_budget: optional(
+        z.int().min(0).max(0x7fffffff),
+        'Tokens of thinking after which the think block is closed. Also chat_template_kwargs.thinking_budget.',
+      ),
       store: refused('storing completions', { harmless: (value) => value === false }),
       response_format: refused('a response format other than {"type":"text"}', { harmless: isPlainText }),
       modalities: refused('output other than text', { harmless: isTextOnly }),
       audio: refused('audio output'),
-      prediction: refused('predicted output'),
+      prediction: ignored('it makes answers faster elsewhere and never changes them.'),
       web_search_options: refused('web search'),
       verbosity: refused('verbosity other than "medium"', { harmless: (value) => value === 'medium' }),
       functions: refused('functions', { harmless: isEmptyArray, instead: 'use tools' }),
@@ -84,6 +80,7 @@ export const chatRequest = named(
       checkCommon(body, ctx);
       checkTokenFields(body, ctx);
       checkTemplate(body, ctx);
+      checkTools(body, ctx);
       if (body.logprobs !== true && (body.top_logprobs ?? 0) > 0) {
         addIssue(ctx, 'invalid_value', 'needs logprobs to be true', ['top_logprobs']);
       }
@@ -111,6 +108,7 @@ export const chatResponse = named(
     created: z.int(),
     model: z.string(),
     system_fingerprint: z.string().nullable(),
+    service_tier: servedTier,
     choices: z.array(
       z.object({
         index: z.int(),
@@ -118,6 +116,8 @@ export const chatResponse = named(
           role: z.literal('assistant'),
           content: z.string().nullable(),
           reasoning_content: z.string().nullable(),
+          reasoning: z.string().nullable().describe('The same as reasoning_content.'),
+          tool_calls: z.array(toolCallAnswer).optional(),
           refusal: z.null(),
         }),
         logprobs: chatLogprobs.nullable(),
@@ -146,6 +146,7 @@ export const chatChunk = named(
     created: z.int(),
     model: z.string(),
     system_fingerprint: z.string().nullable(),
+    service_tier: servedTier,
     choices: z.array(
       z.object({
         index: z.int(),
@@ -153,6 +154,8 @@ export const chatChunk = named(
           role: z.literal('assistant').optional(),
           content: z.string().optional(),
           reasoning_content: z.string().optional(),
+          reasoning: z.string().optional(),
+          tool_calls: z.array(toolCallPiece).optional(),
         }),
         logprobs: chatLogprobs.nullable(),
         finish_reason: finishReason.nullable(),

@@ -3,7 +3,7 @@ import { addIssue, named, optional, refused } from './fields.ts';
 import { promptField, promptList } from './prompt.ts';
 import { checkCommon, LIMITS, samplingFields } from './sampling.ts';
 import { checkTokenFields, promptLogprobs, tokenFields, tokenIds } from './token-fields.ts';
-import { usage } from './usage.ts';
+import { servedTier, usage } from './usage.ts';
 
 /** Body of POST /v1/completions. */
 export const completionRequest = named(
@@ -17,18 +17,24 @@ export const completionRequest = named(
       logprobs: optional(z.int().min(0).max(LIMITS.topLogprobs), 'Alternatives returned per token.'),
       echo: optional(z.boolean(), 'Put the prompt before the text.'),
       suffix: refused('a suffix', { harmless: (value) => value === '' }),
-      best_of: optional(z.int().min(1), 'Accepted only where it equals n.'),
+      best_of: optional(
+        z.int().min(1).max(LIMITS.choices),
+        'Generate so many and return the n likeliest by their mean log-probability. Default: n. Not with stream.',
+      ),
     })
     .superRefine((body, ctx) => {
       checkCommon(body, ctx);
       checkTokenFields(body, ctx);
-      if (body.best_of !== null && body.best_of !== undefined && body.best_of !== (body.n ?? 1)) {
-        addIssue(ctx, 'unsupported', 'best_of other than n is not supported by this server', ['best_of']);
-      }
+      const n = body.n ?? 1;
+      const bestOf = body.best_of ?? n;
+      if (bestOf < n) addIssue(ctx, 'invalid_value', 'must be at least n', ['best_of']);
+      if (bestOf > n && body.stream === true)
+        addIssue(ctx, 'invalid_value', 'cannot be combined with stream when it is more than n', ['best_of']);
       if (body.max_tokens === 0 && body.echo !== true)
         addIssue(ctx, 'invalid_value', '0 is only allowed with echo', ['max_tokens']);
-      if (promptList(body.prompt).length * (body.n ?? 1) > LIMITS.prompts) {
-        addIssue(ctx, 'invalid_value', `prompts times n may be at most ${LIMITS.prompts}`, ['n']);
+      if (promptList(body.prompt).length * bestOf > LIMITS.prompts) {
+        const field = bestOf > n ? 'best_of' : 'n';
+        addIssue(ctx, 'invalid_value', `prompts times ${field} may be at most ${LIMITS.prompts}`, [field]);
       }
     }),
 );
@@ -52,6 +58,7 @@ export const completionResponse = named(
     created: z.int(),
     model: z.string(),
     system_fingerprint: z.string().nullable(),
+    service_tier: servedTier,
     choices: z.array(
       z.object({
         index: z.int(),

@@ -62,6 +62,7 @@ export const message = named(
         role: z.literal('assistant'),
         content: optional(content, 'May be null when there are tool calls.'),
         reasoning_content: optional(z.string(), 'Rendered inside the think block where the template keeps it.'),
+        reasoning: optional(z.string(), 'Another name of reasoning_content, which wins.'),
         tool_calls: optional(z.array(toolCall), 'Calls that the model made.'),
         name,
         refusal: ignored('it is not part of the text.'),
@@ -89,7 +90,7 @@ export const tool = named(
       name: z.string().regex(/^[\w.-]{1,128}$/, 'expected 1 to 128 letters, digits, dots, dashes or underscores'),
       description: optional(z.string(), 'What the function does.'),
       parameters: optional(z.record(z.string(), z.unknown()), 'JSON schema of the arguments.'),
-      strict: refused('a strict schema', { harmless: (value) => value === false }),
+      strict: optional(z.boolean(), 'Arguments match the schema: the answer is constrained to it.'),
     }),
   }),
 );

@@ -1,5 +1,6 @@
 import { MAX_SALT_LENGTH } from '@guildhall/common';
 import { z } from 'zod';
+import { SERVICE_TIERS } from '../service-tier.ts';
 import { addIssue, ignored, optional } from './fields.ts';
 
 /** Limits of request fields. */
@@ -83,7 +84,10 @@ export const samplingFields = {
   safety_identifier: ignored('callers are told apart by their API key.'),
   prompt_cache_key: ignored('prefixes are found by their content.'),
   prompt_cache_retention: ignored('prefixes are found by their content.'),
-  service_tier: optional(z.enum(['auto', 'default']), 'There is one tier.'),
+  service_tier: optional(
+    z.enum(SERVICE_TIERS),
+    '"flex" gives way to others; "priority" is served earlier where the gateway allows it. The answer says which it was.',
+  ),
 };
 
 interface CommonFields {

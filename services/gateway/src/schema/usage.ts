@@ -1,6 +1,9 @@
 import { z } from 'zod';
 import { named } from './fields.ts';
 
+/** The tier of an answer, there when the request asked for one. */
+export const servedTier = z.enum(['default', 'flex', 'priority']).optional();
+
 /** Token counts of a request. */
 export const usage = named(
   'Usage',

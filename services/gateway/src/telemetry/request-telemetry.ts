@@ -25,6 +25,8 @@ declare module 'fastify' {
 export const OPERATIONS: Readonly<Record<string, string>> = {
   '/v1/chat/completions': 'chat',
   '/v1/completions': 'text_completion',
+  '/v1/responses': 'chat',
+  '/v1/messages': 'chat',
 };
 
 const PROVIDER = 'guildhall';
@@ -33,6 +35,14 @@ export interface TelemetryDeps {
   tracing: Tracing;
   metrics: Metrics;
   clock: Clock;
+}
+
+/** What is told of the HTTP request, or of what stands in its place. */
+export interface ToldRequest {
+  id: string;
+  method: string;
+  headers: FastifyRequest['headers'];
+  routeOptions: { url?: string | undefined };
 }
 
 /** What a request's body says of its sampling; never its text. */
@@ -74,7 +84,7 @@ export class RequestTelemetry {
   #errorType = '';
   #firstTokenMs: number | null = null;
 
-  constructor(deps: TelemetryDeps, request: FastifyRequest, operation: string) {
+  constructor(deps: TelemetryDeps, request: ToldRequest, operation: string) {
     const { traceparent, tracestate } = request.headers;
     this.#deps = deps;
     this.#operation = operation;

@@ -100,6 +100,7 @@ export class GatewayUnderTest {
       assets: tinyAssets(),
       members: cluster.members,
       directory: this.directory,
+      responses: cluster.responses,
       guard: { source: this.id, shared: cluster.quarantine, log: cluster.eventLog },
       clock: systemClock,
       logger,
@@ -108,6 +109,7 @@ export class GatewayUnderTest {
     });
     await this.context.guard.quarantine.start();
     this.#app = await buildApp(this.context);
+    this.context.background.start();
     this.url = `http://${await listen(this.#app, parsed.listen)}`;
   }
 
@@ -175,6 +177,7 @@ export class GatewayUnderTest {
   /** Ends everything. */
   async stop(): Promise<void> {
     if (this.#app !== null && this.#context !== null) await closeApp(this.#app, this.#context);
+    this.#context?.background.stop();
     this.#context?.pool.close();
     await this.#context?.guard.quarantine.stop();
     await this.#fakes?.close();

@@ -25,12 +25,15 @@ export interface RenderInput {
 
 /** The checkpoint's own chat template. */
 export class ChatTemplate {
+  /** The template's source. */
+  readonly text: string;
   readonly #template: Template;
   /** Special tokens that templates may name. */
   readonly #tokens: Record<string, string>;
 
-  private constructor(template: Template, tokens: Record<string, string>) {
-    this.#template = template;
+  private constructor(text: string, tokens: Record<string, string>) {
+    this.text = text;
+    this.#template = new Template(text);
     this.#tokens = tokens;
   }
 
@@ -55,7 +58,7 @@ export class ChatTemplate {
   /** Parses the text of a template. @param path name for messages. */
   static parse(path: string, text: string, tokens: Record<string, string> = {}): ChatTemplate {
     try {
-      return new ChatTemplate(new Template(text), tokens);
+      return new ChatTemplate(text, tokens);
     } catch (err) {
       throw fail('checkpoint_invalid', `${path}: chat template: ${(err as Error).message}`, { cause: err });
     }

@@ -160,6 +160,24 @@ const refusals: [string, router.GenerateRequest, string, string][] = [
     'invalid_value',
     'sampling.logit_bias[0]',
   ],
+  [
+    'a think block closed by nothing',
+    request({ thinking: { tokens: 1, endIds: [] } }),
+    'invalid_value',
+    'thinking.end_ids',
+  ],
+  [
+    '1025 tokens that close',
+    request({ thinking: { tokens: 1, endIds: long(1025) } }),
+    'invalid_value',
+    'thinking.end_ids',
+  ],
+  [
+    'an end past the tokenizer',
+    request({ thinking: { tokens: 1, endIds: [100] } }),
+    'invalid_value',
+    'thinking.end_ids[0]',
+  ],
   ['21 alternatives', request({}, { topLogprobs: 21 }), 'invalid_value', 'sampling.top_logprobs'],
   ['-2 alternatives', request({}, { topLogprobs: -2 }), 'invalid_value', 'sampling.top_logprobs'],
 ];

@@ -28,6 +28,8 @@ export const MAX_LOGIT_BIAS = 1024;
 export const MAX_TOP_LOGPROBS = 20;
 /** Log-probabilities (prompt tokens times alternatives) that one answer may carry. */
 export const MAX_PROMPT_LOGPROBS = 1 << 18;
+/** Longest text that closes a think block, tokens. */
+export const MAX_END_IDS = 1024;
 export const MAX_ID_LENGTH = 256;
 /** Longest name of a tenant, characters: it is the client's. */
 export const MAX_TENANT_LENGTH = 128;
@@ -76,6 +78,7 @@ export function toSpec(request: router.GenerateRequest, limits: RequestLimits, n
     generatedIds,
     sampler: samplerOf(sampling, request.choice, stopSpec, limits),
     stop: stopSpec,
+    thinking: thinkingOf(request.thinking, limits),
     deadlineAtMs: request.deadlineMs === 0 ? null : nowMs + request.deadlineMs,
     promptLogprobs: request.promptLogprobs,
     tenant: request.tenant,
@@ -144,6 +147,12 @@ function stopOf(stop: router.StopConditions, limits: RequestLimits, numPrompt: n
     stopStrings: [...new Set(stop.stopStrings)],
     stopIds: [...new Set([...(stop.ignoreEos ? [] : limits.eosIds), ...own])],
   };
+}
+
+function thinkingOf(thinking: router.ThinkingBudget | undefined, limits: RequestLimits): SequenceSpec['thinking'] {
+  if (thinking === undefined) return null;
+  within('thinking.end_ids', thinking.endIds.length, 1, MAX_END_IDS);
+  return { tokens: thinking.tokens, endIds: [...tokenIds('thinking.end_ids', thinking.endIds, limits)] };
 }
 
 function samplerOf(

@@ -1,3 +1,4 @@
+import { fail } from '@guildhall/common';
 import {
   footprintOf,
   type LayerMatrices,
@@ -131,13 +132,29 @@ function plainShape(name: string, model: string, width: { expert: number; other:
   });
 }
 
-/** Qwen3.5-397B-A17B with FP8 experts, BF16 elsewhere. */
-export const QWEN_397B = plainShape('qwen3.5-397b', 'qwen3.5-397b-a17b', { expert: 1, other: 2 });
+// Each is made when it is first asked for: a machine that joins a cluster has no checkpoint to read yet.
+const MAKERS: Readonly<Record<string, () => ModelShape>> = {
+  'qwen3.5-397b': () => plainShape('qwen3.5-397b', 'qwen3.5-397b-a17b', { expert: 1, other: 2 }),
+  tiny: () => plainShape('tiny', 'tiny', { expert: 4, other: 4 }),
+};
+const made = new Map<string, ModelShape>();
 
-/** The checkpoint that ships, in f32. */
-export const TINY = plainShape('tiny', 'tiny', { expert: 4, other: 4 });
+/** Names of the shapes that need no checkpoint of the user. */
+export const SHAPE_NAMES: readonly string[] = Object.keys(MAKERS);
 
-export const SHAPES: Readonly<Record<string, ModelShape>> = { [QWEN_397B.name]: QWEN_397B, [TINY.name]: TINY };
+/**
+ * A shape by its name: `qwen3.5-397b` is Qwen3.5-397B-A17B with FP8 experts and BF16 elsewhere, `tiny` the checkpoint
+ * that ships, in f32. Throws `internal` for other names, `checkpoint_not_found` where the checkpoint is not there.
+ */
+export function shapeNamed(name: string): ModelShape {
+  const known = made.get(name);
+  if (known !== undefined) return known;
+  const make = Object.hasOwn(MAKERS, name) ? MAKERS[name] : undefined;
+  if (make === undefined) throw fail('internal', `there is no shape ${name}`);
+  const shape = make();
+  made.set(name, shape);
+  return shape;
+}
 
 /** What of layer `layer` is not routed. */
 export function layerOf(shape: ModelShape, layer: number): LayerShape {

@@ -1,6 +1,6 @@
 import { ROUTER_DEFAULTS } from '../cluster/router.ts';
 import { ROUTER_KINDS, rooflineTimes, type WorkerKind } from '../model/machines.ts';
-import { TINY } from '../model/shape.ts';
+import { shapeNamed } from '../model/shape.ts';
 import type { SimulationOptions } from '../simulation.ts';
 
 /** A worker whose times follow from its figures exactly. */
@@ -20,11 +20,12 @@ export const EXACT_WORKER: WorkerKind = {
 
 /** A small cluster of `workers` alike, with whatever a test wants otherwise. */
 export function smallCluster(workers: number, given: Partial<SimulationOptions> = {}): SimulationOptions {
+  const shape = shapeNamed('tiny');
   return {
-    shape: TINY,
+    shape,
     workers: Array.from({ length: workers }, () => EXACT_WORKER),
     routers: 1,
-    times: rooflineTimes(TINY, ROUTER_KINDS['cpu'] as (typeof ROUTER_KINDS)[string]),
+    times: rooflineTimes(shape, ROUTER_KINDS['cpu'] as (typeof ROUTER_KINDS)[string]),
     routerCores: 2,
     routerLink: 1e9,
     workerLink: 1e9,

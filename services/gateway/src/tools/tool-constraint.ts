@@ -1,0 +1,146 @@
+import { router } from '@guildhall/proto';
+import type { ToolParserName } from '../parsers/registry.ts';
+import { callRules, type ToolChoice } from './tool-choice.ts';
+import type { ToolInput } from './tool-table.ts';
+import {
+  ANY_TYPE,
+  isSchema,
+  type JsonSchema,
+  resolveReference,
+  TYPE,
+  typesOf,
+  type ValueTypes,
+} from './value-types.ts';
+
+/** A part of XGrammar's structural tag: text that must come, JSON by a schema, free text up to an end, choices. */
+type Format = Readonly<Record<string, unknown>>;
+
+const ANY_TEXT: Format = { type: 'any_text' };
+const NOTHING: Format = { type: 'grammar', grammar: 'root ::= ""' };
+
+/** Parameters of any name with any value, none of whose lines begins like an end tag. */
+const ANY_PARAMETERS: Format = {
+  type: 'grammar',
+  grammar: [
+    'root ::= parameter*',
+    'parameter ::= "<parameter=" [^<>\\n]+ ">\\n" line ("\\n" line)* "\\n</parameter>\\n"',
+    'line ::= "" | [^<\\n] [^\\n]* | "<" | "<" [^/\\n] [^\\n]* | "</" | "</" [^p\\n] [^\\n]* |',
+    '  "</p" | "</p" [^a\\n] [^\\n]* | "</pa" | "</pa" [^r\\n] [^\\n]*',
+  ].join('\n'),
+};
+
+const JSON_TYPES: readonly [ValueTypes, string][] = [
+  [TYPE.number, 'number'],
+  [TYPE.boolean, 'boolean'],
+  [TYPE.null, 'null'],
+  [TYPE.object, 'object'],
+  [TYPE.array, 'array'],
+];
+
+/**
+ * What the router must hold an answer to, for its calls to be those that the request allows: `required` and named
+ * choices are calls and nothing else, `strict` tools have arguments that match their schemas, and a choice of allowed
+ * tools leaves out the others. Undefined where the model may write what it likes.
+ * @param form in which the model writes calls.
+ */
+export function toolConstraint(
+  tools: readonly ToolInput[] | null | undefined,
+  choice: ToolChoice | null | undefined,
+  parallel: boolean | null | undefined,
+  form: ToolParserName = 'qwen3_xml',
+): router.Constraint | undefined {
+  const rules = callRules({ tools, tool_choice: choice, parallel_tool_calls: parallel });
+  if (rules === null || form === 'none') return undefined;
+  const forced = rules.mode === 'required';
+  const restricted = rules.tools.length < (tools?.length ?? 0) || rules.tools.some(isStrict);
+  if (!forced && !restricted) return undefined;
+  const tags = rules.tools.map((tool) => (form === 'hermes' ? hermesCall(tool) : xmlCall(tool)));
+  const repeat = { at_least_one: forced, stop_after_first: !rules.parallel };
+  const format: Format = forced
+    ? { type: 'tags_with_separator', separator: '\n', tags, ...repeat }
+    : { type: 'triggered_tags', triggers: ['<tool_call>'], tags, ...repeat };
+  return router.Constraint.create({
+    kind: { $case: 'structuralTag', value: JSON.stringify({ type: 'structural_tag', format }) },
+  });
+}
+
+function isStrict(tool: ToolInput): boolean {
+  return tool.function.strict === true;
+}
+
+/** A call in the form of Qwen3.5, written exactly as its template writes it. */
+function xmlCall(tool: ToolInput): Format {
+  const begin = `<tool_call>\n<function=${tool.function.name}>\n`;
+  return { type: 'tag', begin, content: xmlParameters(tool), end: '</function>\n</tool_call>' };
+}
+
+/** A call in the form of Hermes. */
+function hermesCall(tool: ToolInput): Format {
+  const { name, parameters } = tool.function;
+  const schema = isStrict(tool) ? (parameters ?? { type: 'object', properties: {} }) : { type: 'object' };
+  return {
+    type: 'tag',
+    begin: `<tool_call>\n{"name": ${JSON.stringify(name)}, "arguments": `,
+    content: { type: 'json_schema', json_schema: schema },
+    end: '}\n</tool_call>',
+  };
+}
+
+/** The declared parameters in their order, those that are not required perhaps; any, where none is declared. */
+function xmlParameters(tool: ToolInput): Format {
+  const root: JsonSchema = tool.function.parameters ?? {};
+  const schema = resolveReference(root, root['$ref']) ?? root;
+  const properties = Object.entries(isSchema(schema['properties']) ? schema['properties'] : {});
+  if (properties.length === 0) return isStrict(tool) ? NOTHING : ANY_PARAMETERS;
+  const required = new Set(Array.isArray(schema['required']) ? schema['required'] : []);
+  const elements = properties.map(([key, value]): Format => {
+    const content = xmlValue(value, root, isStrict(tool));
+    const parameter = { type: 'tag', begin: `<parameter=${key}>\n`, content, end: '\n</parameter>\n' };
+    return required.has(key) ? parameter : { type: 'or', elements: [NOTHING, parameter] };
+  });
+  return { type: 'sequence', elements };
+}
+
+/** A value as the parser reads it back: strings as they are, everything else as JSON. */
+function xmlValue(given: unknown, root: JsonSchema, strict: boolean): Format {
+  const schema = isSchema(given) ? (resolveReference(root, given['$ref']) ?? given) : {};
+  const types = typesOf(given, root);
+  const listed = Object.hasOwn(schema, 'const') ? [schema['const']] : schema['enum'];
+  if (Array.isArray(listed) && listed.length > 0) {
+    const elements = listed.map((value: unknown): Format => {
+      return { type: 'const_string', value: typeof value === 'string' ? value : JSON.stringify(value) };
+    });
+    return elements.length === 1 ? (elements[0] as Format) : { type: 'or', elements };
+  }
+  if ((types & TYPE.string) === 0) {
+    return { type: 'json_schema', json_schema: strict ? withDefinitions(schema, root) : schemaOfTypes(types) };
+  }
+  if (strict && types === TYPE.string && typeof schema['pattern'] === 'string') {
+    return { type: 'regex', pattern: wholePattern(schema['pattern']) };
+  }
+  return ANY_TEXT;
+}
+
+/** A part of a schema that can stand alone: with the definitions that it may refer to. */
+function withDefinitions(schema: JsonSchema, root: JsonSchema): JsonSchema {
+  const { $defs, definitions } = root;
+  return {
+    ...schema,
+    ...($defs === undefined ? {} : { $defs }),
+    ...(definitions === undefined ? {} : { definitions }),
+  };
+}
+
+function schemaOfTypes(types: ValueTypes): JsonSchema {
+  if (types === ANY_TYPE) return {};
+  return { type: JSON_TYPES.filter(([type]) => (types & type) !== 0).map(([, name]) => name) };
+}
+
+/** A pattern of a schema is found anywhere in the text unless it is anchored; a grammar's matches the whole text. */
+function wholePattern(pattern: string): string {
+  const begins = pattern.startsWith('^');
+  const ends = /(?:^|[^\\])(?:\\\\)*\$$/.test(pattern);
+  const bare = pattern.slice(begins ? 1 : 0, ends ? -1 : undefined);
+  if (begins && ends && !bare.includes('|')) return bare;
+  return `${begins ? '' : '[^\\n]*'}(${bare})${ends ? '' : '[^\\n]*'}`;
+}
