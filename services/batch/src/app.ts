@@ -26,8 +26,9 @@ import { BatchQueue } from './queue.ts';
 import { queueConnection } from './queue-connection.ts';
 import { batchesRpc } from './rpc/service.ts';
 import { BatchStore } from './store/batch-store.ts';
-import { DiskStore } from './store/blob-store.ts';
+import { type BlobStore, DiskStore } from './store/blob-store.ts';
 import { FileStore } from './store/file-store.ts';
+import { s3Place, S3Store } from './store/s3-store.ts';
 
 export interface BatchDeps {
   logger: Logger;
@@ -60,6 +61,7 @@ class BatchService {
   readonly store: BatchStore;
   readonly queue: BatchQueue;
   readonly #api: ApiClient;
+  readonly #s3: S3Store | null;
   readonly #config: BatchConfig;
   readonly #deps: BatchDeps;
   readonly #incarnation = newIncarnation();
@@ -70,7 +72,7 @@ class BatchService {
   /** Takes nothing new and gives the batches back; every call gets the one drain that there is. */
   readonly drain = once(() => this.#runDrain());
 
-  constructor(config: BatchConfig, deps: BatchDeps) {
+  constructor(config: BatchConfig, deps: BatchDeps, s3: S3Store | null) {
     const { clock, logger } = deps;
     const { metrics } = this;
     this.#config = config;
@@ -79,7 +81,8 @@ class BatchService {
     this.cluster = new Cluster({ redis: config.redis, cluster: config.cluster, access: config, clock, logger });
     const { redis, keys } = this.cluster;
     const owner = `${this.id}.${this.#incarnation.toString(36)}`;
-    const blobs = new DiskStore(config.dataDir, owner);
+    this.#s3 = s3;
+    const blobs: BlobStore = s3 ?? new DiskStore(dataDirOf(config), owner);
     const { maxFileBytes, maxFiles } = config;
     this.files = new FileStore({
       redis,
@@ -163,6 +166,7 @@ class BatchService {
     this.#abort.abort(fail('cancelled', 'the process ends'));
     await this.drain();
     this.#api.close();
+    this.#s3?.close();
     for (const connection of this.#connections) connection.disconnect();
     await this.cluster.close();
   }
@@ -199,11 +203,28 @@ class BatchService {
   }
 }
 
+/** The bucket of the files, if they are to lie in one. */
+async function bucketOf({ filesStorage }: BatchConfig, clock: Clock): Promise<S3Store | null> {
+  const place = filesStorage === null ? null : s3Place(filesStorage);
+  return place === null ? null : await S3Store.open(place, process.env, clock);
+}
+
+function dataDirOf({ dataDir }: BatchConfig): string {
+  if (dataDir !== null) return dataDir;
+  throw fail(
+    'config_invalid',
+    'dataDir: give a folder for the files with --data-dir, or a bucket with --files-storage',
+    {
+      field: 'dataDir',
+    },
+  );
+}
+
 /** Starts a batch service: it listens when this returns, and joins the cluster in the background. */
 export async function startBatch(config: BatchConfig, deps: BatchDeps): Promise<BatchApp> {
   refuseInsecureListen(config);
   const { clock } = deps;
-  const service = new BatchService(config, deps);
+  const service = new BatchService(config, deps, await bucketOf(config, clock));
   const { metrics, files, store: batchStore, queue } = service;
   const server = createGrpcServer(config, { maxMessageBytes: MESSAGE_BYTES });
   const enqueue = (id: string): Promise<void> => queue.add(id);

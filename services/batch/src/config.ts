@@ -1,5 +1,6 @@
 import { serviceOptions } from '@guildhall/common';
 import { z } from 'zod';
+import { s3Place } from './store/s3-store.ts';
 
 const MIB = 2 ** 20;
 
@@ -9,7 +10,17 @@ export const batchSchema = z.strictObject({
   dataDir: z
     .string()
     .min(1)
+    .nullable()
+    .default(null)
     .describe('Folder of the files; a volume that all batch processes share where there are several.'),
+  filesStorage: z
+    .string()
+    .refine((url) => s3Place(url) !== null, 'expected s3://bucket or s3://bucket/prefix')
+    .nullable()
+    .default(null)
+    .describe(
+      'Bucket for the files instead of a folder, as s3://bucket/prefix; endpoint, region and credentials by AWS_ENDPOINT_URL_S3, AWS_REGION and what else the tools of AWS take.',
+    ),
   gatewayUrl: z
     .url({ protocol: /^https?$/ })
     .nullable()

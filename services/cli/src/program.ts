@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { autoscalerCommand } from './commands/autoscaler.ts';
+import { benchCommand } from './commands/bench.ts';
 import { chaosCommand } from './commands/chaos.ts';
 import { chatCommand } from './commands/chat.ts';
 import { checkCommand } from './commands/check.ts';
@@ -35,6 +36,7 @@ const COMMANDS = [
   usageCommand,
   chaosCommand,
   simulateCommand,
+  benchCommand,
   doctorCommand,
 ];
 

@@ -230,6 +230,11 @@ export const ERRORS = {
     summary: 'A downloaded file differs from its checksum, twice.',
     hint: 'Try another mirror with --endpoint, and check the memory and disk of this machine.',
   },
+  storage_unavailable: {
+    ...UNAVAILABLE,
+    summary: 'The object storage does not answer, or refuses.',
+    hint: 'The message has its answer; check --files-storage, the endpoint and the credentials (AWS_*), and that the bucket exists.',
+  },
   disk_full: {
     ...SERVER,
     summary: 'There is not enough room on the disk.',

@@ -8,7 +8,8 @@ import type { GatewayContext } from './context.ts';
 import { httpsFactory, SERVER_LIMITS } from './https.ts';
 import { onClientError, sendError } from './http-errors.ts';
 import { withUsedSchemas } from './openapi-schemas.ts';
-import { requestIdOf } from './request-id.ts';
+import { adoptRequestId, requestIdOf } from './request-id.ts';
+import { abilitiesRoute } from './routes/abilities.ts';
 import { batchesRoute } from './routes/batches.ts';
 import { chatCompletionsRoute } from './routes/chat-completions.ts';
 import { completionsRoute } from './routes/completions.ts';
@@ -18,10 +19,12 @@ import { messagesRoute } from './routes/messages.ts';
 import { metricsRoute } from './routes/metrics.ts';
 import { modelsRoute } from './routes/models.ts';
 import { openapiRoute } from './routes/openapi.ts';
+import { renderRoute } from './routes/render.ts';
 import { responsesRoute } from './routes/responses.ts';
 import { tokenizeRoute } from './routes/tokenize.ts';
 import type { GatewayApp } from './routes/types.ts';
 import { usageRoute } from './routes/usage.ts';
+import { versionRoute } from './routes/version.ts';
 import { OPERATIONS, RequestTelemetry } from './telemetry/request-telemetry.ts';
 import { zodValidatorCompiler } from './validation.ts';
 
@@ -31,7 +34,7 @@ const MAX_HEADERS = 100;
 const PREFLIGHT_S = 600;
 
 /** Routes that need no key: probes of orchestrators have none. */
-const OPEN_ROUTES: ReadonlySet<string> = new Set(['/health', '/ready']);
+const OPEN_ROUTES: ReadonlySet<string> = new Set(['/health', '/ready', '/ping']);
 
 /** The HTTP application. It listens to nothing yet. */
 export async function buildApp(context: GatewayContext): Promise<GatewayApp> {
@@ -102,6 +105,9 @@ function addRoutes(app: GatewayApp, context: GatewayContext): void {
   usageRoute(app, context);
   filesRoute(app, context);
   batchesRoute(app, context);
+  renderRoute(app, context);
+  abilitiesRoute(app);
+  versionRoute(app, context);
   healthRoute(app, context);
   metricsRoute(app, context);
   openapiRoute(app);
@@ -133,6 +139,7 @@ function addHooks(app: GatewayApp, context: GatewayContext): void {
     if (OPEN_ROUTES.has(routeOf(request))) return;
     request.caller = await limits.auth.authenticate(request.headers, request.ip);
   });
+  app.addHook('preHandler', async (request, reply) => adoptRequestId(request, reply));
   app.addHook('onResponse', async (request, reply) => {
     const route = routeOf(request);
     const status = reply.raw.statusCode;

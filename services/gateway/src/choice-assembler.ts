@@ -21,6 +21,8 @@ export interface LoggedToken {
 /** What one or more tokens add to a choice. */
 export interface ChoiceDelta extends TextDelta {
   tokens: LoggedToken[];
+  /** All token ids since the last delta, where they are asked for. */
+  tokenIds?: readonly number[];
   finish: FinishName | null;
   /** The stop string or the asked for stop token id that ended the choice. */
   stopReason: string | number | null;
@@ -38,6 +40,10 @@ export interface AssemblerOptions {
   askedStopIds: ReadonlySet<number>;
   /** Whether tokens carry log-probabilities that will be shown. */
   logprobs: boolean;
+  /** Alternatives of a token that will be shown; a router may give more. All of them without it. */
+  topLogprobs?: number;
+  /** Whether deltas tell token ids. */
+  tokenIds?: boolean;
   /** Id of `</think>` when the answer starts inside a think block; null when it does not. */
   thinkEndId: number | null;
 }
@@ -58,6 +64,7 @@ export class ChoiceAssembler {
   /** A token that may be the last one; its text waits until it is known. */
   #waiting: router.TokenEvent | null = null;
   #unsent: LoggedToken[] = [];
+  #unsentIds: number[] = [];
   #rawLength = 0;
   #inReasoning: boolean;
   #counts: ChoiceCounts = { completionTokens: 0, reasoningTokens: 0, cachedTokens: 0, decodeCachedTokens: 0 };
@@ -85,6 +92,7 @@ export class ChoiceAssembler {
   /** Takes the next token. The delta may be empty. */
   onToken(event: router.TokenEvent): ChoiceDelta {
     this.#count(event);
+    if (this.#options.tokenIds === true) this.#unsentIds.push(event.id);
     const earlier = this.#waiting;
     this.#waiting = null;
     let delta = earlier === null ? emptyDelta() : this.#absorb(earlier);
@@ -130,7 +138,7 @@ export class ChoiceAssembler {
     const stopReason = this.#scanner.matched ?? askedId;
     return {
       ...closed,
-      tokens: this.#takeTokens(),
+      ...this.#takeTokens(),
       finish: byCalls ? 'tool_calls' : finish,
       stopReason: finish === 'stop' && !byCalls ? stopReason : null,
     };
@@ -139,7 +147,8 @@ export class ChoiceAssembler {
   #absorb(event: router.TokenEvent): ChoiceDelta {
     const { detokenizer, parser, minTokens, logprobs } = this.#options;
     if (this.ended) return emptyDelta();
-    if (logprobs) this.#unsent.push({ event, offset: this.#rawLength });
+    if (logprobs)
+      this.#unsent.push({ event: trimmed(event, this.#options.topLogprobs ?? Infinity), offset: this.#rawLength });
     const text = detokenizer.push(event.id);
     this.#rawLength += text.length;
     return { ...emptyDelta(), ...parser.push(this.#scanner.push(text, event.index >= minTokens)) };
@@ -154,14 +163,21 @@ export class ChoiceAssembler {
 
   // Log-probabilities travel with the text they belong to, so they wait with it.
   #withTokens(delta: ChoiceDelta): ChoiceDelta {
-    return saysNothing(delta) ? delta : { ...delta, tokens: this.#takeTokens() };
+    return saysNothing(delta) ? delta : { ...delta, ...this.#takeTokens() };
   }
 
-  #takeTokens(): LoggedToken[] {
+  #takeTokens(): Pick<ChoiceDelta, 'tokens' | 'tokenIds'> {
     const tokens = this.#unsent;
+    const tokenIds = this.#unsentIds;
     this.#unsent = [];
-    return tokens;
+    this.#unsentIds = [];
+    return this.#options.tokenIds === true ? { tokens, tokenIds } : { tokens };
   }
+}
+
+/** An event with at most so many alternatives: a router gives as many as the most that any part of the answer shows. */
+export function trimmed(event: router.TokenEvent, alternatives: number): router.TokenEvent {
+  return event.top.length <= alternatives ? event : { ...event, top: event.top.slice(0, Math.max(0, alternatives)) };
 }
 
 /** Whether a delta has neither text nor a piece of a call. */

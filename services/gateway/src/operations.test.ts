@@ -153,13 +153,16 @@ test('docs/openapi.json is what the schemas say', async () => {
     '/health',
     '/metrics',
     '/openapi.json',
+    '/ping',
     '/ready',
     '/tokenize',
     '/v1/batches',
     '/v1/batches/{batch_id}',
     '/v1/batches/{batch_id}/cancel',
     '/v1/chat/completions',
+    '/v1/chat/completions/render',
     '/v1/completions',
+    '/v1/completions/render',
     '/v1/files',
     '/v1/files/{file_id}',
     '/v1/files/{file_id}/content',
@@ -173,5 +176,6 @@ test('docs/openapi.json is what the schemas say', async () => {
     '/v1/responses/{response_id}/cancel',
     '/v1/responses/{response_id}/input_items',
     '/v1/usage',
+    '/version',
   ]);
 });

@@ -30,6 +30,10 @@ export interface PlanInput {
   /** Alternatives per token; -1 for no log-probabilities. */
   topLogprobs: number;
   promptLogprobs: boolean;
+  /** Alternatives per token of the prompt, where they are other than those of the answer. */
+  promptTop?: number | undefined;
+  /** Whether token ids are told. */
+  tokenIds?: boolean;
   /** Which calls the answers may have; null for none. */
   calls: CallRules | null;
   thinking: router.ThinkingBudget | undefined;
@@ -57,7 +61,8 @@ export function planChoices(
   const { tenant } = caller;
   // Routers take larger ones first.
   const priority = 0 - askedPriority(context, caller, body);
-  const sampling = samplingParams(assets, body, config.generationConfig === 'auto', topLogprobs);
+  const alternatives = Math.max(topLogprobs, input.promptTop ?? -1);
+  const sampling = samplingParams(assets, body, config.generationConfig === 'auto', alternatives);
   const choices = body.n ?? 1;
   const tools = input.calls === null ? null : toolTable(input.calls.tools);
   return prompts.flatMap((prompt, p) => {
@@ -131,6 +136,8 @@ function assemblerOptions(
     stopIds: new Set([...stop.stopTokenIds, ...(stop.ignoreEos ? [] : generation.eosIds)]),
     askedStopIds: new Set(stop.stopTokenIds),
     logprobs: input.topLogprobs >= 0,
+    topLogprobs: input.topLogprobs,
+    tokenIds: input.tokenIds ?? false,
     thinkEndId: thinkEndOf(context, input, prompt),
   };
 }

@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 
 const GIVEN_ID = /^[\w.:-]{1,128}$/;
 
@@ -10,6 +11,14 @@ export function requestIdOf(header: string | string[] | undefined): string {
 /** Id of an answer: `chatcmpl-…` or `cmpl-…`. */
 export function completionId(prefix: 'chatcmpl' | 'cmpl'): string {
   return `${prefix}-${randomUUID().replaceAll('-', '')}`;
+}
+
+/** Takes the body's `request_id` over, as vLLM does, where the header is not sent. The body has passed its schema. */
+export function adoptRequestId(request: FastifyRequest, reply: FastifyReply): void {
+  const given = (request.body as { request_id?: unknown } | null | undefined)?.request_id;
+  if (typeof given !== 'string' || !GIVEN_ID.test(given) || request.headers['x-request-id'] !== undefined) return;
+  request.id = given;
+  void reply.header('x-request-id', given);
 }
 
 /** Id of a tool call: the same for the same place in the same answer. */

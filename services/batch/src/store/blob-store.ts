@@ -15,7 +15,8 @@ export interface BlobStore {
   removeAll(prefix: string): Promise<void>;
 }
 
-async function* limited(source: AsyncIterable<Uint8Array>, limitBytes: number): AsyncGenerator<Uint8Array> {
+/** Passes bytes on, as many as are allowed. Throws `body_too_large`. */
+export async function* limited(source: AsyncIterable<Uint8Array>, limitBytes: number): AsyncGenerator<Uint8Array> {
   let bytes = 0;
   for await (const chunk of source) {
     bytes += chunk.byteLength;

@@ -1,3 +1,4 @@
+import type { router } from '@guildhall/proto';
 import {
   type ChoiceCounts,
   type ChoiceDelta,
@@ -9,11 +10,13 @@ import type { GatewayContext } from '../context.ts';
 import type { ChoiceSink } from '../generation.ts';
 import type { ToolCallDelta } from '../parsers/parser.ts';
 import type { ChatChunk, ChatLogprobs, ChatResponse } from '../schema/chat.ts';
+import type { PromptLogprobs } from '../schema/token-fields.ts';
 import type { Usage } from '../schema/usage.ts';
 import { type SERVICE_TIERS, type ServedTier, servedTier } from '../service-tier.ts';
 import type { SseStream } from '../sse.ts';
 import type { TokenSource } from '../token-text.ts';
 import { chatLogprobs } from './logprobs.ts';
+import { addIds, promptIdsField, type PromptFacts, promptLogprobsOf, tokenIdsField } from './token-facts.ts';
 import { usageOf } from './usage.ts';
 
 /** What all parts of one answer repeat. */
@@ -43,6 +46,8 @@ export interface ChatAnswerOptions {
   head: AnswerHead;
   source: TokenSource;
   logprobs: boolean;
+  /** What is asked about the prompt's tokens. */
+  facts?: PromptFacts | null;
   fingerprint: () => string | null;
 }
 
@@ -53,6 +58,7 @@ interface CollectedChoice {
   content: string;
   calls: ToolCallAnswer[];
   tokens: LoggedToken[];
+  tokenIds: number[] | undefined;
   finish: FinishName;
   stopReason: string | number | null;
 }
@@ -61,6 +67,7 @@ interface CollectedChoice {
 export class ChatCollector implements ChoiceSink {
   readonly #options: ChatAnswerOptions;
   readonly #choices: CollectedChoice[];
+  #promptLogprobs: PromptLogprobs | undefined;
 
   constructor(options: ChatAnswerOptions, numChoices: number) {
     this.#options = options;
@@ -69,6 +76,7 @@ export class ChatCollector implements ChoiceSink {
       content: '',
       calls: [],
       tokens: [],
+      tokenIds: undefined,
       finish: 'stop',
       stopReason: null,
     });
@@ -77,7 +85,10 @@ export class ChatCollector implements ChoiceSink {
 
   started(): void {}
 
-  promptLogprobs(): void {}
+  // All choices have the same prompt.
+  promptLogprobs(_index: number, tokens: readonly router.TokenEvent[]): void {
+    this.#promptLogprobs ??= promptLogprobsOf(this.#options.facts, tokens);
+  }
 
   delta(index: number, delta: ChoiceDelta): void {
     const choice = this.#choices[index];
@@ -86,12 +97,13 @@ export class ChatCollector implements ChoiceSink {
     choice.content += delta.content;
     for (const piece of delta.toolCalls) addPiece(choice.calls, piece);
     choice.tokens.push(...delta.tokens);
+    choice.tokenIds = addIds(choice.tokenIds, delta.tokenIds);
     choice.finish = delta.finish ?? choice.finish;
     choice.stopReason = delta.stopReason ?? choice.stopReason;
   }
 
   answer(promptTokens: number, counts: readonly ChoiceCounts[]): ChatResponse {
-    const { head, source, logprobs, fingerprint } = this.#options;
+    const { head, source, logprobs, facts, fingerprint } = this.#options;
     return {
       ...head,
       object: 'chat.completion',
@@ -109,7 +121,10 @@ export class ChatCollector implements ChoiceSink {
         logprobs: logprobs ? chatLogprobs(source, choice.tokens) : null,
         finish_reason: choice.finish,
         stop_reason: choice.stopReason,
+        ...tokenIdsField(choice.tokenIds),
       })),
+      ...promptIdsField(facts),
+      ...(this.#promptLogprobs === undefined ? {} : { prompt_logprobs: this.#promptLogprobs }),
       usage: usageOf([promptTokens], counts),
     };
   }
@@ -155,25 +170,27 @@ export class ChatStreamer implements ChoiceSink {
   }
 
   async started(index: number): Promise<void> {
-    await this.#send([{ index, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null }]);
+    const role = { index, delta: { role: 'assistant' as const, content: '' }, logprobs: null, finish_reason: null };
+    await this.#send([role], null, promptIdsField(this.#options.facts));
   }
 
   promptLogprobs(): void {}
 
   async delta(index: number, delta: ChoiceDelta): Promise<void> {
     const { logprobs, source } = this.#options;
+    let ids = tokenIdsField(delta.tokenIds);
     if (!saysNothing(delta) || delta.tokens.length > 0) {
       let shown: ChatLogprobs | null = logprobs ? chatLogprobs(source, delta.tokens) : null;
       for (const part of deltaParts(delta)) {
-        await this.#send([{ index, delta: part, logprobs: shown, finish_reason: null }]);
+        await this.#send([{ index, delta: part, logprobs: shown, finish_reason: null, ...ids }]);
         // They go with the first part.
         shown = null;
+        ids = {};
       }
     }
     if (delta.finish === null) return;
-    await this.#send([
-      { index, delta: {}, logprobs: null, finish_reason: delta.finish, stop_reason: delta.stopReason },
-    ]);
+    const end = { index, delta: {}, logprobs: null, finish_reason: delta.finish, stop_reason: delta.stopReason };
+    await this.#send([{ ...end, ...ids }]);
   }
 
   /** Sends the usage, if asked for, and the end. */
@@ -182,13 +199,18 @@ export class ChatStreamer implements ChoiceSink {
     await this.#stream.done();
   }
 
-  async #send(choices: ChunkChoice[], usage: Usage | null = null): Promise<void> {
+  async #send(
+    choices: ChunkChoice[],
+    usage: Usage | null = null,
+    more: { prompt_token_ids?: number[] } = {},
+  ): Promise<void> {
     const { head, fingerprint } = this.#options;
     const chunk: ChatChunk = {
       ...head,
       object: 'chat.completion.chunk',
       system_fingerprint: fingerprint(),
       choices,
+      ...more,
       ...(this.#includeUsage ? { usage } : {}),
     };
     await this.#stream.send(chunk);

@@ -1,12 +1,14 @@
 import type { router } from '@guildhall/proto';
-import type { ChoiceCounts, ChoiceDelta, FinishName } from '../choice-assembler.ts';
+import { type ChoiceCounts, type ChoiceDelta, type FinishName, trimmed } from '../choice-assembler.ts';
 import type { ChoiceSink } from '../generation.ts';
 import type { CompletionLogprobs, CompletionResponse } from '../schema/completion.ts';
+import type { PromptLogprobs } from '../schema/token-fields.ts';
 import type { Usage } from '../schema/usage.ts';
 import type { SseStream } from '../sse.ts';
 import type { TokenSource } from '../token-text.ts';
 import type { AnswerHead } from './chat-answer.ts';
 import { CompletionLogprobList } from './logprobs.ts';
+import { addIds, promptIdsField, type PromptFacts, promptLogprobsOf, tokenIdsField } from './token-facts.ts';
 import { usageOf } from './usage.ts';
 
 /** The prompt of one choice, as echo shows it. */
@@ -20,6 +22,12 @@ export interface CompletionAnswerOptions {
   head: AnswerHead;
   source: TokenSource;
   logprobs: boolean;
+  /** Alternatives of each token that are shown with them. */
+  topLogprobs?: number;
+  /** What tokens of log-probabilities are written with; the source without it. */
+  labels?: TokenSource;
+  /** What is asked about the tokens of the prompts, one for each choice; null when nothing is. */
+  facts?: readonly (PromptFacts | null)[] | null;
   /** The prompts in front of the choices, one for each; null without echo. */
   echo: readonly EchoedPrompt[] | null;
   /** Choices of each prompt that are returned, the likeliest of those that were generated. */
@@ -33,44 +41,61 @@ interface Piece {
   logprobs: CompletionLogprobs | null;
   finish: FinishName | null;
   stopReason: string | number | null;
+  facts?: TokenPiece;
+}
+
+/** What a piece tells of tokens, where it is asked for. */
+interface TokenPiece {
+  token_ids?: number[];
+  prompt_token_ids?: number[];
+  prompt_logprobs?: PromptLogprobs;
 }
 
 /** Turns the events of one choice into pieces of text with their log-probabilities. */
 class CompletionPieces {
   readonly #options: CompletionAnswerOptions;
   readonly #prompt: EchoedPrompt | null;
+  readonly #facts: PromptFacts | null;
   readonly #list: CompletionLogprobList;
 
   constructor(options: CompletionAnswerOptions, index: number) {
     this.#options = options;
     this.#prompt = options.echo?.[index] ?? null;
-    this.#list = new CompletionLogprobList(options.source);
+    this.#facts = options.facts?.[index] ?? null;
+    this.#list = new CompletionLogprobList(options.labels ?? options.source);
   }
 
   /** The prompt; with log-probabilities it waits for them. */
   started(): Piece | null {
-    return this.#prompt === null || this.#options.logprobs ? null : this.#piece(this.#prompt.text, null);
+    const ids = promptIdsField(this.#facts);
+    const echoed = this.#prompt === null || this.#options.logprobs ? null : this.#prompt.text;
+    if (echoed === null && ids.prompt_token_ids === undefined) return null;
+    return { ...this.#piece(echoed ?? '', null), facts: ids };
   }
 
   promptLogprobs(tokens: readonly router.TokenEvent[]): Piece | null {
+    const shown = promptLogprobsOf(this.#facts, tokens);
+    const facts = shown === undefined ? {} : { prompt_logprobs: shown };
     const prompt = this.#prompt;
-    if (prompt === null) return null;
+    // Log-probabilities of the prompt may be asked for without an echo of it.
+    if (prompt === null || !this.#options.logprobs)
+      return shown === undefined ? null : { ...this.#piece('', null), facts };
     // Offsets count characters of the text, so the prompt is decoded as far as each token.
     const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
     let offset = 0;
     for (const [i, id] of prompt.ids.entries()) {
       const event = tokens[i - 1];
       if (event === undefined) this.#list.addFirst(id);
-      else this.#list.add(event, offset);
+      else this.#list.add(trimmed(event, this.#options.topLogprobs ?? Infinity), offset);
       offset += decoder.decode(this.#options.source.tokenBytes(id), { stream: true }).length;
     }
-    return this.#piece(prompt.text, null);
+    return { ...this.#piece(prompt.text, null), facts };
   }
 
   delta(delta: ChoiceDelta): Piece {
     const offset = this.#prompt?.text.length ?? 0;
     if (this.#options.logprobs) for (const token of delta.tokens) this.#list.add(token.event, offset + token.offset);
-    return this.#piece(delta.content, delta);
+    return { ...this.#piece(delta.content, delta), facts: tokenIdsField(delta.tokenIds) };
   }
 
   #piece(text: string, end: { finish: FinishName | null; stopReason: string | number | null } | null): Piece {
@@ -90,6 +115,12 @@ function joinLogprobs(parts: readonly Piece[]): CompletionLogprobs | null {
   };
 }
 
+function joinFacts(parts: readonly Piece[]): TokenPiece {
+  let ids: number[] | undefined;
+  for (const { facts } of parts) ids = addIds(ids, facts?.token_ids);
+  return { ...Object.assign({}, ...parts.map(({ facts }) => facts)), ...tokenIdsField(ids) } as TokenPiece;
+}
+
 function pieceChoice(index: number, piece: Piece): CompletionResponse['choices'][number] {
   return {
     index,
@@ -98,6 +129,7 @@ function pieceChoice(index: number, piece: Piece): CompletionResponse['choices']
     // Text completions have no tools.
     finish_reason: piece.finish === 'tool_calls' ? 'stop' : piece.finish,
     stop_reason: piece.stopReason,
+    ...piece.facts,
   };
 }
 
@@ -169,6 +201,7 @@ export class CompletionCollector implements ChoiceSink {
           logprobs: joinLogprobs(parts),
           finish: last?.finish ?? null,
           stopReason: last?.stopReason ?? null,
+          facts: joinFacts(parts),
         });
       }),
       usage: usageOf(promptTokens, counts),

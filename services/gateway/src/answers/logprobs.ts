@@ -7,7 +7,8 @@ import { tokenKey, type TokenSource, tokenText } from '../token-text.ts';
 /** JSON has no infinity; OpenAI writes this for what cannot happen. */
 const LEAST = -9999;
 
-function finite(logprob: number): number {
+/** A log-probability that JSON can carry. */
+export function finite(logprob: number): number {
   return logprob >= LEAST ? logprob : LEAST;
 }
 

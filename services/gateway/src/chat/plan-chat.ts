@@ -1,4 +1,5 @@
 import { answerHead, type ChatAnswerOptions } from '../answers/chat-answer.ts';
+import { checkPromptLogprobs, ID_SOURCE, promptFacts } from '../answers/token-facts.ts';
 import type { Caller } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices } from '../plan.ts';
@@ -37,12 +38,16 @@ export async function planChat(
   const asked = body.max_completion_tokens ?? body.max_tokens ?? null;
   const maxTokens = tokenBudget(prompt.ids.length, asked, config.defaultMaxTokens, contextLength(context), 'messages');
   const logprobs = body.logprobs === true;
+  const promptTop = body.prompt_logprobs ?? undefined;
+  checkPromptLogprobs(prompt.ids.length, promptTop ?? null, 'prompt_logprobs');
   const input = {
     id,
     body,
     parser,
     topLogprobs: logprobs ? (body.top_logprobs ?? 0) : -1,
-    promptLogprobs: false,
+    promptLogprobs: promptTop !== undefined,
+    promptTop,
+    tokenIds: body.return_token_ids === true,
     calls: callRules(body),
     thinking: await thinkingBudget(context, body, prompt),
     traceparent: telemetry.traceparent,
@@ -58,7 +63,8 @@ export async function planChat(
     promptTokens: prompt.ids.length,
     options: {
       head: answerHead(context, id, body),
-      source: assets.tokenizer,
+      source: body.return_tokens_as_token_ids === true ? ID_SOURCE : assets.tokenizer,
+      facts: promptFacts(assets.tokenizer, body, prompt.ids),
       logprobs,
     },
   };

@@ -1,4 +1,3 @@
-import { fail } from '@guildhall/common';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import {
   CompletionCollector,
@@ -7,6 +6,7 @@ import {
   type EchoedPrompt,
 } from '../answers/completion-answer.ts';
 import { answerHead } from '../answers/chat-answer.ts';
+import { checkPromptLogprobs, ID_SOURCE, promptFacts } from '../answers/token-facts.ts';
 import { callerOf } from '../caller.ts';
 import { contextLength, type GatewayContext } from '../context.ts';
 import { planChoices, type PlannedPrompt } from '../plan.ts';
@@ -31,10 +31,8 @@ import { errorResponse } from '../schema/error.ts';
 import { type Prompt, promptList } from '../schema/prompt.ts';
 import type { GatewayApp } from './types.ts';
 
-const DEFAULT_MAX_TOKENS = 16;
-/** Log-probabilities of a prompt (tokens times alternatives) that one answer may carry, as routers limit it. */
-const MAX_PROMPT_LOGPROBS = 1 << 18;
-
+/** Tokens of a text completion that asks for no number, as OpenAI has it. */
+export const DEFAULT_MAX_TOKENS = 16;
 interface PlannedCompletion extends PlannedRequest {
   promptTokens: number[];
   options: Omit<CompletionAnswerOptions, 'fingerprint'>;
@@ -46,17 +44,11 @@ async function planPrompts(context: GatewayContext, body: CompletionRequest): Pr
   for (const prompt of promptList(body.prompt)) {
     const prepared = await preparePrompt(context.assets, prompt);
     const maxTokens = tokenBudget(prepared.ids.length, body.max_tokens ?? null, DEFAULT_MAX_TOKENS, length, 'prompt');
-    if (body.echo === true) checkPromptLogprobs(prepared.ids.length, body.logprobs ?? null);
+    if (body.echo === true) checkPromptLogprobs(prepared.ids.length, body.logprobs ?? null, 'logprobs');
+    checkPromptLogprobs(prepared.ids.length, body.prompt_logprobs ?? null, 'prompt_logprobs');
     prompts.push({ ...prepared, maxTokens });
   }
   return prompts;
-}
-
-function checkPromptLogprobs(promptTokens: number, alternatives: number | null): void {
-  const values = alternatives === null ? 0 : promptTokens * (1 + alternatives);
-  if (values <= MAX_PROMPT_LOGPROBS) return;
-  const message = `logprobs: ${values} values for the prompt, at most ${MAX_PROMPT_LOGPROBS} are returned`;
-  throw fail('invalid_value', message, { field: 'logprobs' });
 }
 
 function echoes(
@@ -87,6 +79,7 @@ async function planCompletion(
   const id = completionId('cmpl');
   const topLogprobs = body.logprobs ?? -1;
   const echo = body.echo === true;
+  const promptTop = body.prompt_logprobs ?? undefined;
   const choices = body.best_of ?? body.n ?? 1;
   const input = {
     id,
@@ -94,7 +87,9 @@ async function planCompletion(
     parser: 'none' as const,
     // The likeliest are told by their log-probabilities.
     topLogprobs: choices > (body.n ?? 1) ? Math.max(0, topLogprobs) : topLogprobs,
-    promptLogprobs: echo && topLogprobs >= 0,
+    promptLogprobs: (echo && topLogprobs >= 0) || promptTop !== undefined,
+    promptTop,
+    tokenIds: body.return_token_ids === true,
     calls: null,
     thinking: undefined,
     traceparent: telemetry.traceparent,
@@ -112,6 +107,12 @@ async function planCompletion(
       head: answerHead(context, id, body),
       source: context.assets.tokenizer,
       logprobs: topLogprobs >= 0,
+      topLogprobs,
+      ...(body.return_tokens_as_token_ids === true ? { labels: ID_SOURCE } : {}),
+      facts: prompts.flatMap(({ ids }) => {
+        const facts = promptFacts(context.assets.tokenizer, body, ids);
+        return Array.from({ length: choices }, () => facts);
+      }),
       echo: echo ? echoes(context, promptList(body.prompt), prompts, choices) : null,
       returned: body.n ?? 1,
     },

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { addIssue, ignored, isEmptyArray, named, optional, refused } from './fields.ts';
 import { message, tool } from './messages.ts';
 import { checkCommon, LIMITS, samplingFields } from './sampling.ts';
+import { checkTokenFields, promptLogprobs, tokenFields, tokenIds } from './token-fields.ts';
 import { checkTools, toolChoice, toolCallAnswer, toolCallPiece } from './tools.ts';
 import { servedTier, usage } from './usage.ts';
 
@@ -45,6 +46,7 @@ export const chatRequest = named(
     .strictObject({
       messages: z.array(message).min(1).max(LIMITS.messages),
       ...samplingFields,
+      ...tokenFields,
       ...templateFields,
       max_tokens: optional(z.int().min(1).max(0x7fffffff), 'Default: what the context leaves.'),
       max_completion_tokens: optional(z.int().min(1).max(0x7fffffff), 'The newer name of max_tokens; wins over it.'),
@@ -71,6 +73,7 @@ export const chatRequest = named(
     })
     .superRefine((body, ctx) => {
       checkCommon(body, ctx);
+      checkTokenFields(body, ctx);
       checkTemplate(body, ctx);
       checkTools(body, ctx);
       if (body.logprobs !== true && (body.top_logprobs ?? 0) > 0) {
@@ -120,8 +123,11 @@ export const chatResponse = named(
           .describe(
             'The stop string or the asked for stop token id that ended the answer; null where an end id of the checkpoint did.',
           ),
+        token_ids: tokenIds.optional(),
       }),
     ),
+    prompt_token_ids: tokenIds.optional(),
+    prompt_logprobs: promptLogprobs.optional(),
     usage,
   }),
 );
@@ -149,8 +155,10 @@ export const chatChunk = named(
         logprobs: chatLogprobs.nullable(),
         finish_reason: finishReason.nullable(),
         stop_reason: z.union([z.string(), z.int()]).nullish(),
+        token_ids: tokenIds.optional(),
       }),
     ),
+    prompt_token_ids: tokenIds.optional(),
     usage: usage.nullish(),
   }),
 );

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { addIssue, named, optional, refused } from './fields.ts';
 import { promptField, promptList } from './prompt.ts';
 import { checkCommon, LIMITS, samplingFields } from './sampling.ts';
+import { checkTokenFields, promptLogprobs, tokenFields, tokenIds } from './token-fields.ts';
 import { servedTier, usage } from './usage.ts';
 
 /** Body of POST /v1/completions. */
@@ -11,6 +12,7 @@ export const completionRequest = named(
     .strictObject({
       prompt: promptField,
       ...samplingFields,
+      ...tokenFields,
       max_tokens: optional(z.int().min(0).max(0x7fffffff), 'Default 16. 0 is allowed with echo.'),
       logprobs: optional(z.int().min(0).max(LIMITS.topLogprobs), 'Alternatives returned per token.'),
       echo: optional(z.boolean(), 'Put the prompt before the text.'),
@@ -22,6 +24,7 @@ export const completionRequest = named(
     })
     .superRefine((body, ctx) => {
       checkCommon(body, ctx);
+      checkTokenFields(body, ctx);
       const n = body.n ?? 1;
       const bestOf = body.best_of ?? n;
       if (bestOf < n) addIssue(ctx, 'invalid_value', 'must be at least n', ['best_of']);
@@ -63,6 +66,9 @@ export const completionResponse = named(
         logprobs: completionLogprobs.nullable(),
         finish_reason: z.enum(['stop', 'length']).nullable(),
         stop_reason: z.union([z.string(), z.int()]).nullish(),
+        token_ids: tokenIds.optional(),
+        prompt_token_ids: tokenIds.optional(),
+        prompt_logprobs: promptLogprobs.optional(),
       }),
     ),
     usage: usage.nullish(),
