@@ -32,7 +32,7 @@ const ROUTERS = [
   'services/router/src/kv/tiers/crash.test.ts',
 ];
 
-/** Tests with real containers. Not in CI's set until all of them have passed there once: see docs/kubernetes-tests.md. */
+/** Tests with real containers. */
 const RELEASE = ['test/k8s/kubelet.test.ts', 'test/k8s/release.test.ts', 'test/k8s/autoscaler.test.ts'];
 
 export const SUITES: Suite[] = [
@@ -246,6 +246,7 @@ export const SETS: Record<string, string[]> = {
     'chart',
     'k8s',
     'image',
+    'release',
     'monitoring',
     'readme',
     'smoke',

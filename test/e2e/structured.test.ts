@@ -172,7 +172,7 @@ test('constrained answers are the same alone, in a batch, streamed, and when a r
   const killed = await Promise.all(
     seeds.map((seed) =>
       streamed(ask(seed), () => {
-        if ((pieces += 1) === 120) void cluster.router(1).kill('SIGKILL');
+        if ((pieces += 1) === 120) cluster.router(1).kill('SIGKILL');
       }),
     ),
   );

@@ -214,7 +214,8 @@ function inClientsTerms(err: unknown, field: string | null): unknown {
 
 /** Brings an assembler to where it was. */
 function replay(assembler: ChoiceAssembler, known: KnownTokens | undefined): void {
-  for (const [index, id] of (known?.ids ?? []).entries()) assembler.onKnown({ index, id, logprob: 0, top: [], expertMs: 0 });
+  for (const [index, id] of (known?.ids ?? []).entries())
+    assembler.onKnown({ index, id, logprob: 0, top: [], expertMs: 0 });
 }
 
 /** One choice while it is generated. */

@@ -118,7 +118,7 @@ export class InFlight {
     if (lingerMs > 0) await clock.sleep(lingerMs);
     this.#state = 'closing';
     const limit = clock.setTimer(graceMs, () => this.#close());
-    for (let before = -1; this.#state === 'closing' && before !== this.#entered; ) {
+    for (let before = -1; this.#state === 'closing' && before !== this.#entered;) {
       await this.#empty();
       before = this.#entered;
       // A client that reads the end of an answer sends its next request at once, and that is on its way now.

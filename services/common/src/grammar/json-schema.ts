@@ -112,7 +112,8 @@ class Writer implements SchemaWriter {
         return this.#scalar(integerText(schema, path, this));
       case 'number':
         return this.#scalar(numberText(schema, path, this));
-      default:
+      case 'boolean':
+      case 'null':
         return type;
     }
   }

@@ -51,7 +51,7 @@ function kinds(schema: SchemaObject): Set<string> | null {
   const names =
     values === null ? (type === undefined ? null : [type].flat()) : values.map((value) => typeOfValue(value));
   // Whole numbers are numbers too.
-  return names === null ? null : new Set(names.map((name) => (name === 'integer' ? 'number' : String(name))));
+  return names === null ? null : new Set(names.map((name) => (name === 'integer' ? 'number' : `${name as string}`)));
 }
 
 /** True if no value matches both: by their types, their values, or the value of a property that both require. */

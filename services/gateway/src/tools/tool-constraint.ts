@@ -24,8 +24,13 @@ const ANY_PARAMETERS: Format = {
   grammar: [
     'root ::= parameter*',
     'parameter ::= "<parameter=" [^<>\\n]+ ">\\n" line ("\\n" line)* "\\n</parameter>\\n"',
-    'line ::= "" | [^<\\n] [^\\n]* | "<" | "<" [^/\\n] [^\\n]* | "</" | "</" [^p\\n] [^\\n]* |',
-    '  "</p" | "</p" [^a\\n] [^\\n]* | "</pa" | "</pa" [^r\\n] [^\\n]*',
+    // Alternatives that begin alike are merged wrongly by the engine, so at each place at most one goes on.
+    'line ::= "" | [^<\\n] rest | "<" line1',
+    'line1 ::= "" | [^/\\n] rest | "/" line2',
+    'line2 ::= "" | [^p\\n] rest | "p" line3',
+    'line3 ::= "" | [^a\\n] rest | "a" line4',
+    'line4 ::= "" | [^r\\n] rest',
+    'rest ::= [^\\n]*',
   ].join('\n'),
 };
 
