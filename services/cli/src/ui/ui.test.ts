@@ -35,8 +35,11 @@ test('every command has help and a description', () => {
       'join',
       'drain',
       'events',
+      'keys',
+      'usage',
       'chaos',
       'simulate',
+      'bench',
       'doctor',
     ],
   );

@@ -91,7 +91,7 @@ class Model {
         const quota = this.quota(subject, field);
         if (quota === 0) continue;
         if (ask[field] > quota) found.add('too_large');
-        else if (this.level(subject, field, nowMs) < ask[field] * 60_000) found.add(field);
+        else if (ask[field] > 0 && this.level(subject, field, nowMs) < ask[field] * 60_000) found.add(field);
       }
       const { concurrency } = this.pair[subject as 0 | 1].quota;
       if (concurrency !== null && this.running(subject, nowMs) >= concurrency) found.add('concurrency');

@@ -96,7 +96,7 @@ test('every route but the probes is guarded, and so is every path that is none',
   }
   assert.ok(paths.includes('POST /v1/chat/completions') && paths.includes('GET /v1/usage'), paths.join());
   assert.ok(paths.length > 20);
-  const open = new Set(['/health', '/ready']);
+  const open = new Set(['/health', '/ready', '/ping']);
   for (const route of [...paths, 'GET /nothing', 'DELETE /v1/chat/completions', 'OPTIONS /v1/models']) {
     const [method = '', path = ''] = route.split(' ');
     if (open.has(path)) continue;
