@@ -106,15 +106,17 @@ test('who has waited for too long is told so, and who goes away waits no more', 
   await other.done;
 });
 
-test('at shutdown those who wait are sent elsewhere, those who run are not', async () => {
+test('at shutdown those who wait are served as those who run are, and new ones are sent elsewhere', async () => {
   const going = await gateway.another('gateway-3', { maxInFlight: 1, queueMs: 60_000, drainMs: 60_000 });
   const running = await occupy(going);
   const waiting = going.fetch('/v1/completions', body());
   await eventually(() => going.context.inFlight.queued === 1, 'one that waits');
   const drained = going.context.drain();
-  assert.deepEqual(await refusalOf(await waiting), { status: 503, code: 'not_ready', reason: 'draining' });
+  const late = await going.fetch('/v1/completions', body());
+  assert.deepEqual(await refusalOf(late), { status: 503, code: 'not_ready', reason: 'draining' });
   gateway.router.release();
   assert.equal((await running.done).status, 200);
+  assert.equal((await waiting).status, 200);
   await drained;
   await going.stop();
 });
