@@ -496,6 +496,13 @@ export const METRICS = {
     labels: ['state'],
     services: ['router'],
   },
+  guildhall_grammar_compile_seconds: {
+    type: 'histogram',
+    help: 'Compilation of a grammar that answers are held to, by outcome: compiled or refused.',
+    labels: ['outcome'],
+    services: ['router'],
+    buckets: LATENCY,
+  },
   guildhall_redis_up: { type: 'gauge', help: '1 while Redis answers.', labels: [], services: ['all'] },
   guildhall_lease_renewals_total: {
     type: 'counter',

@@ -284,6 +284,7 @@ export class RouterCore {
       logger,
       compileLimitMs: config.grammarCompileMs,
       memoryBytes: config.grammarMemory,
+      onCompiled: (outcome, ms) => this.metrics.observe('guildhall_grammar_compile_seconds', ms / 1000, { outcome }),
     });
     grammars.start();
     return grammars;
