@@ -302,3 +302,8 @@ function take(result: Generated, event: router.GenerateEvent['event']): void {
 export function bitsOf({ tokens }: Generated): [number, number][] {
   return tokens.map(({ id, logprob }) => [id, logprob]);
 }
+
+/** Everything that is told of tokens but the time that they took. */
+export function saidOf(tokens: readonly router.TokenEvent[]): Omit<router.TokenEvent, 'expertMs'>[] {
+  return tokens.map(({ expertMs: _, ...rest }) => rest);
+}
