@@ -168,21 +168,23 @@ test('constrained answers are the same alone, in a batch, streamed, and when a r
   const alone: [string, string][] = [];
   for (const seed of seeds) alone.push(await streamed(ask(seed)));
   assert.deepEqual(await Promise.all(seeds.map((seed) => streamed(ask(seed)))), alone);
-  let pieces = 0;
-  const killed = await Promise.all(
-    seeds.map((seed) =>
-      streamed(ask(seed), () => {
-        if ((pieces += 1) === 120) cluster.router(1).kill('SIGKILL');
-      }),
-    ),
-  );
-  assert.deepEqual(killed, alone);
-  assert.ok((await cluster.metric(cluster.gateway, 'guildhall_stream_resumes_total', 'outcome="resumed"')) > 0);
-  await cluster.restartRouter(1);
-  await until(
-    'both routers to be known',
-    async () => (await cluster.metric(cluster.gateway, 'guildhall_routers')) === 2,
-  );
+  const resumed = (): Promise<number> =>
+    cluster.metric(cluster.gateway, 'guildhall_stream_resumes_total', 'outcome="resumed"');
+  const before = await resumed();
+  // All of them may run in one router, which holds the prompt.
+  for (const number of [1, 2]) {
+    let pieces = 0;
+    const onPiece = (): void => {
+      if ((pieces += 1) === 60) cluster.router(number).kill('SIGKILL');
+    };
+    assert.deepEqual(await Promise.all(seeds.map((seed) => streamed(ask(seed), onPiece))), alone);
+    await cluster.restartRouter(number);
+    await until(
+      'both routers to be known',
+      async () => (await cluster.metric(cluster.gateway, 'guildhall_routers')) === 2,
+    );
+  }
+  assert.ok((await resumed()) > before);
 });
 
 test('what cannot be asked for is refused by its name, at once, while others are answered', async () => {
