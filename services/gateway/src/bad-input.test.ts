@@ -331,6 +331,14 @@ test('bodies made to exhaust a validator are refused early', async () => {
   assert.equal(error.param, 'prompt[0]');
 });
 
+test('what the framework refuses by itself has a request id too', async () => {
+  for (const path of ['/v1/responses/%ff', `/v1/responses/${'a'.repeat(600)}`]) {
+    const response = await gateway.fetch(path, undefined, { headers: { 'x-request-id': 'mine' } });
+    assert.equal((await errorOf(response, 404)).code, 'not_found');
+    assert.equal(response.headers.get('x-request-id'), 'mine');
+  }
+});
+
 test('unknown paths are 404 and wrong methods 405 with the right ones', async () => {
   assert.equal((await errorOf(await gateway.fetch('/v1/nothing'), 404)).code, 'not_found');
   assert.equal((await errorOf(await gateway.fetch('/v1/completions/extra'), 404)).code, 'not_found');

@@ -81,7 +81,7 @@ function fromGuided(body: ConstraintInput): Asked[] {
   return [
     ...given(json, 'guided_json', (value) => ({ jsonSchema: asText(value) })),
     ...given(regex, 'guided_regex', (value) => ({ regex: value })),
-    ...given(choice, 'guided_choice', (value) => ({ grammar: choiceGrammar(value) })),
+    ...given(choice, 'guided_choice', (value) => ({ grammar: choiceGrammar(value, 'guided_choice') })),
     ...given(grammar, 'guided_grammar', (value) => ({ grammar: value })),
   ];
 }
@@ -93,7 +93,7 @@ function fromStructured(outputs: ConstraintInput['structured_outputs']): Asked[]
   return [
     ...given(json, `${at}.json`, (value) => ({ jsonSchema: asText(value) })),
     ...given(regex, `${at}.regex`, (value) => ({ regex: value })),
-    ...given(choice, `${at}.choice`, (value) => ({ grammar: choiceGrammar(value) })),
+    ...given(choice, `${at}.choice`, (value) => ({ grammar: choiceGrammar(value, `${at}.choice`) })),
     ...given(grammar, `${at}.grammar`, (value) => ({ grammar: value })),
     ...given(object === true ? true : null, `${at}.json_object`, () => ({ jsonObject: true })),
     ...given(tag, `${at}.structural_tag`, (value) => ({ structuralTag: asText(value) })),

@@ -59,6 +59,8 @@ export function sendError(
   context.metrics.count('guildhall_errors_total', { code: error.code });
   request.telemetry?.failed(error);
   logFailure(context, request, error, status);
+  // What the framework refuses by itself has seen no hook.
+  void reply.header('x-request-id', request.id);
   if (speaksAnthropic(request.url)) void reply.header('request-id', request.id);
   if (status === 401) void reply.header('www-authenticate', 'Bearer');
   const reason = reasonOf(error, context.inFlight.draining);

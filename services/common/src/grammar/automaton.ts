@@ -1,4 +1,5 @@
 import { type CharSet, charSet, literal } from './ebnf.ts';
+import type { Effort } from './effort.ts';
 import { RegexError, type RegexNode } from './regex.ts';
 import { utf8Ranges } from './utf8-ranges.ts';
 
@@ -11,6 +12,8 @@ export interface Branch {
 /** States that an expression may take. */
 const MAX_NFA_STATES = 200_000;
 const MAX_STATES = 8192;
+/** Steps of a range of characters. */
+const STEPS_OF_RANGE = 4;
 
 interface NfaState {
   empty: number[];
@@ -20,8 +23,14 @@ interface NfaState {
 /** Thompson's construction over bytes. */
 class Nfa {
   readonly states: NfaState[] = [];
+  readonly #effort: Effort;
+
+  constructor(effort: Effort) {
+    this.#effort = effort;
+  }
 
   add(): number {
+    this.#effort.spend(1);
     if (this.states.length >= MAX_NFA_STATES) throw tooLarge();
     return this.states.push({ empty: [], edges: [] }) - 1;
   }
@@ -50,6 +59,7 @@ class Nfa {
   #chars(set: CharSet, from: number): number {
     const end = this.add();
     for (const sequence of utf8Ranges(set)) {
+      this.#effort.spend(STEPS_OF_RANGE);
       let at = from;
       for (const [i, [low, high]] of sequence.entries()) {
         const target = i === sequence.length - 1 ? end : this.add();
@@ -93,17 +103,23 @@ interface DfaState {
 /** The subset construction: at most one way to go on at each byte. */
 class Dfa {
   readonly states: DfaState[] = [];
-  readonly #nfa = new Nfa();
-  readonly #ends: number[];
+  readonly #nfa: Nfa;
+  readonly #effort: Effort;
+  /** Branch that ends at a state of the other automaton. */
+  readonly #ends: ReadonlyMap<number, number>;
   readonly #known = new Map<string, number>();
 
-  constructor(branches: readonly Branch[]) {
+  constructor(branches: readonly Branch[], effort: Effort) {
+    this.#effort = effort;
+    this.#nfa = new Nfa(effort);
     const start = this.#nfa.add();
-    this.#ends = branches.map(({ node }) => {
-      const begin = this.#nfa.add();
-      this.#nfa.link(start, begin);
-      return this.#nfa.node(node, begin);
-    });
+    this.#ends = new Map(
+      branches.map(({ node }, i) => {
+        const begin = this.#nfa.add();
+        this.#nfa.link(start, begin);
+        return [this.#nfa.node(node, begin), i];
+      }),
+    );
     this.#state([start]);
     // The list grows while it is walked.
     for (const state of this.states) state.edges = this.#edges(state);
@@ -112,32 +128,48 @@ class Dfa {
   #state(seeds: readonly number[]): number {
     const closed = new Set(seeds);
     for (const id of closed) for (const next of this.#nfa.states[id]?.empty ?? []) closed.add(next);
+    this.#effort.spend(closed.size);
     const nfa = [...closed].sort((a, b) => a - b);
     const key = nfa.join();
     const known = this.#known.get(key);
     if (known !== undefined) return known;
     if (this.states.length >= MAX_STATES) throw tooLarge();
-    const accepts = this.#ends.findIndex((end) => closed.has(end));
+    const accepts = nfa.reduce((least, id) => Math.min(least, this.#ends.get(id) ?? Infinity), Infinity);
     this.#known.set(key, this.states.length);
-    return this.states.push({ nfa, accepts: accepts < 0 ? null : accepts, edges: [] }) - 1;
+    return this.states.push({ nfa, accepts: accepts === Infinity ? null : accepts, edges: [] }) - 1;
   }
 
   #edges({ nfa }: DfaState): DfaState['edges'] {
     const edges = nfa.flatMap((id) => this.#nfa.states[id]?.edges ?? []);
     const cuts = [...new Set(edges.flatMap(({ low, high }) => [low, high + 1]))].sort((a, b) => a - b);
+    const targetsAt = this.#targets(edges, cuts);
     const byTarget = new Map<number, [number, number][]>();
     for (const [i, low] of cuts.slice(0, -1).entries()) {
-      const targets = edges.filter((edge) => edge.low <= low && low <= edge.high).map(({ target }) => target);
+      const targets = targetsAt[i] as number[];
       if (targets.length === 0) continue;
       const target = this.#state(targets);
       byTarget.set(target, [...(byTarget.get(target) ?? []), [low, (cuts[i + 1] as number) - 1]]);
     }
     return [...byTarget].map(([target, ranges]) => ({ set: charSet(ranges), target }));
   }
+
+  /** Where the edges lead from each cut on, up to the next one. */
+  #targets(edges: NfaState['edges'], cuts: readonly number[]): number[][] {
+    const places = new Map(cuts.map((low, i) => [low, i]));
+    const targets = cuts.map((): number[] => []);
+    for (const { low, high, target } of edges) {
+      const from = places.get(low) as number;
+      const to = places.get(high + 1) as number;
+      this.#effort.spend(to - from);
+      for (let i = from; i < to; i++) targets[i]?.push(target);
+    }
+    return targets;
+  }
 }
 
 /** Gives a text a name, perhaps later than the name is used. */
 export interface RuleWriter {
+  readonly effort: Effort;
   reserve(): string;
   define(name: string, text: string): void;
 }
@@ -158,9 +190,10 @@ function byteClass(set: CharSet): string {
  * Writes alternatives as rules that leave no choice: one for each state in which more than one byte may follow. The
  * engine compiles ambiguous alternatives of characters wrongly (`[3-8] [0-9] | "1" [1-8] [0-9] | "1" [1-8] [0-9] [0-9]`
  * takes "8379" too), and takes no character beyond ASCII in a class for what it is. Returns a text that refers to them.
+ * Throws RegexError and EffortError for what is too large.
  */
 export function deterministicText(branches: readonly Branch[], rules: RuleWriter): string {
-  const { states } = new Dfa(branches);
+  const { states } = new Dfa(branches, rules.effort);
   const isDead = ({ edges, accepts }: DfaState): boolean =>
     edges.length === 0 && accepts !== null && branches[accepts]?.rest === null;
   const names = new Map<number, string>();

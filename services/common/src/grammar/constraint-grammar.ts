@@ -1,5 +1,6 @@
 import { fail, type GuildhallError } from '../errors.ts';
 import { deterministicText, type RuleWriter } from './automaton.ts';
+import { Effort, EffortError } from './effort.ts';
 import { jsonObjectGrammar, jsonSchemaGrammar, MAX_SCHEMA_BYTES } from './json-schema.ts';
 import { choice, textNode } from './nodes.ts';
 import { MAX_REGEX_LENGTH, MAX_REPEAT, parseRegex, RegexError, type RegexNode, regexSize } from './regex.ts';
@@ -23,18 +24,28 @@ export interface GrammarText {
 export const MAX_GRAMMAR_BYTES = 256 * 1024;
 /** Brackets within brackets of a grammar, and values within values of a structural tag. */
 const MAX_NESTING = 128;
+/** Characters of all choices of a list. */
+const MAX_CHOICE_LENGTH = 64 * 1024;
 
 /**
  * The text to compile for a constraint. Errors name `field`: `unsupported` for what cannot be enforced, `invalid_value` for
  * what makes no sense.
  */
 export function grammarText(constraint: ConstraintText, field: string): GrammarText {
+  return named(field, () => textOf(constraint, field));
+}
+
+/** Runs what writes a grammar; its errors name the field. */
+function named<T>(field: string, write: () => T): T {
   try {
-    return textOf(constraint, field);
+    return write();
   } catch (err) {
+    if (err instanceof EffortError) throw fail('unsupported', `${field}: ${err.message}`, { field });
     if (err instanceof SchemaError) throw fail(err.code, err.message, { field });
     if (err instanceof RegexError)
       throw fail('invalid_value', `${field}: regular expression, ${err.message}`, { field });
+    // What is written from an enum or a default is as deep as the request made it.
+    if (err instanceof RangeError) throw invalid(field, 'is nested too deeply');
     throw err;
   }
 }
@@ -50,7 +61,7 @@ function textOf(constraint: ConstraintText, field: string): GrammarText {
   if (grammar !== undefined) return { kind: 'ebnf', text: checkedGrammar(grammar, field) };
   if (structuralTag !== undefined) {
     const tag = parseJson(structuralTag, MAX_GRAMMAR_BYTES, field);
-    return { kind: 'structural_tag', text: JSON.stringify(withGrammars(currentForm(tag), field, 0)) };
+    return { kind: 'structural_tag', text: JSON.stringify(withGrammars(currentForm(tag), field, 0, new Effort())) };
   }
   throw invalid(field, 'says nothing that an answer could match');
 }
@@ -98,41 +109,48 @@ function currentForm(tag: unknown): unknown {
 }
 
 /** Schemas and expressions within a tag become grammars, so that the same rules hold in it as outside. */
-function withGrammars(value: unknown, place: string, depth: number): unknown {
+function withGrammars(value: unknown, place: string, depth: number, effort: Effort): unknown {
   if (depth > MAX_NESTING) throw invalid(place.slice(0, 256), `is nested more than ${MAX_NESTING} deep`);
-  if (Array.isArray(value)) return value.map((entry, i) => withGrammars(entry, below(place, i), depth + 1));
+  if (Array.isArray(value)) return value.map((entry, i) => withGrammars(entry, below(place, i), depth + 1, effort));
   if (!isObject(value)) return value;
   if (value['type'] === 'json_schema' && value['json_schema'] !== undefined) {
-    const grammar = jsonSchemaGrammar(value['json_schema'] as JsonSchema, below(place, 'json_schema'));
+    const grammar = jsonSchemaGrammar(value['json_schema'] as JsonSchema, below(place, 'json_schema'), effort);
     return { type: 'grammar', grammar };
   }
   if (value['type'] === 'regex' && typeof value['pattern'] === 'string') {
-    return { type: 'grammar', grammar: regexGrammar(value['pattern']) };
+    return { type: 'grammar', grammar: regexGrammar(value['pattern'], effort) };
   }
   // What XGrammar writes from a schema by itself is not looked into here.
   if (value['type'] === 'qwen_xml_parameter') return value;
   return Object.fromEntries(
-    Object.entries(value).map(([key, entry]) => [key, withGrammars(entry, below(place, key), depth + 1)]),
+    Object.entries(value).map(([key, entry]) => [key, withGrammars(entry, below(place, key), depth + 1, effort)]),
   );
 }
 
 /** The grammar of texts that match a regular expression as a whole. */
-function regexGrammar(pattern: string): string {
+function regexGrammar(pattern: string, effort = new Effort()): string {
   const nodes = parseRegex(pattern).map(({ node }) => node);
   if (nodes.reduce((sum, node) => sum + regexSize(node), 0) > MAX_REPEAT) {
     throw new RegexError(`its repetitions make more than ${MAX_REPEAT} steps`);
   }
-  return regularGrammar(choice(...nodes));
+  return regularGrammar(choice(...nodes), effort);
 }
 
-/** The grammar of a list of texts, one of which is the answer. */
-export function choiceGrammar(choices: readonly string[]): string {
-  return regularGrammar(choice(...[...new Set(choices)].map(textNode)));
+/** The grammar of a list of texts, one of which is the answer. Throws `unsupported` naming `field` where they are too much. */
+export function choiceGrammar(choices: readonly string[], field: string): string {
+  const distinct = [...new Set(choices)];
+  const length = distinct.reduce((sum, text) => sum + text.length, 0);
+  if (length > MAX_CHOICE_LENGTH)
+    throw fail('unsupported', `${field}: has ${length} characters, at most ${MAX_CHOICE_LENGTH} are allowed`, {
+      field,
+    });
+  return named(field, () => regularGrammar(choice(...distinct.map(textNode)), new Effort()));
 }
 
-function regularGrammar(node: RegexNode): string {
+function regularGrammar(node: RegexNode, effort: Effort): string {
   const rules: string[] = [];
   const writer: RuleWriter = {
+    effort,
     reserve: () => `r${rules.push('') - 1}`,
     define: (name, text) => (rules[Number(name.slice(1))] = text),
   };

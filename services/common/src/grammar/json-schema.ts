@@ -1,4 +1,5 @@
 import { deterministicText } from './automaton.ts';
+import { Effort } from './effort.ts';
 import { JSON_RULES } from './json-text.ts';
 import { choice, textNode } from './nodes.ts';
 import { arrayText, objectText, type SchemaWriter } from './schema-structures.ts';
@@ -26,19 +27,23 @@ export const MAX_SCHEMA_BYTES = 256 * 1024;
 /** Schemas within schemas. */
 const MAX_DEPTH = 64;
 const MAX_RULES = 16_384;
+/** Steps of looking at one schema, or at two together. */
+const STEPS_OF_SCHEMA = 16;
 
 /** References that were followed without anything between them. */
 type Trail = readonly string[];
 
 /** Writes the grammar of the JSON texts that a schema allows. */
 class Writer implements SchemaWriter {
+  readonly effort: Effort;
   readonly #root: JsonSchema;
   readonly #place: string;
   readonly #rules = new Map<string, string>();
   readonly #refs = new Map<string, string>();
   #depth = 0;
 
-  constructor(root: JsonSchema, place: string) {
+  constructor(root: JsonSchema, place: string, effort: Effort) {
+    this.effort = effort;
     this.#root = root;
     this.#place = place;
   }
@@ -82,6 +87,7 @@ class Writer implements SchemaWriter {
     if (++this.#depth > MAX_DEPTH) {
       throw new SchemaError('unsupported', this.#place, `schemas are nested more than ${MAX_DEPTH} deep`);
     }
+    this.effort.spend(STEPS_OF_SCHEMA + weight(schema));
     checkKeywords(schema, path);
     const text = this.#writeObject(assertions(schema), path, trail);
     this.#depth -= 1;
@@ -143,6 +149,8 @@ class Writer implements SchemaWriter {
     const parts = listOf(schema, 'allOf', path);
     const merged = parts.reduce<JsonSchema>((sum, part, index) => {
       const place = below(below(path, 'allOf'), index);
+      // What is the same in both is found by comparing their texts.
+      this.effort.spend(STEPS_OF_SCHEMA * (1 + weight(sum)));
       return mergeSchemas(sum, this.#resolve(asSchema(part, place), place), path, 'allOf');
     }, rest);
     return this.#write(merged, path, trail);
@@ -155,6 +163,7 @@ class Writer implements SchemaWriter {
     const isBare = Object.keys(rest).length === 0;
     const texts = branches.map((branch, index) => {
       const place = below(below(path, keyword), index);
+      this.effort.spend(STEPS_OF_SCHEMA + weight(rest));
       const whole = isBare ? branch : mergeSchemas(rest, this.#resolve(branch, place), place, keyword);
       return this.#write(whole, place, trail);
     });
@@ -164,7 +173,10 @@ class Writer implements SchemaWriter {
   #checkApart(branches: readonly JsonSchema[], path: string): void {
     const resolve = (schema: JsonSchema): JsonSchema => this.#resolve(schema, path);
     for (const [i, first] of branches.entries()) {
-      const second = branches.slice(i + 1).find((other) => !neverBoth(first, other, resolve));
+      const second = branches.slice(i + 1).find((other) => {
+        this.effort.spend(STEPS_OF_SCHEMA + weight(first) + weight(other));
+        return !neverBoth(first, other, resolve);
+      });
       if (second === undefined) continue;
       throw unsupported(path, 'oneOf', 'has branches that the same value may match; use "anyOf"');
     }
@@ -208,13 +220,30 @@ class Writer implements SchemaWriter {
     if (ref !== '#' && !ref.startsWith('#/')) throw unsupported(path, '$ref', 'may only refer to this schema ("#/…")');
     let found: unknown = this.#root;
     for (const part of ref.split('/').slice(1)) {
-      const key = decodeURIComponent(part).replaceAll('~1', '/').replaceAll('~0', '~');
+      const key = decoded(part).replaceAll('~1', '/').replaceAll('~0', '~');
       const container = found as Record<string, unknown>;
       found = typeof found === 'object' && found !== null && Object.hasOwn(container, key) ? container[key] : undefined;
     }
     if (found === undefined) throw invalid(path, '$ref', `"${ref.slice(0, 64)}" is not there`);
     return asSchema(found, path);
   }
+}
+
+/** A part of a reference without its percent signs, or as it is where they mean nothing. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+/** How much there is to copy and compare of a schema, without what is within it. */
+function weight(schema: JsonSchema): number {
+  if (!isObject(schema)) return 1;
+  const { properties, required, enum: values } = schema;
+  const lists = [required, values].reduce<number>((sum, list) => sum + (Array.isArray(list) ? list.length : 0), 0);
+  return lists + (isObject(properties) ? Object.keys(properties).length : 0);
 }
 
 /** Without "type", keywords speak of the values that they are about; those are what an answer is held to. */
@@ -227,10 +256,10 @@ function inferredTypes(schema: SchemaObject): TypeName[] | null {
 
 /**
  * The grammar of the JSON texts that match a schema; every text of the grammar matches, not every match is in it. Keywords
- * that it cannot hold an answer to are refused. Errors: SchemaError, with places below `place`.
+ * that it cannot hold an answer to are refused. Errors: SchemaError, with places below `place`, and EffortError.
  */
-export function jsonSchemaGrammar(schema: JsonSchema, place: string): string {
-  return new Writer(schema, place).grammar();
+export function jsonSchemaGrammar(schema: JsonSchema, place: string, effort = new Effort()): string {
+  return new Writer(schema, place, effort).grammar();
 }
 
 /** Any JSON object. */
