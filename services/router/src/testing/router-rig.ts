@@ -305,5 +305,5 @@ export function bitsOf({ tokens }: Generated): [number, number][] {
 
 /** Everything that is told of tokens but the time that they took. */
 export function saidOf(tokens: readonly router.TokenEvent[]): Omit<router.TokenEvent, 'expertMs'>[] {
-  return tokens.map(({ expertMs: _, ...rest }) => rest);
+  return tokens.map(({ index, id, logprob, top }) => ({ index, id, logprob, top }));
 }
