@@ -79,10 +79,10 @@ export class Oracle {
         jsDoc: 'none',
         topRef: true,
       } as const;
-      const { definitions } = createGenerator({ ...config, expose: 'all' }).createSchema(type);
+      const { definitions = {} } = createGenerator({ ...config, expose: 'all' }).createSchema(type);
       if (type === 'OpenAIShapes') adjust(definitions as Record<string, Definition>);
       this.#ajv.addSchema({ $id: type, definitions });
-      const { properties } = definitions?.[type] as { properties: Record<Shape, object> };
+      const { properties } = definitions[type] as { properties: Record<Shape, object> };
       for (const shape of Object.keys(properties))
         this.#places.set(shape as Shape, `${type}#/definitions/${type}/properties/${shape}`);
     }
