@@ -1,6 +1,6 @@
 /**
- * Writes what is generated: protobuf code, docs/errors.md, docs/config.md, docs/metrics.md, Grafana's dashboards, and the chart's
- * schema, facts and README.
+ * Writes what is generated: protobuf code, docs/errors.md, docs/config.md, docs/metrics.md, the conformance table of docs/api.md,
+ * Grafana's dashboards, and the chart's schema, facts and README.
  * With `--check` it writes nothing and fails when something differs.
  */
 import { execFileSync } from 'node:child_process';
@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { format, resolveConfig } from 'prettier';
 import { dashboards } from '../deploy/monitoring/index.ts';
 import { chartFiles } from './chart/index.ts';
+import { CONFORMANCE_FILE, type ConformanceRow, withConformance } from './conformance.ts';
 import { configDocument, errorsDocument, metricsDocument } from './documents.ts';
 
 const ROOT = resolve(fileURLToPath(new URL('..', import.meta.url)));
@@ -48,6 +49,8 @@ generateProto();
 await putDocument('docs/errors.md', errorsDocument());
 await putDocument('docs/config.md', await configDocument());
 await putDocument('docs/metrics.md', metricsDocument());
+const rows = JSON.parse(readFileSync(join(ROOT, CONFORMANCE_FILE), 'utf8')) as ConformanceRow[];
+await putDocument('docs/api.md', withConformance(readFileSync(join(ROOT, 'docs/api.md'), 'utf8'), rows));
 for (const [path, content] of await chartFiles(ROOT)) await putDocument(path, content);
 for (const { file, json } of dashboards()) put(`charts/guildhall/files/dashboards/${file}`, json);
 if (differing.length > 0) {

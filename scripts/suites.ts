@@ -121,6 +121,15 @@ export const SUITES: Suite[] = [
     concurrency: 1,
   },
   {
+    name: 'compat',
+    about: 'the official clients of OpenAI, Anthropic and Vercel over the whole API; the conformance table',
+    budgetSeconds: 120,
+    kind: 'node',
+    before: [[node, 'test/compat/python.ts']],
+    run: ['test/compat/*.test.ts'],
+    concurrency: 1,
+  },
+  {
     name: 'faults',
     about: 'processes killed, moved and partitioned while tokens flow',
     budgetSeconds: 400,
@@ -240,6 +249,7 @@ export const SETS: Record<string, string[]> = {
     'images',
     'sanitize',
     'routers',
+    'compat',
     'faults',
     'chaos',
     'machines',

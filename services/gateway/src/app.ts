@@ -58,6 +58,7 @@ export async function buildApp(context: GatewayContext): Promise<GatewayApp> {
   app.server.maxHeadersCount = MAX_HEADERS;
   // A web page may post plain text to any address without asking; JSON it may not.
   app.removeContentTypeParser('text/plain');
+  takeEmptyBodies(app);
   app.setValidatorCompiler(zodValidatorCompiler);
   // Answers are typed by their schemas at compile time and compared with them in tests; checking each would cost time.
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));
@@ -81,6 +82,18 @@ export async function buildApp(context: GatewayContext): Promise<GatewayApp> {
   addFallbacks(app, context);
   addRoutes(app, context);
   return app;
+}
+
+/**
+ * Takes an empty body as none where a route has no body. OpenAI's Python client names JSON as the type of every request, those of DELETE and
+ * of `…/cancel` among them, and sends nothing.
+ */
+function takeEmptyBodies(app: GatewayApp): void {
+  const parse = app.getDefaultJsonParser('error', 'error');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body.length === 0 && request.routeOptions.schema?.body === undefined) done(null, undefined);
+    else void parse(request, body as string, done);
+  });
 }
 
 /** Lets web pages of the configured origins call the API. Preflights come before the key is checked: they carry none. */

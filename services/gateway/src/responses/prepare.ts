@@ -112,6 +112,7 @@ function headOf(context: GatewayContext, body: ResponseRequest, id: string): Res
     instructions: body.instructions ?? null,
     max_output_tokens: body.max_output_tokens ?? null,
     max_tool_calls: null,
+    access_programs: null,
     model: body.model,
     output: [],
     parallel_tool_calls: body.parallel_tool_calls ?? true,

@@ -217,6 +217,9 @@ export const messagesRequest = named(
       diagnostics: ignored('usage says what was cached.'),
       inference_geo: refused('a place', { harmless: (value) => value === 'global' }),
       container: refused('a container'),
+      thread: refused('a thread', {
+        instead: 'send all messages; the tool runner of the client does with `thread: false`',
+      }),
       mcp_servers: refused('an MCP server', { harmless: (value) => Array.isArray(value) && value.length === 0 }),
     })
     .superRefine((body, ctx) => {

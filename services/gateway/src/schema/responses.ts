@@ -214,6 +214,7 @@ export const response = named(
     instructions: z.string().nullable(),
     max_output_tokens: z.int().nullable(),
     max_tool_calls: z.int().nullable(),
+    access_programs: z.null(),
     model: z.string(),
     output: z.array(outputItem),
     parallel_tool_calls: z.boolean(),

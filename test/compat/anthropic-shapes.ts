@@ -1,0 +1,9 @@
+import type Anthropic from '@anthropic-ai/sdk';
+
+/** Types of Anthropic's answers, as `openai-shapes.ts` has those of OpenAI's: apart, since both packages have types of the same name. */
+export interface AnthropicShapes {
+  message: Anthropic.Message;
+  messageEvent: Anthropic.RawMessageStreamEvent | { type: 'ping' };
+  messageTokens: Anthropic.MessageTokensCount;
+  anthropicError: Anthropic.ErrorResponse;
+}
