@@ -158,9 +158,12 @@ test('without Redis responses are answered and not kept; what needs the store sa
   assert.equal(made.output_text, 'Yes.');
   assert.equal((made as { store?: boolean }).store, false);
   for (const failing of [
-    client.responses.retrieve(before.id),
-    create({ background: true }),
-    create({ previous_response_id: before.id }),
+    () => client.responses.retrieve(before.id),
+    () => create({ background: true }),
+    () => create({ previous_response_id: before.id }),
   ])
-    await assert.rejects(failing, (err: unknown) => err instanceof OpenAI.APIError && err.code === 'redis_unavailable');
+    await assert.rejects(
+      async () => await failing(),
+      (err: unknown) => err instanceof OpenAI.APIError && err.code === 'redis_unavailable',
+    );
 });
