@@ -1,7 +1,7 @@
 import { IncrementalDetokenizer } from '@guildhall/model/tokenizer';
 import type { router } from '@guildhall/proto';
 import type { Caller } from './caller.ts';
-import { type ConstrainedRequest, constraintOf } from './constraint.ts';
+import { type ConstrainedRequest, constraintOf, type PlannedConstraint } from './constraint.ts';
 import type { GatewayContext } from './context.ts';
 import type { ChoicePlan } from './generation.ts';
 import { askedPriority } from './limits/priority.ts';
@@ -65,9 +65,13 @@ export function planChoices(
   const sampling = samplingParams(assets, body, config.generationConfig === 'auto', alternatives);
   const choices = body.n ?? 1;
   const tools = input.calls === null ? null : toolTable(input.calls.tools);
+  // Writing a grammar is work, and most prompts of a request end alike.
+  const constraints = new Map<number, PlannedConstraint | undefined>();
   return prompts.flatMap((prompt, p) => {
     const stop = stopConditions(assets, body, prompt.maxTokens);
-    const planned = constraintOf(body, thinkEndOf(context, input, prompt) ?? 0, context.toolParser);
+    const afterToken = thinkEndOf(context, input, prompt) ?? 0;
+    if (!constraints.has(afterToken)) constraints.set(afterToken, constraintOf(body, afterToken, context.toolParser));
+    const planned = constraints.get(afterToken);
     return Array.from({ length: choices }, (_, choice) => ({
       index: p * choices + choice,
       request: {

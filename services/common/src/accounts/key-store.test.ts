@@ -2,10 +2,9 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { systemClock } from '../clock.ts';
-import { eventually, RedisServer, silentLogger } from '../testing/index.ts';
+import { eventually, PLAIN_KEY, RedisServer, silentLogger } from '../testing/index.ts';
 import { Accounts } from './accounts.ts';
 import { apiKeyId, newApiKey } from './key-record.ts';
-import type { NewKey } from './key-store.ts';
 
 let server: RedisServer;
 let accounts: Accounts;
@@ -20,18 +19,6 @@ after(async () => {
   await server.stop();
 });
 
-const NOTHING: NewKey = {
-  name: 'ci',
-  tenant: null,
-  expiresAtMs: null,
-  models: null,
-  priority: 0,
-  priorityCap: null,
-  requestsPerMinute: null,
-  tokensPerMinute: null,
-  concurrency: null,
-};
-
 test('keys have a form of their own, an id within it, and are never the same', () => {
   const made = Array.from({ length: 1000 }, () => newApiKey());
   assert.equal(new Set(made.map(({ key }) => key)).size, 1000);
@@ -44,7 +31,7 @@ test('keys have a form of their own, an id within it, and are never the same', (
 });
 
 test('a key is stored as its hash only', async () => {
-  const { key, record } = await accounts.keys.create({ ...NOTHING, tenant: 'team', requestsPerMinute: 5 }, 1000);
+  const { key, record } = await accounts.keys.create({ ...PLAIN_KEY, tenant: 'team', requestsPerMinute: 5 }, 1000);
   const stored = await accounts.keys.read(record.id);
   assert.deepEqual(stored?.record, record);
   assert.deepEqual(stored.hash, createHash('sha256').update(key).digest());
@@ -57,12 +44,12 @@ test('a key is stored as its hash only', async () => {
 });
 
 test('a key without a tenant is one of its own', async () => {
-  const [one, two] = [await accounts.keys.create(NOTHING, 1), await accounts.keys.create(NOTHING, 2)];
+  const [one, two] = [await accounts.keys.create(PLAIN_KEY, 1), await accounts.keys.create(PLAIN_KEY, 2)];
   assert.notEqual(one.record.tenant, two.record.tenant);
 });
 
 test('keys are listed by age; a revoked one loses its hash at once and its entry later', async () => {
-  const made = await accounts.keys.create(NOTHING, 5000);
+  const made = await accounts.keys.create(PLAIN_KEY, 5000);
   const { id } = made.record;
   const told: string[] = [];
   const off = accounts.onKey((changed) => void told.push(changed));
@@ -87,7 +74,7 @@ test('keys are listed by age; a revoked one loses its hash at once and its entry
 });
 
 test('two changes at the same time are both made', async () => {
-  const { record } = await accounts.keys.create(NOTHING, 1);
+  const { record } = await accounts.keys.create(PLAIN_KEY, 1);
   const changes = [{ name: 'new' }, { requestsPerMinute: 3 }, { concurrency: 4 }];
   await Promise.all(changes.map((change) => accounts.keys.change(record.id, change)));
   const read = await accounts.keys.read(record.id);
@@ -103,7 +90,7 @@ test('a record that cannot be read is no key', async () => {
 
 test('with Redis away every call says so', async () => {
   await server.kill();
-  const calls = [() => accounts.keys.read('x'), () => accounts.keys.list(), () => accounts.keys.create(NOTHING, 1)];
+  const calls = [() => accounts.keys.read('x'), () => accounts.keys.list(), () => accounts.keys.create(PLAIN_KEY, 1)];
   for (const call of calls) await assert.rejects(call, { code: 'redis_unavailable' });
   await server.restart();
 });

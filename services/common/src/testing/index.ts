@@ -5,3 +5,4 @@ export type { SinkSpan } from './otlp-decode.ts';
 export { OtlpSink } from './otlp-sink.ts';
 export { type RedisClusterNode, RedisNodes } from './redis-nodes.ts';
 export { MASTER_NAME, RedisSentinels } from './redis-sentinels.ts';
+export { PLAIN_KEY } from './plain-key.ts';

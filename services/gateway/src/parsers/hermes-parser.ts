@@ -1,7 +1,7 @@
 import { AnswerText } from './answer-text.ts';
 import { CallList } from './call-list.ts';
 import { JsonRepair } from './json-repair.ts';
-import { emptyText, type OutputParser, type TextDelta } from './parser.ts';
+import { emptyText, type OutputParser, StepParser, type TextDelta } from './parser.ts';
 import type { ToolParserOptions } from './qwen3-xml-parser.ts';
 import { type Element, matchPattern, nameUntil, SPACES } from './tag-pattern.ts';
 
@@ -37,15 +37,15 @@ type State = 'text' | 'arguments' | 'after-call' | 'ended';
  * Finds tool calls in the form of Hermes, Qwen2.5 and Qwen3: `<tool_call>\n{"name": …, "arguments": {…}}\n</tool_call>`.
  * A call begins only where the text names one of the tools and its arguments begin; everything else is text.
  */
-export class HermesParser implements OutputParser {
+export class HermesParser extends StepParser implements OutputParser {
   readonly #options: ToolParserOptions;
   readonly #text = new AnswerText();
   readonly #list: CallList;
   #state: State = 'text';
-  #held = '';
   #json = new JsonRepair();
 
   constructor(options: ToolParserOptions) {
+    super();
     this.#options = options;
     this.#list = new CallList(options.callIds);
   }
@@ -58,54 +58,47 @@ export class HermesParser implements OutputParser {
     return this.#state === 'ended';
   }
 
-  push(text: string): TextDelta {
-    const delta = emptyText();
-    this.#held += text;
-    while (this.#step(delta));
-    return delta;
-  }
-
   finish(): TextDelta {
     const delta = emptyText();
-    if (this.#state === 'text') delta.content += this.#text.push(this.#held);
-    this.#held = '';
+    if (this.#state === 'text') delta.content += this.#text.push(this.held);
+    this.held = '';
     delta.content += this.#text.finish();
     return delta;
   }
 
-  #step(delta: TextDelta): boolean {
+  protected step(delta: TextDelta): boolean {
     if (this.#state === 'text') return this.#stepText(delta);
     if (this.#state === 'arguments') return this.#stepArguments(delta);
     if (this.#state === 'after-call') return this.#stepAfterCall();
-    this.#held = '';
+    this.held = '';
     return false;
   }
 
   #stepText(delta: TextDelta): boolean {
-    let at = this.#held.indexOf('<');
-    for (; at >= 0; at = this.#held.indexOf('<', at + 1)) {
-      const head = matchPattern(this.#held, at, HEAD, false);
+    let at = this.held.indexOf('<');
+    for (; at >= 0; at = this.held.indexOf('<', at + 1)) {
+      const head = matchPattern(this.held, at, HEAD, false);
       if (head === 'more') break;
       if (head === 'no' || !this.#options.tools.has(head.names[0] ?? '')) continue;
-      delta.content += this.#text.push(this.#held.slice(0, at));
+      delta.content += this.#text.push(this.held.slice(0, at));
       this.#text.call();
       this.#list.begin(delta, head.names[0] ?? '');
       // The arguments begin with the brace that the head ends with.
-      this.#held = this.#held.slice(head.end - 1);
+      this.held = this.held.slice(head.end - 1);
       this.#json = new JsonRepair();
       this.#state = 'arguments';
       return true;
     }
-    const end = at < 0 ? this.#held.length : at;
-    delta.content += this.#text.push(this.#held.slice(0, end));
-    this.#held = this.#held.slice(end);
+    const end = at < 0 ? this.held.length : at;
+    delta.content += this.#text.push(this.held.slice(0, end));
+    this.held = this.held.slice(end);
     return false;
   }
 
   #stepArguments(delta: TextDelta): boolean {
-    const { json, rest } = this.#json.push(this.#held);
+    const { json, rest } = this.#json.push(this.held);
     this.#list.write(delta, json);
-    this.#held = rest;
+    this.held = rest;
     if (!this.#json.done) return false;
     this.#list.end();
     this.#state = this.#options.parallel ? 'after-call' : 'ended';
@@ -113,9 +106,9 @@ export class HermesParser implements OutputParser {
   }
 
   #stepAfterCall(): boolean {
-    const tail = matchPattern(this.#held, 0, TAIL, false);
+    const tail = matchPattern(this.held, 0, TAIL, false);
     if (tail === 'more') return false;
-    if (tail !== 'no') this.#held = this.#held.slice(tail.end);
+    if (tail !== 'no') this.held = this.held.slice(tail.end);
     this.#state = 'text';
     return true;
   }

@@ -89,3 +89,19 @@ export function heldLength(text: string, tag: string): number {
   }
   return 0;
 }
+
+/** What parsers that go through their text in steps share. */
+export abstract class StepParser {
+  /** Text that no step has taken yet. */
+  protected held = '';
+
+  push(text: string): TextDelta {
+    const delta = emptyText();
+    this.held += text;
+    while (this.step(delta));
+    return delta;
+  }
+
+  /** Takes something of the held text; true when there may be more to take. */
+  protected abstract step(delta: TextDelta): boolean;
+}

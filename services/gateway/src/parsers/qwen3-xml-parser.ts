@@ -4,7 +4,7 @@ import { ANY_TYPE } from '../tools/value-types.ts';
 import { AnswerText } from './answer-text.ts';
 import { ArgumentWriter } from './argument-writer.ts';
 import { type CallIds, CallList } from './call-list.ts';
-import { emptyText, type OutputParser, type TextDelta } from './parser.ts';
+import { emptyText, type OutputParser, StepParser, type TextDelta } from './parser.ts';
 import { type Element, END, MARK, matchPattern, nameUntil, SPACES, type TagMatch } from './tag-pattern.ts';
 
 const CALL = '<tool_call>';
@@ -78,12 +78,11 @@ export interface ToolParserOptions {
  * a declared parameter that begins a line or before the end. A call that the end of the text breaks off has arguments
  * that stay unfinished, and is not counted.
  */
-export class Qwen3XmlParser implements OutputParser {
+export class Qwen3XmlParser extends StepParser implements OutputParser {
   readonly #options: ToolParserOptions;
   readonly #text = new AnswerText();
   readonly #list: CallList;
   #state: State = 'text';
-  #held = '';
   #call: OpenCall | null = null;
   #writer = new ArgumentWriter(ANY_TYPE);
   /** Nothing of the value has been written, so that its first character begins a line. */
@@ -91,6 +90,7 @@ export class Qwen3XmlParser implements OutputParser {
   #whole = false;
 
   constructor(options: ToolParserOptions) {
+    super();
     this.#options = options;
     this.#list = new CallList(options.callIds);
   }
@@ -103,43 +103,36 @@ export class Qwen3XmlParser implements OutputParser {
     return this.#state === 'ended';
   }
 
-  push(text: string): TextDelta {
-    const delta = emptyText();
-    this.#held += text;
-    while (this.#step(delta));
-    return delta;
-  }
-
   finish(cut: boolean): TextDelta {
     const delta = emptyText();
     this.#whole = true;
-    while (this.#step(delta));
+    while (this.step(delta));
     if (this.#state === 'value') this.#finishValue(delta, cut);
-    else if (this.#state === 'text') delta.content += this.#text.push(this.#held);
-    this.#held = '';
+    else if (this.#state === 'text') delta.content += this.#text.push(this.held);
+    this.held = '';
     delta.content += this.#text.finish();
     return delta;
   }
 
   /** Moves held text on; true when the state has changed and there may be more to move. */
-  #step(delta: TextDelta): boolean {
+  protected step(delta: TextDelta): boolean {
     if (this.#state === 'text') return this.#stepText(delta);
     if (this.#state === 'value-begin') return this.#stepValueBegin();
     if (this.#state === 'value') return this.#stepValue(delta);
     if (this.#state === 'after-call') return this.#stepAfterCall();
-    this.#held = '';
+    this.held = '';
     return false;
   }
 
   #stepText(delta: TextDelta): boolean {
     const found = this.#find((at) => this.#callAt(at));
-    delta.content += this.#text.push(this.#held.slice(0, found.at));
-    this.#held = this.#held.slice(found.at);
+    delta.content += this.#text.push(this.held.slice(0, found.at));
+    this.held = this.held.slice(found.at);
     if (found.match === null) return false;
     const [name, key] = found.match.names as [string, string | undefined];
     this.#text.call();
     this.#list.begin(delta, name);
-    this.#held = this.#held.slice(found.match.end - found.at);
+    this.held = this.held.slice(found.match.end - found.at);
     const tool = this.#options.tools.get(name) as ToolSignature;
     this.#call = { tool, given: new Set() };
     if (key === undefined) this.#endCall(delta);
@@ -148,7 +141,7 @@ export class Qwen3XmlParser implements OutputParser {
   }
 
   #callAt(at: number): TagMatch | 'more' | 'no' {
-    const beginsLine = at === 0 ? this.#text.atLineStart : this.#held[at - 1] === '\n';
+    const beginsLine = at === 0 ? this.#text.atLineStart : this.held[at - 1] === '\n';
     const result = this.#first(at, beginsLine ? [...CALLS, ...BARE_CALLS] : CALLS);
     if (result === 'more' || result === 'no') return result;
     return this.#options.tools.has(result.names[0] ?? '') ? result : 'no';
@@ -158,7 +151,7 @@ export class Qwen3XmlParser implements OutputParser {
   #first(at: number, patterns: readonly (readonly Element[])[]): TagMatch | 'more' | 'no' {
     let open = false;
     for (const pattern of patterns) {
-      const result = matchPattern(this.#held, at, pattern, this.#whole);
+      const result = matchPattern(this.held, at, pattern, this.#whole);
       if (result === 'more') open = true;
       else if (result !== 'no') return result;
     }
@@ -167,11 +160,11 @@ export class Qwen3XmlParser implements OutputParser {
 
   /** The first place of the held text where a tag matches, or could, or the end of the text. */
   #find(matchAt: (at: number) => TagMatch | 'more' | 'no'): { at: number; match: TagMatch | null } {
-    for (let at = this.#held.indexOf('<'); at >= 0; at = this.#held.indexOf('<', at + 1)) {
+    for (let at = this.held.indexOf('<'); at >= 0; at = this.held.indexOf('<', at + 1)) {
       const match = matchAt(at);
       if (match !== 'no') return { at, match: match === 'more' ? null : match };
     }
-    return { at: this.#held.length, match: null };
+    return { at: this.held.length, match: null };
   }
 
   #beginValue(delta: TextDelta, key: string): void {
@@ -190,8 +183,8 @@ export class Qwen3XmlParser implements OutputParser {
   }
 
   #stepValueBegin(): boolean {
-    if (this.#held === '') return false;
-    if (this.#held.startsWith('\n')) this.#held = this.#held.slice(1);
+    if (this.held === '') return false;
+    if (this.held.startsWith('\n')) this.held = this.held.slice(1);
     this.#state = 'value';
     return true;
   }
@@ -201,14 +194,14 @@ export class Qwen3XmlParser implements OutputParser {
     // What was held back until the end of the text is the beginning of a tag.
     if (found.match === null && this.#whole) return false;
     // The last line break belongs to the markup if the value ends after it.
-    const end = this.#held[found.at - 1] === '\n' ? found.at - 1 : found.at;
-    this.#writeValue(delta, this.#held.slice(0, end));
+    const end = this.held[found.at - 1] === '\n' ? found.at - 1 : found.at;
+    this.#writeValue(delta, this.held.slice(0, end));
     if (found.match === null) {
-      this.#held = this.#held.slice(end);
+      this.held = this.held.slice(end);
       return false;
     }
     this.#list.write(delta, this.#writer.finish());
-    this.#held = this.#held.slice(found.match.end);
+    this.held = this.held.slice(found.match.end);
     const key = found.match.names[0];
     if (key === undefined) this.#endCall(delta);
     else this.#beginValue(delta, key);
@@ -223,7 +216,7 @@ export class Qwen3XmlParser implements OutputParser {
 
   #valueEndAt(at: number): TagMatch | 'more' | 'no' {
     const { tool, given } = this.#openCall;
-    const beginsLine = at === 0 ? this.#valueIsFresh : this.#held[at - 1] === '\n';
+    const beginsLine = at === 0 ? this.#valueIsFresh : this.held[at - 1] === '\n';
     const next = this.#first(at, [VALUE_THEN_NEXT, ...VALUE_THEN_END]);
     const closed = typeof next === 'object' && given.has(next.names[0] ?? '') ? 'no' : next;
     if (closed !== 'no' || !beginsLine) return closed;
@@ -241,8 +234,8 @@ export class Qwen3XmlParser implements OutputParser {
   }
 
   #stepAfterCall(): boolean {
-    const rest = this.#held.trimStart();
-    if (rest.startsWith(CALL_END)) this.#held = rest.slice(CALL_END.length);
+    const rest = this.held.trimStart();
+    if (rest.startsWith(CALL_END)) this.held = rest.slice(CALL_END.length);
     else if (CALL_END.startsWith(rest)) return false;
     this.#state = 'text';
     return true;
@@ -250,7 +243,7 @@ export class Qwen3XmlParser implements OutputParser {
 
   /** The text has ended inside a value: at most the tags after it are missing, or the call stays unfinished. */
   #finishValue(delta: TextDelta, cut: boolean): void {
-    const tag = this.#held.startsWith('\n') ? this.#held.slice(1) : this.#held;
+    const tag = this.held.startsWith('\n') ? this.held.slice(1) : this.held;
     if (!tag.startsWith(PARAMETER_END)) return;
     this.#list.write(delta, this.#writer.finish());
     if (tag.trimEnd() === PARAMETER_END && !cut) this.#endCall(delta);

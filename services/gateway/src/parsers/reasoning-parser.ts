@@ -1,4 +1,4 @@
-import { emptyText, heldLength, type OutputParser, type TextDelta } from './parser.ts';
+import { emptyText, heldLength, type OutputParser, StepParser, type TextDelta } from './parser.ts';
 
 const OPEN = '<think>';
 const CLOSE = '</think>';
@@ -11,45 +11,38 @@ type State = 'start' | 'reasoning' | 'gap' | 'content';
  * itself, as its very first thing. The line breaks around the tags belong to neither part. A text that ends inside
  * the block is all reasoning.
  */
-export class ReasoningParser implements OutputParser {
+export class ReasoningParser extends StepParser implements OutputParser {
   readonly calls = 0;
   readonly ended = false;
   #state: State;
-  #held = '';
 
   /** `inside`: the prompt ends in an open think block. */
   constructor(inside: boolean) {
+    super();
     this.#state = inside ? 'reasoning' : 'start';
   }
 
-  push(text: string): TextDelta {
-    const delta = emptyText();
-    this.#held += text;
-    while (this.#step(delta));
-    return delta;
-  }
-
   finish(): TextDelta {
-    const held = this.#held;
-    this.#held = '';
+    const held = this.held;
+    this.held = '';
     return { ...emptyText(), ...(this.#state === 'reasoning' ? { reasoning: held } : { content: held }) };
   }
 
   /** Moves held text on; true when the state has changed and there may be more to move. */
-  #step(delta: TextDelta): boolean {
-    if (this.#held === '') return false;
+  protected step(delta: TextDelta): boolean {
+    if (this.held === '') return false;
     if (this.#state === 'start') return this.#stepStart();
     if (this.#state === 'reasoning') return this.#stepReasoning(delta);
     if (this.#state === 'gap') return this.#stepGap();
-    delta.content += this.#held;
-    this.#held = '';
+    delta.content += this.held;
+    this.held = '';
     return false;
   }
 
   #stepStart(): boolean {
-    const text = this.#held.trimStart();
+    const text = this.held.trimStart();
     if (text.startsWith(OPEN)) {
-      this.#held = text.slice(OPEN.length).replace(/^\n/, '');
+      this.held = text.slice(OPEN.length).replace(/^\n/, '');
       this.#state = 'reasoning';
       return true;
     }
@@ -59,22 +52,22 @@ export class ReasoningParser implements OutputParser {
   }
 
   #stepReasoning(delta: TextDelta): boolean {
-    const at = this.#held.indexOf(CLOSE);
+    const at = this.held.indexOf(CLOSE);
     if (at >= 0) {
-      delta.reasoning += this.#held.slice(0, at).trimEnd();
-      this.#held = this.#held.slice(at + CLOSE.length);
+      delta.reasoning += this.held.slice(0, at).trimEnd();
+      this.held = this.held.slice(at + CLOSE.length);
       this.#state = 'gap';
       return true;
     }
-    const settled = this.#held.slice(0, this.#held.length - heldLength(this.#held, CLOSE)).trimEnd().length;
-    delta.reasoning += this.#held.slice(0, settled);
-    this.#held = this.#held.slice(settled);
+    const settled = this.held.slice(0, this.held.length - heldLength(this.held, CLOSE)).trimEnd().length;
+    delta.reasoning += this.held.slice(0, settled);
+    this.held = this.held.slice(settled);
     return false;
   }
 
   #stepGap(): boolean {
-    this.#held = this.#held.replace(/^\n+/, '');
-    if (this.#held === '') return false;
+    this.held = this.held.replace(/^\n+/, '');
+    if (this.held === '') return false;
     this.#state = 'content';
     return true;
   }

@@ -1,24 +1,13 @@
 import type { KeyRecord, NewKey } from '@guildhall/common';
+import { PLAIN_KEY } from '@guildhall/common/testing';
 import type { GatewayUnderTest } from './gateway-under-test.ts';
-
-const PLAIN: NewKey = {
-  name: '',
-  tenant: null,
-  expiresAtMs: null,
-  models: null,
-  priority: 0,
-  priorityCap: null,
-  requestsPerMinute: null,
-  tokensPerMinute: null,
-  concurrency: null,
-};
 
 /** Makes a key in the Redis of a gateway. */
 export function makeKey(
   gateway: GatewayUnderTest,
   wanted: Partial<NewKey> = {},
 ): Promise<{ key: string; record: KeyRecord }> {
-  return gateway.accounts.keys.create({ ...PLAIN, ...wanted }, Date.now());
+  return gateway.accounts.keys.create({ ...PLAIN_KEY, ...wanted }, Date.now());
 }
 
 /** Headers of a caller with a key. */

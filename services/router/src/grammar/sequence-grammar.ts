@@ -142,11 +142,12 @@ export class SequenceGrammar {
 
   /** Keeps the state that a call leads to; a lost thread is replaced, and the matcher opened in the new one. */
   #follow(call: Promise<MatcherState>): void {
-    // Later tokens are sent for themselves.
-    const taken = this.#progress.taken.slice();
+    // Later tokens are sent for themselves; a rollback begins another list.
+    const { taken } = this.#progress;
+    const count = taken.length;
     const state = call.catch(async (err: unknown) => {
       if (this.#closed || ++this.#rebuilds > MAX_REBUILDS) throw err;
-      return await this.#open(taken);
+      return await this.#open(taken.slice(0, count));
     });
     state.catch(() => undefined);
     this.#state = state;
