@@ -1,64 +1,57 @@
 import { deterministicText, type RuleWriter } from './automaton.ts';
 import { ALL_CHARS } from './ebnf.ts';
 import { integerRange } from './integer-range.ts';
-import {
-  charNode,
-  choice,
-  COUNTED_CHAR,
-  digits,
-  inJson,
-  optionally,
-  quoted,
-  repeat,
-  sequence,
-  textNode,
-} from './nodes.ts';
+import { charNode, choice, digits, inJson, optionally, quoted, repeat, sequence, textNode } from './nodes.ts';
 import { MAX_REPEAT, parseRegex, type RegexBranch, RegexError, type RegexNode, regexSize } from './regex.ts';
 import { countOf, invalid, type SchemaObject, unsupported } from './schema-keywords.ts';
 import { STRING_FORMATS } from './string-formats.ts';
+import { EMPTY_STRING, type StringRules } from './string-lengths.ts';
 
 /** Digits after the point of a number with bounds: so few that rounding does not carry one over its bound. */
 const FRACTION = sequence(charNode(0x2e), digits(1, 6));
 const NONZERO_FRACTION = sequence(charNode(0x2e), digits(0, 5), charNode(0x31, 0x39));
 const ANY_CHAR: RegexNode = { kind: 'chars', set: ALL_CHARS };
 
+/** What writes strings, those of bounded lengths too. */
+export interface StringWriter extends RuleWriter {
+  /** Null where no length is counted. */
+  readonly strings: StringRules | null;
+}
+
 /** Text of strings under the keywords of a schema. */
-export function stringText(schema: SchemaObject, path: string, rules: RuleWriter): string {
+export function stringText(schema: SchemaObject, path: string, rules: StringWriter): string {
   const least = countOf(schema, 'minLength', path, 0);
   const most = countOf(schema, 'maxLength', path, null);
+  if (most !== null && most < least) throw invalid(path, 'maxLength', 'is less than minLength');
   const { pattern, format } = schema;
   const expressions = [pattern, format].filter((value) => value !== undefined);
-  if (expressions.length === 0) return lengthText(least, most, path, rules);
+  if (expressions.length === 0) {
+    if (most === 0) return EMPTY_STRING;
+    if (rules.strings === null) return 'string';
+    return least === 0 && most === null ? rules.strings.unbounded() : rules.strings.bounded(least, most);
+  }
   const keyword = pattern === undefined ? 'format' : 'pattern';
-  const other = ['format', 'minLength', 'maxLength'].find((key) => key !== keyword && schema[key] !== undefined);
-  if (other !== undefined) throw unsupported(path, other, `cannot be combined with "${keyword}"`);
+  if (expressions.length > 1) throw unsupported(path, 'format', 'cannot be combined with "pattern"');
   if (typeof expressions[0] !== 'string') throw invalid(path, keyword, 'must be a string');
-  const node = keyword === 'pattern' ? patternNode(expressions[0], path) : formatNode(expressions[0], path);
-  return written(quoted(inJson(node)), '', path, keyword, rules);
+  const node = inJson(keyword === 'pattern' ? patternNode(expressions[0], path) : formatNode(expressions[0], path));
+  if (most === 0) throw unsupported(path, 'maxLength', `of 0 cannot be combined with "${keyword}"`);
+  const { strings } = rules;
+  if (strings === null || (least === 0 && most === null)) return written(quoted(node), '', path, keyword, rules);
+  return named(path, keyword, () => strings.matching(node, least, most));
 }
 
 /** The text of a node, which may turn out too large. */
 function written(node: RegexNode, rest: string, path: string, keyword: string, rules: RuleWriter): string {
+  return named(path, keyword, () => deterministicText([{ node, rest }], rules));
+}
+
+function named(path: string, keyword: string, write: () => string): string {
   try {
-    return deterministicText([{ node, rest }], rules);
+    return write();
   } catch (err) {
     if (err instanceof RegexError) throw unsupported(path, keyword, err.message);
     throw err;
   }
-}
-
-function lengthText(least: number, most: number | null, path: string, rules: RuleWriter): string {
-  if (most !== null && most < least) throw invalid(path, 'maxLength', 'is less than minLength');
-  for (const [key, value] of [
-    ['minLength', least],
-    ['maxLength', most ?? 0],
-  ] as const) {
-    if (value > MAX_REPEAT) throw unsupported(path, key, `may be at most ${MAX_REPEAT}`);
-  }
-  if (most === null && least === 0) return 'string';
-  const chars = repeat(COUNTED_CHAR, least, most ?? least);
-  if (most !== null) return written(quoted(chars), '', path, 'maxLength', rules);
-  return written(sequence(charNode(0x22), chars), 'string_rest', path, 'minLength', rules);
 }
 
 function branches(pattern: string, path: string, keyword: string): RegexBranch[] {
