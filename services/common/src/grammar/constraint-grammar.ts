@@ -1,11 +1,21 @@
 import { fail, type GuildhallError } from '../errors.ts';
 import { deterministicText, type RuleWriter } from './automaton.ts';
 import { Effort, EffortError } from './effort.ts';
-import { jsonObjectGrammar, jsonSchemaGrammar, MAX_SCHEMA_BYTES } from './json-schema.ts';
+import { jsonObjectGrammar, jsonSchemaGrammar, lineGrammar, MAX_SCHEMA_BYTES } from './json-schema.ts';
 import { choice, textNode } from './nodes.ts';
 import { MAX_REGEX_LENGTH, MAX_REPEAT, parseRegex, RegexError, type RegexNode, regexSize } from './regex.ts';
-import { asSchema, below, isObject, type JsonSchema, SchemaError } from './schema-keywords.ts';
+import {
+  asSchema,
+  below,
+  isObject,
+  type JsonSchema,
+  KEYWORDS_OF_TYPE,
+  SchemaError,
+  type SchemaObject,
+  unsupported,
+} from './schema-keywords.ts';
 import { lengthsIn, type StringLengths } from './string-lengths.ts';
+import { structuralTagProblem } from './structural-tag.ts';
 
 /** What an answer must match, in one of these ways; as the router's proto has it. */
 export interface ConstraintText {
@@ -65,6 +75,8 @@ function textOf(constraint: ConstraintText, field: string): GrammarText {
   if (grammar !== undefined) return ebnf(checkedGrammar(grammar, field));
   if (structuralTag !== undefined) {
     const tag = parseJson(structuralTag, MAX_GRAMMAR_BYTES, field);
+    const problem = structuralTagProblem(tag, field);
+    if (problem !== null) throw invalid(problem.place, problem.message);
     const lengths = lengthsIn(tag, field);
     const budget = { effort: new Effort(), lengths };
     return { kind: 'structural_tag', text: JSON.stringify(withGrammars(currentForm(tag), field, 0, budget)), lengths };
@@ -138,11 +150,23 @@ function withGrammars(value: unknown, place: string, depth: number, whole: Whole
   if (value['type'] === 'regex' && typeof value['pattern'] === 'string') {
     return { type: 'grammar', grammar: regexGrammar(value['pattern'], whole.effort) };
   }
-  // What XGrammar writes from a schema by itself is not looked into here.
-  if (value['type'] === 'qwen_xml_parameter') return value;
+  if (value['type'] === 'line' && isObject(value['schema'])) {
+    const { effort, lengths } = whole;
+    return { type: 'grammar', grammar: lineGrammar(value['schema'], below(place, 'schema'), effort, lengths) };
+  }
+  // What XGrammar writes from a schema by itself is not looked into here, and it leaves out keywords of strings.
+  if (value['type'] === 'qwen_xml_parameter') return withoutStringKeywords(value, place);
   return Object.fromEntries(
     Object.entries(value).map(([key, entry]) => [key, withGrammars(entry, below(place, key), depth + 1, whole)]),
   );
+}
+
+function withoutStringKeywords(value: SchemaObject, place: string): SchemaObject {
+  const schema = value['json_schema'];
+  const keyword = (KEYWORDS_OF_TYPE.string ?? []).find((key) => JSON.stringify(schema).includes(`"${key}":`));
+  if (keyword === undefined) return value;
+  const why = 'is not enforced in qwen_xml_parameter; use "tools" with "strict", or a tag for each parameter';
+  throw unsupported(below(place, 'json_schema'), keyword, why);
 }
 
 /** The grammar of texts that match a regular expression as a whole. */

@@ -21,7 +21,7 @@ import {
   unsupported,
 } from './schema-keywords.ts';
 import { mergeSchemas, neverBoth } from './schema-merge.ts';
-import { integerText, numberText, stringText } from './schema-scalars.ts';
+import { integerText, lineText, numberText, stringText } from './schema-scalars.ts';
 import { lengthsIn, type StringLengths, StringRules } from './string-lengths.ts';
 
 export const MAX_SCHEMA_BYTES = 256 * 1024;
@@ -52,7 +52,14 @@ class Writer implements SchemaWriter {
   }
 
   grammar(): string {
-    const body = this.#write(this.#root, this.#place, []);
+    return this.#text(this.#write(this.#root, this.#place, []));
+  }
+
+  line(): string {
+    return this.#text(lineText(this.#root as SchemaObject, this.#place, this));
+  }
+
+  #text(body: string): string {
     return [
       `root ::= ${body}`,
       ...Object.entries(JSON_RULES).map(([name, text]) => `${name} ::= ${text}`),
@@ -146,7 +153,7 @@ class Writer implements SchemaWriter {
     const texts = values
       .filter(fits)
       .map((value) =>
-        typeof value === 'string' && strings !== null ? strings.literal(value) : textNode(JSON.stringify(value)),
+        typeof value === 'string' && strings !== null ? strings.given(value) : textNode(JSON.stringify(value)),
       );
     if (texts.length === 0) throw invalid(path, keyword, 'has no value of the type');
     return this.rule(deterministicText([{ node: choice(...texts), rest: '' }], this));
@@ -274,6 +281,20 @@ export function jsonSchemaGrammar(
   lengths = lengthsIn(schema, place),
 ): string {
   return new Writer(schema, place, effort, lengths).grammar();
+}
+
+/**
+ * The grammar of one line of plain text, its line break included, that matches a schema of strings: for values that are
+ * not written as JSON. Errors as above.
+ */
+export function lineGrammar(
+  schema: SchemaObject,
+  place: string,
+  effort: Effort,
+  lengths: StringLengths | null,
+): string {
+  checkKeywords(schema, place);
+  return new Writer(schema, place, effort, lengths).line();
 }
 
 /** Any JSON object. */

@@ -1,5 +1,5 @@
 import { type Branch, deterministicText, type RuleWriter } from './automaton.ts';
-import { charSet } from './ebnf.ts';
+import { ALL_CHARS, charSet, complement, intersect, literal } from './ebnf.ts';
 import { choice, optionally, PLAIN_CHARS, sequence, textNode } from './nodes.ts';
 import type { RegexNode } from './regex.ts';
 import { isObject, SchemaError } from './schema-keywords.ts';
@@ -62,8 +62,17 @@ function collect(root: unknown, least: Set<number>, most: Set<number>): void {
   }
 }
 
-/** A character as it stands in a string: few spellings, and no byte that is not UTF-8, so that bytes can be counted. */
-const CHARACTER: RegexNode = choice(
+/** How strings are written: between quotes as in JSON, or as a line of plain text that begins after a line break. */
+export interface StringForm {
+  name: string;
+  begin: string;
+  /** One character, with no byte that is not UTF-8, so that bytes can be counted. */
+  character: RegexNode;
+  end: string;
+}
+
+/** A character in JSON, in few spellings. */
+const JSON_CHARACTER: RegexNode = choice(
   { kind: 'chars', set: PLAIN_CHARS },
   sequence(textNode('\\'), {
     kind: 'chars',
@@ -71,7 +80,9 @@ const CHARACTER: RegexNode = choice(
   }),
 );
 const EVENT: RegexNode = { kind: 'byte', byte: EVENT_BYTE };
-const QUOTE = '"\\""';
+const JSON_STRING: StringForm = { name: 'json', begin: '"\\""', character: JSON_CHARACTER, end: '"' };
+export const LINE_CHARS = intersect(ALL_CHARS, complement([[0x0a, 0x0a]]));
+export const LINE: StringForm = { name: 'line', begin: '', character: { kind: 'chars', set: LINE_CHARS }, end: '\n' };
 export const EMPTY_STRING = '"\\"\\""';
 /** The engine takes a byte above 127 alone in its class for a character. */
 const BEGIN = '([\\xFF\\xFF])?';
@@ -96,46 +107,45 @@ export class StringRules {
 
   /** A string without bounds: events change nothing in it. */
   unbounded(): string {
-    const name = this.#shared(
-      'unbounded',
-      (self) => `string_rest | ${this.#anyTextToEvent()} ${this.#next(new Map(), self)}`,
-    );
-    return `${QUOTE} ${name}`;
+    const name = this.#shared('unbounded', (self) => {
+      return `string_rest | ${this.#anyTextToEvent()} ${this.#next(new Map(), self)}`;
+    });
+    return `${JSON_STRING.begin} ${name}`;
   }
 
-  /** A string of `least` to `most` characters; null for no upper bound. */
-  bounded(least: number, most: number | null): string {
-    if (most === 0) return EMPTY_STRING;
-    const leads = new Map<number, string>(most === null ? [] : [[most, QUOTE]]);
+  /** A string of `least` to `most` characters, 1 at least; null for no upper bound. */
+  bounded(least: number, most: number | null, form = JSON_STRING): string {
+    const { name } = form;
+    const end = literal(form.end);
+    const leads = new Map<number, string>(most === null ? [] : [[most, end]]);
     const open = (): string =>
-      this.#shared(
-        `open ${most}`,
-        (self) => `${this.#textToEnd()} | ${this.#textToEvent()} ${this.#next(leads, self)}`,
-      );
-    if (least === 0) return `${QUOTE} ${BEGIN} ${open()}`;
-    const then = least === most ? QUOTE : open();
-    const short = this.#shared(`short ${least} ${most}`, (self) => {
-      return `${this.#textToEvent()} ${this.#next(new Map([[least, then]]), self)}`;
+      this.#shared(`${name} open ${most}`, (self) => {
+        return `${this.#textToEnd(form)} | ${this.#textToEvent(form)} ${this.#next(leads, self)}`;
+      });
+    if (least === 0) return `${form.begin} ${BEGIN} ${open()}`;
+    const then = least === most ? end : open();
+    const short = this.#shared(`${name} short ${least} ${most}`, (self) => {
+      return `${this.#textToEvent(form)} ${this.#next(new Map([[least, then]]), self)}`;
     });
-    return `${QUOTE} ${BEGIN} ${short}`;
+    return `${form.begin} ${BEGIN} ${short}`;
   }
 
   /**
-   * A string of `least` to `most` characters that `node` matches, in JSON's spelling. Throws RegexError and EffortError
-   * for what is too large.
+   * A string of `least` to `most` characters that `node` matches, in the form's spelling. Throws RegexError and
+   * EffortError for what is too large.
    */
-  matching(node: RegexNode, least: number, most: number | null): string {
+  matching(node: RegexNode, least: number, most: number | null, form = JSON_STRING): string {
     const indexOf = (length: number | null): number | null =>
       length === null || length === 0 ? null : this.lengths.all.indexOf(length);
     const events = this.lengths.all.map((_, i) => lengthEvent(i));
     const phases = { events, least: indexOf(least), most: indexOf(most) };
     const counted: RegexNode = { kind: 'counted', item: node, phases };
-    const rest = deterministicText([{ node: sequence(counted, textNode('"')), rest: '' }], this.#rules);
-    return `${QUOTE} ${BEGIN} ${rest}`;
+    const rest = deterministicText([{ node: sequence(counted, textNode(form.end)), rest: '' }], this.#rules);
+    return `${form.begin} ${BEGIN} ${rest}`;
   }
 
   /** A given string, in which events of its lengths may stand. */
-  literal(value: string): RegexNode {
+  given(value: string): RegexNode {
     const parts: RegexNode[] = [textNode('"')];
     for (const [i, char] of Array.from(value).entries()) {
       parts.push(textNode(JSON.stringify(char).slice(1, -1)));
@@ -153,16 +163,18 @@ export class StringRules {
     return deterministicText(branches, this.#rules);
   }
 
-  #textToEnd(): string {
-    return this.#shared('to end', (self) => this.#characters(self, { node: textNode('"'), rest: '' }));
+  #textToEnd(form: StringForm): string {
+    const end: Branch = { node: textNode(form.end), rest: '' };
+    return this.#shared(`${form.name} to end`, (self) => this.#characters(form, self, end));
   }
 
-  #textToEvent(): string {
-    return this.#shared('to event', (self) => this.#characters(self, { node: EVENT, rest: '' }));
+  #textToEvent(form: StringForm): string {
+    const end: Branch = { node: EVENT, rest: '' };
+    return this.#shared(`${form.name} to event`, (self) => this.#characters(form, self, end));
   }
 
-  #characters(self: string, end: Branch): string {
-    return deterministicText([{ node: CHARACTER, rest: self }, end], this.#rules);
+  #characters({ character }: StringForm, self: string, end: Branch): string {
+    return deterministicText([{ node: character, rest: self }, end], this.#rules);
   }
 
   /** As above, with every spelling that a string may have. */

@@ -1,6 +1,6 @@
 import { BEGIN_BYTE, lengthEvent, type StringLengths } from '@guildhall/common/grammar';
 import type { TokenMask } from './messages.ts';
-import { BACKSLASH, continuationBytes, type Place, QUOTE, type TokenLengths } from './token-lengths.ts';
+import { BACKSLASH, continuationBytes, LINE_BREAK, type Place, QUOTE, type TokenLengths } from './token-lengths.ts';
 import type { Matcher } from './xgrammar.ts';
 
 /** Tokens that are tried one by one for a mask; further ones are left out. */
@@ -113,9 +113,10 @@ export class CountingMatcher {
     };
     for (const [i, byte] of bytes.entries()) {
       if (at.place === 'outside') {
-        if (byte !== QUOTE) continue;
+        if (byte !== QUOTE && byte !== LINE_BREAK) continue;
         if (!feedUpTo(i + 1)) return false;
-        if (this.#begins()) Object.assign(at, { place: 'inside', count: 0, lacks: 0 });
+        const place: Place = byte === QUOTE ? 'inside' : 'line';
+        if (this.#begins()) Object.assign(at, { place, count: 0, lacks: 0 });
       } else if (this.#endsCharacter(byte)) {
         const event = this.#events.get(at.count);
         if (event === undefined) continue;
@@ -139,17 +140,20 @@ export class CountingMatcher {
       at.lacks -= 1;
       return at.lacks === 0;
     }
-    if (byte === QUOTE) {
+    if (byte === (at.place === 'line' ? LINE_BREAK : QUOTE)) {
       at.place = 'outside';
       return false;
     }
     at.count += 1;
-    if (byte === BACKSLASH) at.place = 'escape';
-    else at.lacks = continuationBytes(byte);
-    return at.place === 'inside' && at.lacks === 0;
+    if (byte === BACKSLASH && at.place === 'inside') {
+      at.place = 'escape';
+      return false;
+    }
+    at.lacks = continuationBytes(byte);
+    return at.lacks === 0;
   }
 
-  /** Whether a counted string begins after the quote that was fed last. Free text takes the byte any number of times. */
+  /** Whether a counted string begins after the byte that was fed last. Free text takes the byte any number of times. */
   #begins(): boolean {
     if (!feed(this.#matcher, BEGIN)) return false;
     const isFree = feed(this.#matcher, BEGIN);

@@ -190,7 +190,11 @@ test('bytes that stand for lengths are never sampled, and half characters count 
 });
 
 test('taking tokens back takes lengths back', async () => {
-  const grammar = await prepared({ type: 'array', items: { type: 'string', minLength: 2, maxLength: 5 }, minItems: 40 });
+  const grammar = await prepared({
+    type: 'array',
+    items: { type: 'string', minLength: 2, maxLength: 5 },
+    minItems: 40,
+  });
   const live = grammars.matcher(grammar, []);
   const masks = [await live.mask()];
   const ids: number[] = [];
@@ -239,4 +243,24 @@ test('within structural tags strings are counted from where they begin, whatever
     assert.equal(await takes(grammar, text), whole, text);
   }
   grammar.release();
+});
+
+test('a line of plain text is held to lengths, patterns and formats', async () => {
+  const cases: [schema: Record<string, unknown>, right: string[], wrong: string[]][] = [
+    [{ minLength: 2, maxLength: 4 }, ['ab', '"\\é😀'], ['a', 'abcde', '']],
+    [{ maxLength: 600 }, ['', 'x'.repeat(600)], ['x'.repeat(601)]],
+    [{ pattern: '^[^a]+$', maxLength: 3 }, ['bcd'], ['bcde', 'a', '']],
+    [{ format: 'date' }, ['2024-02-28'], ['2024-02-30', '']],
+    [{ maxLength: 0 }, [''], ['a']],
+  ];
+  for (const [schema, right, wrong] of cases) {
+    const tag = { type: 'tag', begin: '<p>\n', content: { type: 'line', schema }, end: '</p>' };
+    const format = { type: 'sequence', elements: [{ type: 'const_string', value: '"' }, tag] };
+    const grammar = await grammars.prepare(constraint({ structuralTag: JSON.stringify({ format }) }));
+    const wrapped = (text: string): string => `"<p>\n${text}\n</p>`;
+    for (const text of right) assert.ok(await takes(grammar, wrapped(text)), `${text} for ${JSON.stringify(schema)}`);
+    for (const text of wrong)
+      assert.ok(!(await takes(grammar, wrapped(text))), `${text} for ${JSON.stringify(schema)}`);
+    grammar.release();
+  }
 });

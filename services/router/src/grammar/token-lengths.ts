@@ -4,9 +4,10 @@ import { bytesOfToken } from './vocabulary.ts';
 
 export const QUOTE = 0x22;
 export const BACKSLASH = 0x5c;
+export const LINE_BREAK = 0x0a;
 
-/** Where a token begins: outside of counted strings, in one, or in one right after a backslash. */
-export type Place = 'outside' | 'inside' | 'escape';
+/** Where a token begins: outside of counted strings; in one of JSON, perhaps right after a backslash; in a line of text. */
+export type Place = 'outside' | 'inside' | 'escape' | 'line';
 
 /** Characters are counted up to here; what is longer is looked at as if it were so long. */
 const MOST = 255;
@@ -22,28 +23,30 @@ export function isContinuation(byte: number): boolean {
 }
 
 interface Counts {
-  /** Characters that begin before the quote that ends the string in which the token begins. */
+  /** Characters that begin before the end of the string in which the token begins. */
   lead: number;
-  /** Most characters after a quote that may begin another string. */
+  /** Most characters after a quote or line break that may begin another string. */
   inner: number;
 }
 
-/** Counts of one token. What stands between two quotes is taken for a string, which is never too little. */
+/** Counts of one token. What stands after a quote or line break is taken for a string, which is never too little. */
 function countsOf(bytes: Uint8Array, from: Place): Counts {
   let [lead, inner, run] = [0, 0, 0];
   let at: 'lead' | 'between' | 'inner' = from === 'outside' ? 'between' : 'lead';
   let escaped = from === 'escape';
+  const end = from === 'line' ? LINE_BREAK : QUOTE;
   for (const byte of bytes) {
     if (escaped) {
       escaped = false;
-    } else if (byte === QUOTE) {
-      // The end of the first string begins no other one; any later quote may.
-      at = at === 'lead' ? 'between' : 'inner';
-      run = 0;
-    } else if (at !== 'between' && !isContinuation(byte)) {
-      escaped = byte === BACKSLASH;
-      if (at === 'lead') lead += 1;
-      else inner = Math.max(inner, ++run);
+    } else if (at === 'lead') {
+      // The end of the first string begins no other one; any later quote or line break may.
+      if (byte === end) at = 'between';
+      else if (!isContinuation(byte)) lead += 1;
+      escaped = from !== 'line' && byte === BACKSLASH;
+    } else if (byte === QUOTE || byte === LINE_BREAK) {
+      [at, run] = ['inner', 0];
+    } else if (at === 'inner' && !isContinuation(byte)) {
+      inner = Math.max(inner, ++run);
     }
   }
   return { lead: Math.min(lead, MOST), inner: Math.min(inner, MOST) };
