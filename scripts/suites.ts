@@ -1,3 +1,6 @@
+/** Cores of the machine that budgets are made for. */
+export const MACHINE_CORES = 2;
+
 /** One runnable group of checks. */
 export interface Suite {
   name: string;
@@ -16,6 +19,11 @@ export interface Suite {
   within?: string[];
   /** Seconds that one test may take; 300 where nothing is said. */
   testSeconds?: number;
+  /**
+   * Cores that it keeps busy, measured: suites that mostly wait run beside others where `--together` says so. Where
+   * nothing is said it has the machine alone: it computes, or uses ports and folders that others use too.
+   */
+  cores?: number;
   /** Test files that run at the same time; processes and Redis are cheap, native threads are not. */
   concurrency?: number;
 }
