@@ -7,7 +7,7 @@ import { guildhall } from '../harness/command.ts';
 import { Cluster, until } from '../harness/index.ts';
 
 /** Names whose slots belong to different nodes. */
-const [CLUSTER, ACCOUNTS] = ['test', 'people'];
+const [CLUSTER, ACCOUNTS] = ['test', 'accounts'];
 
 const nodes = await RedisNodes.start();
 after(() => nodes.stop());
@@ -99,6 +99,8 @@ test('a gateway that is full makes requests wait, and serves them', async () => 
     Array.from({ length: 6 }, async (_, i) => complete((await newKey('--name', `n${i}`)).key, 0, { max_tokens: 8 })),
   );
   assert.ok([...answers, ...others].every((answer) => answer.choices.length === 1));
+  const waited = await cluster.metric(cluster.gateway, 'guildhall_gateway_queue_total', 'outcome="served"');
+  assert.ok(waited > 0, 'nobody had to wait');
 });
 
 test('responses are stored, continued, run in the background, cancelled and deleted', async () => {
