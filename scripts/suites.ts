@@ -130,6 +130,14 @@ export const SUITES: Suite[] = [
     concurrency: 1,
   },
   {
+    name: 'fuzz',
+    about: 'requests made from the API description, right and hostile: every answer is as described, or a refusal',
+    budgetSeconds: 60,
+    kind: 'node',
+    run: ['test/fuzz/*.test.ts'],
+    concurrency: 1,
+  },
+  {
     name: 'faults',
     about: 'processes killed, moved and partitioned while tokens flow',
     budgetSeconds: 400,
@@ -250,6 +258,7 @@ export const SETS: Record<string, string[]> = {
     'sanitize',
     'routers',
     'compat',
+    'fuzz',
     'faults',
     'chaos',
     'machines',
