@@ -71,7 +71,8 @@ export class ApiLoad {
       endpoint: '/v1/chat/completions',
       completion_window: '24h',
     });
-    await until('the batch', async () => (await this.#free.batches.retrieve(batch.id)).status === 'completed');
+    const over = async (): Promise<boolean> => (await this.#free.batches.retrieve(batch.id)).status === 'completed';
+    await until('the batch', over, 120_000);
   }
 }
 
