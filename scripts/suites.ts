@@ -145,6 +145,15 @@ export const SUITES: Suite[] = [
     concurrency: 1,
   },
   {
+    name: 'fuzz',
+    about: 'requests made from the API description, right and hostile: every answer is as described, or a refusal',
+    budgetSeconds: 60,
+    cores: 1,
+    kind: 'node',
+    run: ['test/fuzz/*.test.ts'],
+    concurrency: 1,
+  },
+  {
     name: 'faults',
     about: 'processes killed, moved and partitioned while tokens flow',
     budgetSeconds: 400,
@@ -281,6 +290,7 @@ export const SETS: Record<string, string[]> = {
     'faults',
     'chaos',
     'k8s',
+    'fuzz',
     'machines',
     'compat',
     'monitoring',

@@ -44,7 +44,7 @@ export interface PlanInput {
 }
 
 /** A prompt and how much may be generated after it. */
-export interface PlannedPrompt extends PreparedPrompt {
+export interface PlannedPrompt extends Omit<PreparedPrompt, 'cut'> {
   maxTokens: number;
 }
 

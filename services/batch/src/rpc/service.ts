@@ -87,7 +87,7 @@ async function upload(
   const { tenant, filename, purpose, expiresAfterS } = head as unknown as batches.UploadHead;
   const ttlMs = expiresAfterS === 0n ? null : Number(expiresAfterS) * 1000;
   metrics.count('guildhall_file_bytes_total', { direction: 'stored' }, stored.bytes);
-  return fileMessage(await files.add(stored, { tenant, filename, purpose, ttlMs }));
+  return fileMessage(await files.addOrDiscard(stored, { tenant, filename, purpose, ttlMs }));
 }
 
 function sendFile(

@@ -15,7 +15,7 @@ export interface Quota {
 export const TENANT_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/;
 
 /** Names of labels, how many a key may have, and the longest value. */
-export const LABEL_NAME = /^[A-Za-z0-9][A-Za-z0-9_.\/-]{0,62}$/;
+export const LABEL_NAME = /^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$/;
 export const MAX_LABELS = 16;
 export const MAX_LABEL_VALUE = 256;
 

@@ -39,11 +39,17 @@ export class ToolOutcomeParser implements OutputParser {
   }
 
   #seen(delta: TextDelta): TextDelta {
-    for (const { id } of delta.toolCalls) if (id !== undefined) this.#begun += 1;
-    const content = this.#tail + delta.content;
+    for (const part of delta.parts) {
+      if (part.kind === 'call' && part.call.id !== undefined) this.#begun += 1;
+      if (part.kind === 'content') this.#look(part.text);
+    }
+    return delta;
+  }
+
+  #look(text: string): void {
+    const content = this.#tail + text;
     this.#markup ||= content.includes(MARKUP);
     this.#tail = content.slice(-(MARKUP.length - 1));
-    return delta;
   }
 
   #outcome(): ToolOutcome {

@@ -222,7 +222,7 @@ export class Grammars {
 function refusal(err: unknown, limitMs: number): Error {
   const late = isGuildhallError(err) && err.code === 'deadline_exceeded';
   const message = late
-    ? `takes more than ${limitMs} ms to compile: too complex; counted repetitions (maxLength, maxItems, {m,n}) cost most`
+    ? `takes more than ${limitMs} ms to compile: too complex; counted repetitions ({m,n} of expressions and grammars) cost most`
     : `cannot be compiled: ${wordsOf(err)}`;
   return fail('invalid_value', `${FIELD}: ${message}`, { field: FIELD, cause: err });
 }
@@ -234,7 +234,9 @@ function wordsOf(err: unknown): string {
 }
 
 function keyOf(text: GrammarText, markers: boolean): string {
-  return createHash('sha256').update(`${text.kind} ${markers} ${text.text}`).digest('base64');
+  return createHash('sha256')
+    .update(`${text.kind} ${markers} ${JSON.stringify(text.lengths)} ${text.text}`)
+    .digest('base64');
 }
 
 function sharedTokens({ tokens, size, stopIds }: Vocabulary): GrammarTokens {
