@@ -37,9 +37,10 @@ export function contentText(content: ChatMessage['content']): string {
 function templateMessage(message: ChatMessage): { role: string; content: string; [field: string]: unknown } {
   const content = contentText(message.content);
   if (message.role === 'developer') return { role: 'system', content };
+  if (message.role === 'function') return { role: 'tool', content, name: message.name };
   if (message.role === 'tool') return { role: 'tool', content, tool_call_id: message.tool_call_id ?? null };
   if (message.role !== 'assistant') return { role: message.role, content };
-  const calls = message.tool_calls ?? [];
+  const calls = callsOf(message);
   const reasoning = message.reasoning_content ?? message.reasoning ?? null;
   return {
     role: 'assistant',
@@ -51,10 +52,20 @@ function templateMessage(message: ChatMessage): { role: string; content: string;
   };
 }
 
+/** Calls of an assistant's message; one in the form of functions has no id. */
+function callsOf({ tool_calls: calls, function_call: call }: Extract<ChatMessage, { role: 'assistant' }>) {
+  if (call === null || call === undefined) return calls ?? [];
+  return [{ id: '', type: 'function' as const, function: call }];
+}
+
 function templateVariables(input: TemplateInput): Record<string, unknown> {
   const effort = input.reasoning_effort ?? null;
   const fromEffort =
-    effort === null ? {} : effort === 'none' ? { enable_thinking: false } : { reasoning_effort: effort };
+    effort === null
+      ? {}
+      : effort === 'none'
+        ? { enable_thinking: false }
+        : { reasoning_effort: effort === 'max' ? 'xhigh' : effort };
   const thinking = input.enable_thinking ?? null;
   return { ...fromEffort, ...input.chat_template_kwargs, ...(thinking === null ? {} : { enable_thinking: thinking }) };
 }

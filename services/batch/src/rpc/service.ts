@@ -101,7 +101,7 @@ async function upload(
   }
   const stored = await files.store(bytes());
   metrics.count('guildhall_file_bytes_total', { direction: 'stored' }, stored.bytes);
-  return fileMessage(await files.add(stored, newFileOf(head as unknown as batches.UploadHead)));
+  return fileMessage(await files.addOrDiscard(stored, newFileOf(head as unknown as batches.UploadHead)));
 }
 
 function newFileOf({ tenant, filename, purpose, expiresAfterS }: batches.UploadHead): NewFile {

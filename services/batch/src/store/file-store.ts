@@ -1,5 +1,5 @@
 import type { Clock, RedisKeys } from '@guildhall/common';
-import { fail } from '@guildhall/common';
+import { fail, isGuildhallError } from '@guildhall/common';
 import type { Redis } from 'ioredis';
 import { checkFileId, newFileId, noSuch } from '../ids.ts';
 import type { BlobStore } from './blob-store.ts';
@@ -72,6 +72,17 @@ export class FileStore {
     if (expiresMs > 0) write.zadd(keys.filesByExpiry, expiresMs, id);
     await write.exec();
     return record;
+  }
+
+  /** The same for bytes that are nobody's otherwise: they are removed when the tenant has no place for them. */
+  async addOrDiscard(stored: { id: string; bytes: number }, file: NewFile): Promise<FileRecord> {
+    try {
+      return await this.add(stored, file);
+    } catch (err) {
+      // After other errors the record may be there.
+      if (isGuildhallError(err)) await this.#o.blobs.remove(blobOf(stored.id));
+      throw err;
+    }
   }
 
   /** A tenant's file. Throws `not_found`. */

@@ -1,6 +1,7 @@
 import { fail } from '@guildhall/common';
 import type { batches } from '@guildhall/proto';
 import type { BatchServices } from './batch-services.ts';
+import { ofForm } from './form.ts';
 import { StreamedCall } from './streamed-call.ts';
 import type { Part } from './upload.ts';
 
@@ -20,13 +21,14 @@ export async function passPart(
   try {
     let found = false;
     await call.send({ piece: { $case: 'upload', value: upload } });
-    for await (const part of parts) {
+    for await (const part of ofForm(parts)) {
       if (part.type === 'field' || part.fieldname !== 'data' || found) {
         const field = part.fieldname.slice(0, 80);
         throw fail('unknown_field', `the form holds one file, named \`data\`, and not ${field}`, { field });
       }
       found = true;
-      for await (const chunk of part.file) await call.send({ piece: { $case: 'data', value: chunk as Buffer } });
+      for await (const chunk of ofForm(part.file))
+        await call.send({ piece: { $case: 'data', value: chunk as Buffer } });
     }
     if (!found) throw fail('missing_field', 'data is required, as a file of the form', { field: 'data' });
     return await call.end();

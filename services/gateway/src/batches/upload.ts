@@ -4,6 +4,7 @@ import type { batches } from '@guildhall/proto';
 import { isPurpose, PURPOSES } from '../schema/files.ts';
 import { MAX_LIFE_S, MAX_NAME, MIN_LIFE_S } from '../schema/uploads.ts';
 import type { BatchServices } from './batch-services.ts';
+import { ofForm } from './form.ts';
 import { StreamedCall } from './streamed-call.ts';
 
 /** A part of a form. */
@@ -15,10 +16,14 @@ class UploadFields {
   filename: string | null = null;
   #expiresAfterS = 0;
 
-  take(name: string, value: string): void {
+  /** Throws `invalid_value` and `unknown_field`. */
+  take({ fieldname: name, value: sent, valueTruncated }: MultipartValue): void {
+    const value = String(sent);
+    if (valueTruncated) throw fail('invalid_value', `${name.slice(0, 80)}: too long`, { field: name.slice(0, 80) });
     if (name === 'purpose') this.purpose = value;
     else if (name === 'expires_after[anchor]') this.#anchor(value);
     else if (name === 'expires_after[seconds]') this.#expiresAfterS = Number(value);
+    else if (name === 'file') throw fail('missing_field', 'file: the part needs a filename', { field: 'file' });
     else throw fail('unknown_field', `unknown field: ${name.slice(0, 80)}`, { field: name.slice(0, 80) });
   }
 
@@ -34,13 +39,21 @@ class UploadFields {
       const message = `expires_after.seconds: must be from ${MIN_LIFE_S} to ${MAX_LIFE_S}`;
       throw fail('invalid_value', message, { field: 'expires_after' });
     }
-    return { tenant, filename: filename.slice(0, MAX_NAME), purpose, expiresAfterS: BigInt(life) };
+    return { tenant, filename: filename.slice(0, MAX_NAME).toWellFormed(), purpose, expiresAfterS: BigInt(life) };
   }
 
   #anchor(value: string): void {
     if (value !== 'created_at')
       throw fail('invalid_value', 'expires_after.anchor: must be created_at', { field: 'expires_after' });
   }
+}
+
+/** Name of a file. Throws `missing_field`: a part without one may come as a file by its content type. */
+function namedFile({ filename }: MultipartFile): string {
+  // The parser's types promise a name; it has none to give where the part has none.
+  const name = (filename as string | undefined) ?? '';
+  if (name === '') throw fail('missing_field', 'file: the part needs a filename', { field: 'file' });
+  return name;
 }
 
 /**
@@ -59,15 +72,15 @@ export async function passUpload(
   const send = (part: batches.UploadPart['part']): Promise<void> => call.send({ part });
   try {
     const fields = new UploadFields();
-    for await (const part of parts) {
+    for await (const part of ofForm(parts)) {
       if (part.type === 'field') {
-        fields.take(part.fieldname, String(part.value));
+        fields.take(part);
         continue;
       }
       if (part.fieldname !== 'file' || fields.filename !== null)
         throw fail('unknown_field', 'the form holds one file, named `file`', { field: part.fieldname.slice(0, 80) });
-      fields.filename = part.filename;
-      for await (const chunk of part.file) await send({ $case: 'data', value: chunk as Buffer });
+      fields.filename = namedFile(part);
+      for await (const chunk of ofForm(part.file)) await send({ $case: 'data', value: chunk as Buffer });
     }
     await send({ $case: 'head', value: fields.head(tenant) });
     return await call.end();

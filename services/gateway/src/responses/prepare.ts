@@ -111,7 +111,7 @@ function headOf(context: GatewayContext, body: ResponseRequest, id: string): Res
     incomplete_details: null,
     instructions: body.instructions ?? null,
     max_output_tokens: body.max_output_tokens ?? null,
-    max_tool_calls: null,
+    max_tool_calls: body.max_tool_calls ?? null,
     access_programs: null,
     model: body.model,
     output: [],

@@ -8,6 +8,7 @@ import { type CompletionRequest, completionRequest } from '../schema/completion.
 import { errorResponse } from '../schema/error.ts';
 import { promptList } from '../schema/prompt.ts';
 import { type Rendered, rendered, renderedList } from '../schema/render.ts';
+import { withTools } from '../tools/functions.ts';
 import { DEFAULT_MAX_TOKENS } from './completions.ts';
 import type { GatewayApp } from './types.ts';
 
@@ -103,7 +104,7 @@ export function renderRoute(app: GatewayApp, context: GatewayContext): void {
         response: { 200: rendered, default: errorResponse },
       },
     },
-    (request) => renderChat(context, request.body),
+    (request) => renderChat(context, withTools(request.body)),
   );
   app.post(
     '/v1/completions/render',

@@ -29,7 +29,7 @@ export function uploadsRoute(app: GatewayApp, context: GatewayContext): void {
     async (request) => {
       const { filename, purpose, bytes, expires_after: expiry } = request.body;
       const expiresAfterS = BigInt(expiry?.seconds ?? 0);
-      const head = { tenant: callerOf(request).tenant, filename, purpose, expiresAfterS };
+      const head = { tenant: callerOf(request).tenant, filename: filename.toWellFormed(), purpose, expiresAfterS };
       return uploadAnswer(await services.call('createUpload', { head, bytes: BigInt(bytes) }));
     },
   );
@@ -73,7 +73,7 @@ function partsRoute(app: GatewayApp, { batches: services }: GatewayContext): voi
       },
       async (request) => {
         if (!request.isMultipart())
-          throw fail('invalid_value', 'send the part as multipart/form-data', { field: 'content-type' });
+          throw fail('unsupported_media_type', 'send the part as multipart/form-data', { field: 'content-type' });
         const { id, uploadId, createdAt } = await passPart(services, request.parts(), ownedBy(request));
         return { id, object: 'upload.part' as const, created_at: Number(createdAt), upload_id: uploadId };
       },

@@ -160,11 +160,13 @@ export class RequestTelemetry {
   }
 
   /** A piece of a choice: text, or calls. */
-  delta(index: number, { content, reasoning, toolCalls, finish }: ChoiceDelta): void {
+  delta(index: number, { parts, finish }: ChoiceDelta): void {
     if (finish !== null) this.#finishReasons[index] = finish;
     if (!this.#deps.tracing.content || this.#head.span === null) return;
-    const calls = toolCalls.map((piece) => (piece.name ?? '') + piece.arguments).join('');
-    this.#texts[index] = (this.#texts[index] ?? '') + reasoning + content + calls;
+    const texts = parts.map((part) =>
+      part.kind === 'call' ? (part.call.name ?? '') + part.call.arguments : part.text,
+    );
+    this.#texts[index] = (this.#texts[index] ?? '') + texts.join('');
   }
 
   answered({ responseId, promptTokens, completionTokens, cachedTokens }: AnswerFacts): void {
