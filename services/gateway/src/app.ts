@@ -23,6 +23,7 @@ import { openapiRoute } from './routes/openapi.ts';
 import { renderRoute } from './routes/render.ts';
 import { responsesRoute } from './routes/responses.ts';
 import { tokenizeRoute } from './routes/tokenize.ts';
+import { uploadsRoute } from './routes/uploads.ts';
 import type { GatewayApp } from './routes/types.ts';
 import { usageRoute } from './routes/usage.ts';
 import { versionRoute } from './routes/version.ts';
@@ -120,6 +121,7 @@ function addRoutes(app: GatewayApp, context: GatewayContext): void {
   tokenizeRoute(app, context);
   usageRoute(app, context);
   filesRoute(app, context);
+  uploadsRoute(app, context);
   batchesRoute(app, context);
   renderRoute(app, context);
   abilitiesRoute(app);

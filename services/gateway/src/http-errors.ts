@@ -71,9 +71,18 @@ export function sendError(
   if (typeof retryAfterS === 'number') void reply.header('retry-after', String(retryAfterS));
   else if (retryAfterS !== null && (status === 429 || status === 503 || status === 529))
     void reply.header('retry-after', String(RETRY_AFTER_S));
-  // A client that is still sending would not read the answer; what it sends is thrown away.
-  if (error.code === 'body_too_large') request.raw.resume();
+  dropRest(request);
   return reply.code(status).type('application/json').send(body);
+}
+
+/**
+ * A client that is still sending may not read the answer, and its next request on the connection comes behind what it sends: that is thrown
+ * away. Whoever has begun to read it, such as the parser of a form, reads no further.
+ */
+function dropRest({ raw }: FastifyRequest): void {
+  if (raw.complete) return;
+  raw.unpipe();
+  raw.resume();
 }
 
 function logFailure(context: GatewayContext, request: FastifyRequest, error: GuildhallError, status: number): void {

@@ -115,6 +115,11 @@ export class FileStore {
     }
   }
 
+  /** Removes bytes that were stored and belong to nobody. */
+  async removeUnowned(id: string): Promise<void> {
+    if ((await this.#find(id)) === null) await this.#o.blobs.remove(blobOf(id));
+  }
+
   async remove(record: FileRecord): Promise<void> {
     const { redis, keys, blobs } = this.#o;
     await redis

@@ -1,16 +1,14 @@
-import { once } from 'node:events';
 import type { MultipartFile, MultipartValue } from '@fastify/multipart';
-import { fail, fromGrpc } from '@guildhall/common';
+import { fail } from '@guildhall/common';
 import type { batches } from '@guildhall/proto';
 import { isPurpose, PURPOSES } from '../schema/files.ts';
+import { MAX_LIFE_S, MAX_NAME, MIN_LIFE_S } from '../schema/uploads.ts';
 import type { BatchServices } from './batch-services.ts';
 import { ofForm } from './form.ts';
+import { StreamedCall } from './streamed-call.ts';
 
-type Part = MultipartFile | MultipartValue;
-
-const MIN_LIFE_S = 3600;
-const MAX_LIFE_S = 30 * 86_400;
-const MAX_NAME = 255;
+/** A part of a form. */
+export type Part = MultipartFile | MultipartValue;
 
 /** Fields of the form beside the file. */
 class UploadFields {
@@ -68,17 +66,10 @@ export async function passUpload(
   tenant: string,
 ): Promise<batches.StoredFile> {
   const { client, metadata } = services.pick();
-  const answer = Promise.withResolvers<batches.StoredFile>();
-  answer.promise.catch(() => undefined);
-  const call = client.uploadFile(metadata, (error, reply) => {
-    if (error === null) answer.resolve(reply);
-    else answer.reject(fromGrpc(error));
-  });
-  call.on('error', () => undefined);
-  const send = async (part: batches.UploadPart['part']): Promise<void> => {
-    // An answer before the end is a refusal.
-    if (!call.write({ part })) await Promise.race([once(call, 'drain'), answer.promise]);
-  };
+  const call = new StreamedCall<batches.UploadPart, batches.StoredFile>((answer) =>
+    client.uploadFile(metadata, answer),
+  );
+  const send = (part: batches.UploadPart['part']): Promise<void> => call.send({ part });
   try {
     const fields = new UploadFields();
     for await (const part of ofForm(parts)) {
@@ -92,8 +83,7 @@ export async function passUpload(
       for await (const chunk of ofForm(part.file)) await send({ $case: 'data', value: chunk as Buffer });
     }
     await send({ $case: 'head', value: fields.head(tenant) });
-    call.end();
-    return await answer.promise;
+    return await call.end();
   } catch (err) {
     call.cancel();
     throw err;
