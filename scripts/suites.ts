@@ -1,3 +1,6 @@
+/** Cores of the machine that budgets are made for. */
+export const MACHINE_CORES = 2;
+
 /** One runnable group of checks. */
 export interface Suite {
   name: string;
@@ -16,6 +19,13 @@ export interface Suite {
   within?: string[];
   /** Seconds that one test may take; 300 where nothing is said. */
   testSeconds?: number;
+  /**
+   * Cores that it keeps busy, measured: suites that mostly wait run beside others where `--together` says so. Where
+   * nothing is said it has the machine alone: it computes, or uses ports and folders that others use too.
+   */
+  cores?: number;
+  /** Suites of one lane never run at the same time. */
+  lane?: string;
   /** Test files that run at the same time; processes and Redis are cheap, native threads are not. */
   concurrency?: number;
 }
@@ -24,6 +34,8 @@ const node = process.execPath;
 
 /** Tests with several real routers and their pools: too long for every change. */
 const ROUTERS = [
+  'services/router/src/router.test.ts',
+  'services/router/src/router-numerics.test.ts',
   'services/router/src/long-prompt.test.ts',
   'services/router/src/router-faults.test.ts',
   'services/router/src/router-modes.test.ts',
@@ -86,12 +98,12 @@ export const SUITES: Suite[] = [
     kind: 'node',
     run: ['native/test/*.test.ts', 'services/*/src/**/*.test.ts', 'scripts/*.test.ts', 'bench/src/**/*.test.ts'],
     except: ROUTERS,
-    concurrency: 2,
+    concurrency: 3,
   },
   {
     name: 'routers',
-    about: 'several real routers: tiers, transfers, swaps, long prompts, faults',
-    budgetSeconds: 150,
+    about: 'real routers: numerics, tiers, transfers, swaps, long prompts, faults',
+    budgetSeconds: 270,
     kind: 'node',
     run: ROUTERS,
     concurrency: 2,
@@ -108,6 +120,7 @@ export const SUITES: Suite[] = [
     name: 'integration',
     about: 'several real processes: hello, placement, bad checkpoints, bad messages',
     budgetSeconds: 150,
+    cores: 1,
     kind: 'node',
     run: ['test/integration/*.test.ts'],
     concurrency: 1,
@@ -116,6 +129,7 @@ export const SUITES: Suite[] = [
     name: 'e2e',
     about: 'the whole stack through the official client',
     budgetSeconds: 120,
+    cores: 1,
     kind: 'node',
     run: ['test/e2e/*.test.ts'],
     concurrency: 1,
@@ -124,6 +138,7 @@ export const SUITES: Suite[] = [
     name: 'compat',
     about: 'the official clients of OpenAI, Anthropic and Vercel over the whole API; the conformance table',
     budgetSeconds: 120,
+    cores: 1,
     kind: 'node',
     before: [[node, 'test/compat/python.ts']],
     run: ['test/compat/*.test.ts'],
@@ -133,6 +148,7 @@ export const SUITES: Suite[] = [
     name: 'fuzz',
     about: 'requests made from the API description, right and hostile: every answer is as described, or a refusal',
     budgetSeconds: 60,
+    cores: 1,
     kind: 'node',
     run: ['test/fuzz/*.test.ts'],
     concurrency: 1,
@@ -141,6 +157,7 @@ export const SUITES: Suite[] = [
     name: 'faults',
     about: 'processes killed, moved and partitioned while tokens flow',
     budgetSeconds: 400,
+    cores: 1,
     kind: 'node',
     run: ['test/faults/*.test.ts'],
     except: ['test/faults/chaos.test.ts'],
@@ -150,6 +167,7 @@ export const SUITES: Suite[] = [
     name: 'chaos',
     about: 'a cluster in network namespaces under load, with faults of processes, links, answers and Redis',
     budgetSeconds: 240,
+    cores: 1,
     kind: 'node',
     run: ['test/faults/chaos.test.ts'],
     concurrency: 1,
@@ -158,6 +176,7 @@ export const SUITES: Suite[] = [
     name: 'machines',
     about: 'a cluster of machines in network namespaces: joining, certificates, tokens, restarts',
     budgetSeconds: 120,
+    cores: 1,
     kind: 'node',
     run: ['test/machines/*.test.ts'],
     concurrency: 1,
@@ -166,6 +185,7 @@ export const SUITES: Suite[] = [
     name: 'monitoring',
     about: 'alerts by promtool, and every panel of the dashboards by a real Prometheus over a real run',
     budgetSeconds: 90,
+    cores: 1,
     kind: 'node',
     run: ['test/monitoring/*.test.ts'],
     concurrency: 1,
@@ -182,6 +202,8 @@ export const SUITES: Suite[] = [
     name: 'k8s',
     about: 'a real control plane: the controller, the autoscaler on fake nodes, the chart on its API server',
     budgetSeconds: 600,
+    cores: 1,
+    lane: 'kubernetes',
     kind: 'node',
     before: [[node, 'test/k8s/main.ts', 'binaries']],
     within: [node, 'test/k8s/main.ts', 'sandbox', '--'],
@@ -194,6 +216,8 @@ export const SUITES: Suite[] = [
     name: 'release',
     about: 'pods as real containers: a release of the chart under load, with upgrades, losses and scaling',
     budgetSeconds: 900,
+    cores: 1,
+    lane: 'kubernetes',
     kind: 'node',
     before: [
       [node, 'test/k8s/main.ts', 'binaries'],
@@ -250,6 +274,7 @@ export const SUITES: Suite[] = [
 export const SETS: Record<string, string[]> = {
   default: ['types', 'architecture', 'kernels', 'unit', 'vectors', 'integration', 'e2e'],
   check: ['format', 'types', 'lint', 'generated', 'images', 'architecture'],
+  // Those that take the whole machine first, then those that share it, the longest first.
   ci: [
     'format',
     'lint',
@@ -257,18 +282,18 @@ export const SETS: Record<string, string[]> = {
     'images',
     'sanitize',
     'routers',
-    'compat',
-    'fuzz',
-    'faults',
-    'chaos',
-    'machines',
     'chart',
-    'k8s',
     'image',
-    'release',
-    'monitoring',
     'readme',
     'smoke',
+    'release',
+    'faults',
+    'chaos',
+    'k8s',
+    'fuzz',
+    'machines',
+    'compat',
+    'monitoring',
   ],
   long: ['long'],
 };

@@ -17,7 +17,57 @@ export function anthropicMessages(suite: Conformance): void {
   const check: Check = (checked, body) => suite.check('@anthropic-ai/sdk', 'messages', checked, body);
   making(check);
   tools(check);
+  parameters(check);
   refusals(check);
+}
+
+function parameters(check: Check): void {
+  check('every parameter of the client’s types is accepted, ignored or refused by name', async ({ oracle }) => {
+    oracle.knowsFields('messageRequest', 'AnthropicMessagesRequestInput');
+    oracle.knowsFields('betaMessageRequest', 'AnthropicMessagesRequestInput');
+  });
+  check('`usage` has the tokens read from the cache apart from those that were computed', async ({ anthropic }) => {
+    const content = Array.from({ length: 300 }, (_, i) => `message ${i}`).join(' ');
+    const asked = { ...BODY, messages: [{ role: 'user' as const, content }], max_tokens: 2 };
+    const { usage: cold } = await anthropic.messages.create(asked);
+    const { usage: warm } = await anthropic.messages.create(asked);
+    assert.equal(cold.cache_read_input_tokens, 0);
+    assert.ok((warm.cache_read_input_tokens ?? 0) > 0);
+    assert.equal(warm.input_tokens + (warm.cache_read_input_tokens ?? 0), cold.input_tokens);
+  });
+  check('`thinking` adaptive, enabled, disabled; `service_tier`; the beta `output_format`', async ({ anthropic }) => {
+    for (const type of ['adaptive', 'disabled'] as const) {
+      const { content } = await anthropic.messages.create({
+        ...BODY,
+        thinking: { type },
+        service_tier: 'standard_only',
+      });
+      assert.equal(content[0]?.type, type === 'adaptive' ? 'thinking' : 'text');
+    }
+    const { content } = await anthropic.beta.messages.create({
+      ...BODY,
+      max_tokens: 300,
+      output_format: { type: 'json_schema', schema: CITY },
+    });
+    const [block] = content;
+    assert.ok(block?.type === 'text' && isCity(JSON.parse(block.text)));
+  });
+  check('server tools, containers, MCP servers, images and documents are refused by name', async ({ anthropic }) => {
+    const source = { type: 'base64' as const, media_type: 'application/pdf' as const, data: 'AAAA' };
+    const document = { role: 'user' as const, content: [{ type: 'document' as const, source }] };
+    const cases: [Partial<Anthropic.Beta.MessageCreateParamsNonStreaming>, RegExp][] = [
+      [{ tools: [{ type: 'web_search_20250305', name: 'web_search' }] }, /tools\[0\]/],
+      [{ container: 'container_1' }, /container/],
+      [{ mcp_servers: [{ type: 'url', name: 'm', url: 'https://example.com' }] }, /mcp_servers/],
+      [{ messages: [document] }, /document input is not supported/],
+    ];
+    for (const [extra, named] of cases)
+      await assert.rejects(anthropic.beta.messages.create({ ...BODY, ...extra }), (error: unknown) => {
+        assert.ok(error instanceof Anthropic.BadRequestError);
+        assert.match(error.message, named);
+        return true;
+      });
+  });
 }
 
 function making(check: Check): void {
@@ -88,9 +138,8 @@ function tools(check: Check): void {
     });
     assert.equal(role, 'assistant');
   });
-  check(
-    'the beta `toolRunner` with `thread: false` calls the function and sends back what it says',
-    async ({ anthropic }) => {
+  check('the beta `toolRunner` calls the function and sends back what it says', async ({ anthropic }) => {
+    for (const more of [{}, { thread: false as const }]) {
       const seen: unknown[] = [];
       const runnable = betaTool({
         name: 'place',
@@ -101,17 +150,11 @@ function tools(check: Check): void {
           return 'noted';
         },
       });
-      const asked = {
-        ...BODY,
-        max_tokens: 300,
-        tools: [{ ...runnable, strict: true }],
-        max_iterations: 2,
-        thread: false as const,
-      };
+      const asked = { ...BODY, ...more, max_tokens: 300, tools: [{ ...runnable, strict: true }], max_iterations: 2 };
       await anthropic.beta.messages.toolRunner({ ...asked, tool_choice: { type: 'tool', name: 'place' } });
       assert.ok(seen.length >= 1 && isCity(seen[0]), JSON.stringify(seen));
-    },
-  );
+    }
+  });
 }
 
 function refusals(check: Check): void {

@@ -7,3 +7,10 @@ export interface AnthropicShapes {
   messageTokens: Anthropic.MessageTokensCount;
   anthropicError: Anthropic.ErrorResponse;
 }
+
+/** What may be asked, by the same package. */
+export interface AnthropicRequests {
+  messageRequest: Anthropic.MessageCreateParamsNonStreaming;
+  /** `betas` is sent as a header. */
+  betaMessageRequest: Omit<Anthropic.Beta.MessageCreateParamsNonStreaming, 'betas'>;
+}

@@ -14,8 +14,10 @@ export function openaiChat(suite: Conformance): void {
   const check = (feature: string, checked: string, body: (world: World) => Promise<void>): void =>
     suite.check(CLIENT, feature, checked, body);
   answers(check);
+  parameters(check);
   reasoning(check);
   calls(check);
+  functions(check);
   structured(check);
   texts(check);
   refusals(check);
@@ -80,6 +82,88 @@ function answers(check: Check): void {
       assert.equal(tier, 'flex');
     },
   );
+}
+
+function parameters(check: Check): void {
+  check(
+    'chat completions',
+    'every parameter of the client’s types is accepted, ignored or refused by name',
+    async ({ oracle }) => {
+      oracle.knowsFields('chatRequest', 'ChatCompletionRequestInput');
+    },
+  );
+  check(
+    'text completions',
+    'every parameter of the client’s types is accepted or refused by name',
+    async ({ oracle }) => {
+      oracle.knowsFields('completionRequest', 'CompletionRequestInput');
+    },
+  );
+  check(
+    'chat completions',
+    '`prediction`, `verbosity`, `prompt_cache_key`, `safety_identifier`, `store: false` change nothing',
+    async ({ openai }) => {
+      const plain = await openai.chat.completions.create({ ...BODY, max_completion_tokens: 8 });
+      const { choices } = await openai.chat.completions.create({
+        ...BODY,
+        max_completion_tokens: 8,
+        prediction: { type: 'content', content: 'Paris' },
+        verbosity: 'low',
+        prompt_cache_key: 'k',
+        prompt_cache_retention: '24h',
+        safety_identifier: 's',
+        store: false,
+        modalities: ['text'],
+      });
+      assert.deepEqual(choices, plain.choices);
+    },
+  );
+  check('chat completions', '`reasoning_effort` from `none` to `max`', async ({ openai }) => {
+    for (const effort of ['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'] as const) {
+      const asked = { ...BODY, max_completion_tokens: 2, reasoning_effort: effort };
+      const { usage } = await openai.chat.completions.create(asked);
+      assert.equal(usage?.completion_tokens_details?.reasoning_tokens, effort === 'none' ? 0 : 2, effort);
+    }
+  });
+  check('chat completions', '`usage` has the cached tokens of a prefix that was there', async ({ openai }) => {
+    const words = Array.from({ length: 300 }, (_, i) => `chat ${i}`).join(' ');
+    const asked = { ...BODY, messages: [{ role: 'user' as const, content: words }], max_completion_tokens: 2 };
+    const cold = await openai.chat.completions.create(asked);
+    const warm = await openai.chat.completions.create(asked);
+    assert.equal(cold.usage?.prompt_tokens_details?.cached_tokens, 0);
+    assert.ok((warm.usage?.prompt_tokens_details?.cached_tokens ?? 0) > 0);
+    assert.equal(warm.usage?.prompt_tokens, cold.usage?.prompt_tokens);
+  });
+}
+
+function functions(check: Check): void {
+  check('tool calls', 'the deprecated `functions` and `function_call`, whole, streamed and answered', async (world) => {
+    const asked = {
+      ...BODY,
+      max_completion_tokens: 300,
+      functions: [{ name: 'place', description: 'A city.', parameters: CITY }],
+      function_call: { name: 'place' },
+    };
+    const { choices } = await world.openai.chat.completions.create(asked);
+    const call = choices[0]?.message.function_call;
+    assert.equal(call?.name, 'place');
+    assert.equal(choices[0]?.finish_reason, 'function_call');
+    JSON.parse(call.arguments);
+    let streamed = '';
+    for await (const chunk of await world.openai.chat.completions.create({ ...asked, stream: true }))
+      streamed += chunk.choices[0]?.delta.function_call?.arguments ?? '';
+    assert.equal(streamed, call.arguments);
+    const next = await world.openai.chat.completions.create({
+      ...BODY,
+      functions: asked.functions,
+      messages: [
+        ...MESSAGES,
+        { role: 'assistant', content: null, function_call: call },
+        { role: 'function', name: 'place', content: 'noted' },
+      ],
+    });
+    assert.equal(next.choices[0]?.message.role, 'assistant');
+  });
 }
 
 function reasoning(check: Check): void {

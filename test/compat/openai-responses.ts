@@ -14,6 +14,7 @@ const BODY = { model: MODEL, input: QUESTION, max_output_tokens: 60, temperature
 export function openaiResponses(suite: Conformance): void {
   const check: Check = (checked, body) => suite.check('openai (npm)', 'responses', checked, body);
   making(check);
+  parameters(check);
   keeping(check);
   functions(check);
 }
@@ -57,6 +58,38 @@ function making(check: Check): void {
     const counted = await openai.responses.inputTokens.count({ model: MODEL, input: QUESTION });
     const { usage } = await openai.responses.create(BODY);
     assert.equal(counted.input_tokens, usage?.input_tokens);
+  });
+}
+
+function parameters(check: Check): void {
+  check('every parameter of the client’s types is accepted, ignored or refused by name', async ({ oracle }) => {
+    oracle.knowsFields('responseRequest', 'ResponseRequestInput');
+  });
+  check('`usage` has the cached tokens of a prefix that was there, and those of the thinking', async ({ openai }) => {
+    const input = Array.from({ length: 300 }, (_, i) => `response ${i}`).join(' ');
+    const asked = { ...BODY, input, max_output_tokens: 2 };
+    const cold = await openai.responses.create(asked);
+    const warm = await openai.responses.create(asked);
+    assert.equal(cold.usage?.input_tokens_details.cached_tokens, 0);
+    assert.ok((warm.usage?.input_tokens_details.cached_tokens ?? 0) > 0);
+    assert.equal(warm.usage?.input_tokens, cold.usage?.input_tokens);
+    assert.deepEqual([warm.usage?.output_tokens, warm.usage?.output_tokens_details.reasoning_tokens], [2, 2]);
+    const none = await openai.responses.create({ ...asked, reasoning: { effort: 'none' } });
+    assert.equal(none.usage?.output_tokens_details.reasoning_tokens, 0);
+  });
+  check('`truncation`, `max_tool_calls`, `text.verbosity`, `stream_options`, `service_tier`', async ({ openai }) => {
+    const asked = { ...BODY, max_output_tokens: 2, truncation: 'auto' as const, max_tool_calls: 3 };
+    const made = await openai.responses.create({ ...asked, text: { verbosity: 'low' }, service_tier: 'flex' });
+    assert.deepEqual([made.truncation, made.max_tool_calls, made.service_tier], ['auto', 3, 'flex']);
+    const stream_options = { include_obfuscation: false };
+    for await (const event of await openai.responses.create({ ...asked, stream: true, stream_options }))
+      assert.ok(!('obfuscation' in event));
+    for (const refused of [{ conversation: 'conv_1' }, { prompt: { id: 'pmpt_1' } }])
+      await assert.rejects(openai.responses.create({ ...BODY, ...refused }), (error: unknown) => {
+        assert.ok(error instanceof OpenAI.BadRequestError);
+        assert.equal(error.param, Object.keys(refused)[0]);
+        return true;
+      });
   });
 }
 

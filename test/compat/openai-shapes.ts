@@ -40,3 +40,10 @@ export interface OpenAIShapes {
   inputTokens: OpenAI.Responses.InputTokenCountResponse;
   error: { error: OpenAI.ErrorObject };
 }
+
+/** What may be asked. */
+export interface OpenAIRequests {
+  chatRequest: OpenAI.Chat.ChatCompletionCreateParamsNonStreaming;
+  completionRequest: OpenAI.CompletionCreateParamsNonStreaming;
+  responseRequest: OpenAI.Responses.ResponseCreateParamsNonStreaming;
+}

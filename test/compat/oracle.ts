@@ -1,13 +1,29 @@
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Ajv2020, type ErrorObject, type ValidateFunction } from 'ajv/dist/2020.js';
 import { createGenerator } from 'ts-json-schema-generator';
-import type { AnthropicShapes } from './anthropic-shapes.ts';
-import type { OpenAIShapes } from './openai-shapes.ts';
+import type { AnthropicRequests, AnthropicShapes } from './anthropic-shapes.ts';
+import type { OpenAIRequests, OpenAIShapes } from './openai-shapes.ts';
 
 type Shape = keyof OpenAIShapes | keyof AnthropicShapes;
+type RequestShape = keyof OpenAIRequests | keyof AnthropicRequests;
 
 /** Files of types, and the interface of each that names what is checked. */
 const TYPES = { OpenAIShapes: 'openai-shapes.ts', AnthropicShapes: 'anthropic-shapes.ts' };
+
+/** Interfaces of the same files that name what may be asked. */
+const REQUESTS: Record<RequestShape, 'OpenAIRequests' | 'AnthropicRequests'> = {
+  chatRequest: 'OpenAIRequests',
+  completionRequest: 'OpenAIRequests',
+  responseRequest: 'OpenAIRequests',
+  messageRequest: 'AnthropicRequests',
+  betaMessageRequest: 'AnthropicRequests',
+};
+
+/** The description that the gateway gives of itself, as the repository has it. */
+const OPENAPI = JSON.parse(readFileSync(new URL('../../docs/openapi.json', import.meta.url), 'utf8')) as {
+  components: { schemas: Record<string, Definition> };
+};
 
 interface Route {
   path: RegExp;
@@ -65,27 +81,35 @@ export class Oracle {
   readonly #ajv = new Ajv2020({ strict: false, validateFormats: false, allErrors: true });
   readonly #validators = new Map<Shape, ValidateFunction>();
   readonly #places = new Map<Shape, string>();
+  readonly #requests = {
+    OpenAIRequests: definitionsOf('OpenAIRequests', TYPES.OpenAIShapes),
+    AnthropicRequests: definitionsOf('AnthropicRequests', TYPES.AnthropicShapes),
+  };
   #pending: Promise<void>[] = [];
   #failures: string[] = [];
 
   constructor() {
     for (const [type, file] of Object.entries(TYPES)) {
-      const path = fileURLToPath(new URL(file, import.meta.url));
-      const config = {
-        path,
-        type,
-        skipTypeCheck: true,
-        additionalProperties: true,
-        jsDoc: 'none',
-        topRef: true,
-      } as const;
-      const { definitions = {} } = createGenerator({ ...config, expose: 'all' }).createSchema(type);
-      if (type === 'OpenAIShapes') adjust(definitions as Record<string, Definition>);
+      const definitions = definitionsOf(type, file);
+      if (type === 'OpenAIShapes') adjust(definitions);
       this.#ajv.addSchema({ $id: type, definitions });
       const { properties } = definitions[type] as { properties: Record<Shape, object> };
       for (const shape of Object.keys(properties))
         this.#places.set(shape as Shape, `${type}#/definitions/${type}/properties/${shape}`);
     }
+  }
+
+  /**
+   * Throws unless the gateway's description knows every field that a client's type has for a request, be it to refuse it.
+   * @param schema its name there.
+   */
+  knowsFields(request: RequestShape, schema: string): void {
+    const known = fieldsOf(OPENAPI.components.schemas[schema] ?? {});
+    const definitions = this.#requests[REQUESTS[request]];
+    const asked = fieldsOf(definitions[REQUESTS[request]]?.properties?.[request] ?? {}, definitions);
+    if (asked.length === 0) throw new Error(`the package has no fields for ${request}`);
+    const unknown = asked.filter((field) => !known.includes(field));
+    if (unknown.length > 0) throw new Error(`${schema} does not know ${unknown.join(', ')}`);
   }
 
   /** Errors of a value against a shape; null where it fits. */
@@ -136,8 +160,26 @@ export class Oracle {
 }
 
 interface Definition {
+  $ref?: string;
   properties?: Record<string, object>;
   required?: string[];
+}
+
+/** Names of a type's fields. */
+function fieldsOf(type: Definition, definitions: Record<string, Definition> = {}): string[] {
+  if (type.$ref === undefined) return Object.keys(type.properties ?? {});
+  const name = decodeURIComponent(type.$ref.slice(type.$ref.lastIndexOf('/') + 1));
+  return fieldsOf(definitions[name] ?? {}, definitions);
+}
+
+/** JSON schemas of an interface of a file, and of what it names. */
+function definitionsOf(type: string, file: string): Record<string, Definition> {
+  const path = fileURLToPath(new URL(file, import.meta.url));
+  const config = { path, type, skipTypeCheck: true, additionalProperties: true, jsDoc: 'none', topRef: true } as const;
+  return (createGenerator({ ...config, expose: 'all' }).createSchema(type).definitions ?? {}) as Record<
+    string,
+    Definition
+  >;
 }
 
 /**

@@ -64,6 +64,32 @@ test('a shared prefix is found in the cache, and turns carry what was answered',
   assert.ok(turns.tokens.prompt > 6 * 50, 'later turns have the earlier ones in front');
 });
 
+test('responses are measured as well, with what a cache spared', async () => {
+  const shared = ['--shared-prefix', '256', '--prefix-groups', '1', '--prompt', '30', '--output', '5'];
+  const [point] = (await bench('--api', 'responses', '--concurrency', '1', '--requests', '4', ...shared)).points;
+  assert.deepEqual([point?.requests.succeeded, point?.requests.failed], [4, 0]);
+  assert.deepEqual([point?.tokens.output, point?.tokens.countedBy], [20, 'usage']);
+  assert.ok((point?.tokens.cached ?? 0) >= 3 * 128);
+  assert.equal(point?.ttftMs.count, 4);
+  const [turns] = (
+    await bench(
+      '--api',
+      'responses',
+      '--concurrency',
+      '2',
+      '--requests',
+      '4',
+      '--turns',
+      '2',
+      '--prompt',
+      '30',
+      '--output',
+      '5',
+    )
+  ).points;
+  assert.equal(turns?.requests.succeeded, 4);
+});
+
 test('text completions are measured as well', async () => {
   const [point] = (
     await bench('--api', 'completions', '--concurrency', '4', '--requests', '8', '--prompt', '30', '--output', '5')

@@ -3,7 +3,7 @@ import { CommanderError } from 'commander';
 import { buildProgram } from './program.ts';
 import { printFailure } from './ui/failure.ts';
 
-const program = buildProgram();
+const program = await buildProgram(process.argv[2]);
 try {
   await program.parseAsync(process.argv);
 } catch (error) {

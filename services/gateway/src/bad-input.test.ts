@@ -176,13 +176,12 @@ test('OpenAI parameters that have no effect here are refused by name', async () 
       { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { not: {} } } } },
       'response_format.json_schema.schema',
     ],
-    [{ functions: [{ name: 'f' }] }, 'functions'],
-    [{ function_call: 'auto' }, 'function_call'],
+    [{ moderation: { model: 'x' } }, 'moderation'],
+    [{ stream: true, stream_options: { continuous_usage_stats: true } }, 'stream_options.continuous_usage_stats'],
     [{ audio: { voice: 'x', format: 'wav' } }, 'audio'],
     [{ modalities: ['text', 'audio'] }, 'modalities'],
     [{ web_search_options: {} }, 'web_search_options'],
     [{ store: true }, 'store'],
-    [{ verbosity: 'low' }, 'verbosity'],
   ];
   for (const [extra, param] of unsupported) await refused(chat(extra), 'unsupported', param);
   const suffix = await errorOf(
@@ -219,7 +218,7 @@ test('a tool choice is one of the documented ones and names tools that there are
     [{ thinking_token_budget: -1 }, 'invalid_value', 'thinking_token_budget'],
     [{ thinking_token_budget: 1.5 }, 'invalid_type', 'thinking_token_budget'],
     [{ chat_template_kwargs: { thinking_budget: 'x' } }, 'invalid_value', 'chat_template_kwargs.thinking_budget'],
-    [{ service_tier: 'scale' }, 'invalid_value', 'service_tier'],
+    [{ service_tier: 'gold' }, 'invalid_value', 'service_tier'],
   ];
   for (const [extra, code, param] of wrong) await refused(chat(extra), code, param);
 });

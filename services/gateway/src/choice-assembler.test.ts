@@ -4,6 +4,7 @@ import { IncrementalDetokenizer } from '@guildhall/model/tokenizer';
 import { router } from '@guildhall/proto';
 import fc from 'fast-check';
 import { ChoiceAssembler, type AssemblerOptions, type ChoiceDelta } from './choice-assembler.ts';
+import { textOf } from './parsers/parser.ts';
 import { createParser } from './parsers/registry.ts';
 import { tinyAssets, tokensOf } from './testing/gateway-under-test.ts';
 import { tokenKey, tokenText } from './token-text.ts';
@@ -37,8 +38,11 @@ test('any token ids give well-formed pieces whose sum is the decoded text', () =
   fc.assert(
     fc.property(fc.array(fc.nat(tokenizer.size - 1), { maxLength: 60 }), (ids) => {
       const deltas = run(assembler(), ids);
-      for (const delta of deltas) assert.ok(delta.content.isWellFormed());
-      assert.equal(deltas.map((delta) => delta.content).join(''), tokenizer.decode(ids, { skipSpecial: true }));
+      for (const delta of deltas) assert.ok(textOf(delta, 'content').isWellFormed());
+      assert.equal(
+        deltas.map((delta) => textOf(delta, 'content')).join(''),
+        tokenizer.decode(ids, { skipSpecial: true }),
+      );
     }),
   );
 });
@@ -64,7 +68,7 @@ test('every logged token is handed out once, in order, with its place in the tex
 test('a stop token that turns out not to be the last is text', async () => {
   const ids = await tokensOf('One two three');
   const stop = ids[1] ?? 0;
-  const text = (deltas: ChoiceDelta[]): string => deltas.map((delta) => delta.content).join('');
+  const text = (deltas: ChoiceDelta[]): string => deltas.map((delta) => textOf(delta, 'content')).join('');
   assert.equal(text(run(assembler({ stopIds: new Set([stop]) }), ids)), 'One two three');
   const last = ids.at(-1) ?? 0;
   const stopIds = new Set([last]);
@@ -78,7 +82,7 @@ test('a router may leave the stop token out of its stream and still count it', a
   const ids = await tokensOf('One two');
   const made = assembler({ stopIds: new Set([3000]) });
   const deltas = run(made, ids, { stopTokenId: 3000, completionTokens: ids.length + 1 });
-  assert.equal(deltas.map((delta) => delta.content).join(''), 'One two');
+  assert.equal(deltas.map((delta) => textOf(delta, 'content')).join(''), 'One two');
   assert.equal(deltas.at(-1)?.stopReason, null);
   assert.equal(made.counts.completionTokens, ids.length + 1);
 });

@@ -1,5 +1,6 @@
 import type { router } from '@guildhall/proto';
-import { emptyText, type OutputParser, type TextDelta } from './parsers/parser.ts';
+import { ContentTokens } from './content-tokens.ts';
+import { emptyText, type OutputParser, sayAll, type TextDelta, type TextPart } from './parsers/parser.ts';
 import { StopScanner } from './parsers/stop-scanner.ts';
 
 /** Turns token ids into text that never ends inside a character. */
@@ -18,8 +19,13 @@ export interface LoggedToken {
   offset: number;
 }
 
+/** A piece of what a choice says, with the tokens of a text of the answer where they are shown. */
+export type ChoicePart = TextPart & { tokens?: LoggedToken[] };
+
 /** What one or more tokens add to a choice. */
 export interface ChoiceDelta extends TextDelta {
+  parts: ChoicePart[];
+  /** All tokens whose log-probabilities are to be shown, those of thinking and of calls too. */
   tokens: LoggedToken[];
   /** All token ids since the last delta, where they are asked for. */
   tokenIds?: readonly number[];
@@ -65,6 +71,7 @@ export class ChoiceAssembler {
   #waiting: router.TokenEvent | null = null;
   #unsent: LoggedToken[] = [];
   #unsentIds: number[] = [];
+  readonly #contentTokens = new ContentTokens();
   #rawLength = 0;
   #inReasoning: boolean;
   #counts: ChoiceCounts = { completionTokens: 0, reasoningTokens: 0, cachedTokens: 0, decodeCachedTokens: 0 };
@@ -89,22 +96,20 @@ export class ChoiceAssembler {
     this.#counts.cachedTokens = started.cachedTokens;
   }
 
-  /** Takes the next token. The delta may be empty. */
+  /** Takes the next token. The delta may be empty, and is when the answer has ended before the token. */
   onToken(event: router.TokenEvent): ChoiceDelta {
-    this.#count(event);
-    if (this.#options.tokenIds === true) this.#unsentIds.push(event.id);
     const earlier = this.#waiting;
     this.#waiting = null;
-    let delta = earlier === null ? emptyDelta() : this.#absorb(earlier);
-    if (this.#options.stopIds.has(event.id) && event.index >= this.#options.minTokens) this.#waiting = event;
-    else delta = joinDeltas(delta, this.#absorb(event));
-    return this.#withTokens(delta);
-  }
-
-  /** Takes a token whose text was told before, by another process. */
-  onKnown(event: router.TokenEvent): void {
-    this.onToken(event);
-    this.#takeTokens();
+    const said = earlier === null ? emptyText() : this.#absorb(earlier);
+    if (!this.ended) {
+      this.#count(event);
+      if (this.#options.tokenIds === true) this.#unsentIds.push(event.id);
+      if (this.#options.stopIds.has(event.id) && event.index >= this.#options.minTokens) this.#waiting = event;
+      else sayAll(said, this.#absorb(event));
+    }
+    const delta = { ...said, tokens: [], finish: null, stopReason: null };
+    // Log-probabilities travel with the text they belong to, so they wait with it.
+    return saysNothing(said) ? delta : { ...delta, ...this.#shown(said) };
   }
 
   /** Ends the choice as the router says. */
@@ -116,42 +121,44 @@ export class ChoiceAssembler {
     this.#waiting = null;
     const byToken = finish === 'stop' && finished.stopString === '';
     const isStop = last !== null && byToken && (finished.stopTokenId ?? last.id) === last.id;
-    const delta = last === null || (isStop && !this.#options.includeStop) ? emptyDelta() : this.#absorb(last);
-    return this.#close(delta, finished.stopString, finish, finished.stopTokenId ?? null);
+    const said = last === null || (isStop && !this.#options.includeStop) ? emptyText() : this.#absorb(last);
+    return this.#close(said, finished.stopString, finish, finished.stopTokenId ?? null);
   }
 
   /** Ends the choice at what was found here, without the router's word. */
   onEnded(): ChoiceDelta {
-    return this.#close(emptyDelta(), '', 'stop', null);
+    return this.#close(emptyText(), '', 'stop', null);
   }
 
-  #close(delta: ChoiceDelta, routerStop: string, finish: FinishName, stopTokenId: number | null): ChoiceDelta {
+  #close(said: TextDelta, routerStop: string, finish: FinishName, stopTokenId: number | null): ChoiceDelta {
     const { detokenizer, parser } = this.#options;
-    const rest = this.#scanner.push(detokenizer.flush(), true) + this.#scanner.finish(routerStop);
+    const last = detokenizer.flush();
+    this.#contentTokens.addText(last);
+    const rest = this.#scanner.push(last, true) + this.#scanner.finish(routerStop);
     const cut = finish === 'length';
-    const closed = joinDeltas(joinDeltas(delta, { ...emptyDelta(), ...parser.push(rest) }), {
-      ...emptyDelta(),
-      ...parser.finish(cut),
-    });
+    sayAll(said, parser.push(rest));
+    sayAll(said, parser.finish(cut));
     const byCalls = parser.calls > 0 && (!cut || parser.ended);
     const askedId = stopTokenId !== null && this.#options.askedStopIds.has(stopTokenId) ? stopTokenId : null;
     const stopReason = this.#scanner.matched ?? askedId;
     return {
-      ...closed,
-      ...this.#takeTokens(),
+      ...this.#shown(said),
       finish: byCalls ? 'tool_calls' : finish,
       stopReason: finish === 'stop' && !byCalls ? stopReason : null,
     };
   }
 
-  #absorb(event: router.TokenEvent): ChoiceDelta {
-    const { detokenizer, parser, minTokens, logprobs } = this.#options;
-    if (this.ended) return emptyDelta();
-    if (logprobs)
-      this.#unsent.push({ event: trimmed(event, this.#options.topLogprobs ?? Infinity), offset: this.#rawLength });
+  #absorb(event: router.TokenEvent): TextDelta {
+    const { detokenizer, parser, minTokens, logprobs, topLogprobs = Infinity } = this.#options;
+    if (this.ended) return emptyText();
     const text = detokenizer.push(event.id);
+    if (logprobs) {
+      const logged = { event: trimmed(event, topLogprobs), offset: this.#rawLength };
+      this.#unsent.push(logged);
+      this.#contentTokens.add(logged, text);
+    }
     this.#rawLength += text.length;
-    return { ...emptyDelta(), ...parser.push(this.#scanner.push(text, event.index >= minTokens)) };
+    return parser.push(this.#scanner.push(text, event.index >= minTokens));
   }
 
   #count(event: router.TokenEvent): void {
@@ -161,17 +168,24 @@ export class ChoiceAssembler {
     if (event.id === this.#options.thinkEndId) this.#inReasoning = false;
   }
 
-  // Log-probabilities travel with the text they belong to, so they wait with it.
-  #withTokens(delta: ChoiceDelta): ChoiceDelta {
-    return saysNothing(delta) ? delta : { ...delta, ...this.#takeTokens() };
+  /** What is said, with the tokens that have come since something was said last. */
+  #shown({ parts }: TextDelta): Pick<ChoiceDelta, 'parts' | 'tokens' | 'tokenIds'> {
+    const { logprobs, tokenIds } = this.#options;
+    const shown = { parts: logprobs ? this.#tokensOf(parts) : parts, tokens: this.#unsent };
+    this.#unsent = [];
+    if (tokenIds !== true) return shown;
+    const ids = this.#unsentIds;
+    this.#unsentIds = [];
+    return { ...shown, tokenIds: ids };
   }
 
-  #takeTokens(): Pick<ChoiceDelta, 'tokens' | 'tokenIds'> {
-    const tokens = this.#unsent;
-    const tokenIds = this.#unsentIds;
-    this.#unsent = [];
-    this.#unsentIds = [];
-    return this.#options.tokenIds === true ? { tokens, tokenIds } : { tokens };
+  #tokensOf(parts: readonly TextPart[]): ChoicePart[] {
+    return parts.map((part) => {
+      if (part.kind === 'content') return { ...part, tokens: this.#contentTokens.take(part.text) };
+      if (part.kind === 'reasoning') this.#contentTokens.skip(part.text);
+      else this.#contentTokens.call();
+      return part;
+    });
   }
 }
 
@@ -181,20 +195,6 @@ export function trimmed(event: router.TokenEvent, alternatives: number): router.
 }
 
 /** Whether a delta has neither text nor a piece of a call. */
-export function saysNothing(delta: TextDelta): boolean {
-  return delta.content === '' && delta.reasoning === '' && delta.toolCalls.length === 0;
-}
-
-function emptyDelta(): ChoiceDelta {
-  return { ...emptyText(), tokens: [], finish: null, stopReason: null };
-}
-
-function joinDeltas(a: ChoiceDelta, b: ChoiceDelta): ChoiceDelta {
-  return {
-    ...b,
-    reasoning: a.reasoning + b.reasoning,
-    content: a.content + b.content,
-    toolCalls: [...a.toolCalls, ...b.toolCalls],
-    tokens: [...a.tokens, ...b.tokens],
-  };
+export function saysNothing({ parts }: TextDelta): boolean {
+  return parts.length === 0;
 }

@@ -16,6 +16,15 @@ import type { PromptRoute, Routing } from './routing/prompt-route.ts';
 import type { RoutingTrace } from './routing/routing-trace.ts';
 import type { RequestTelemetry } from './telemetry/request-telemetry.ts';
 
+/** Log-probabilities of a token, as a router gave them. */
+export type TokenLogprobs = Pick<router.TokenEvent, 'logprob' | 'top'>;
+
+/** What is known of a choice that another process has begun. */
+export interface KnownChoice extends KnownTokens {
+  /** One for each token, where they are shown: the text of the last tokens may not have been told yet. */
+  logprobs: readonly TokenLogprobs[];
+}
+
 /** One choice that is to be generated. */
 export interface ChoicePlan {
   /** Place in the answer's list of choices. */
@@ -25,7 +34,7 @@ export interface ChoicePlan {
   constraintField: string | null;
   assembler: AssemblerOptions;
   /** What was generated of it before, by another process; it is not told again. */
-  known?: KnownTokens;
+  known?: KnownChoice;
 }
 
 /** Where the pieces of an answer go. A call is awaited before the next event of its choice is taken. */
@@ -212,10 +221,12 @@ function inClientsTerms(err: unknown, field: string | null): unknown {
   return fail(err.code, err.message.replace(/^constraint\b/, field), { field, cause: err });
 }
 
-/** Brings an assembler to where it was. */
-function replay(assembler: ChoiceAssembler, known: KnownTokens | undefined): void {
-  for (const [index, id] of (known?.ids ?? []).entries())
-    assembler.onKnown({ index, id, logprob: 0, top: [], expertMs: 0 });
+/** Brings an assembler to where it was; what tokens said then was told. */
+function replay(assembler: ChoiceAssembler, known: KnownChoice | undefined): void {
+  for (const [index, id] of (known?.ids ?? []).entries()) {
+    const { logprob, top } = known?.logprobs[index] ?? { logprob: 0, top: [] };
+    assembler.onToken({ index, id, logprob, top, expertMs: 0 });
+  }
 }
 
 /** One choice while it is generated. */

@@ -97,6 +97,42 @@ test('a stream that ends too early goes on elsewhere with its tokens, seed and n
   assert.match(metrics.body, /guildhall_stream_resumes_total\{outcome="resumed"\} 3/);
 });
 
+/** Tokens of the log-probabilities of an answer, of either API, whole or streamed. */
+async function loggedTokens(path: string, body: object): Promise<string[]> {
+  const text = await (await gateway.fetch(path, body)).text();
+  const pieces = text.startsWith('{') ? [text] : [...text.matchAll(/^data: (\{.*\})$/gm)].map(([, data]) => data ?? '');
+  return pieces
+    .flatMap((piece) => (JSON.parse(piece) as { choices: { logprobs: object | null }[] }).choices)
+    .flatMap(({ logprobs }) => {
+      const { content, tokens } = (logprobs ?? {}) as { content?: { token: string }[]; tokens?: string[] };
+      return tokens ?? content?.map(({ token }) => token) ?? [];
+    });
+}
+
+test('each token has its log-probability once, wherever the stream is cut and whatever was held back there', async () => {
+  const before = script;
+  script = { ...before, tokens: await tokensOf('Hm.\n</think>\n\nWell,\n\n<tool_call> is <function=f a tag STOP') };
+  const tools = [{ type: 'function', function: { name: 'f' } }];
+  const bodies: [string, object][] = [
+    ['/v1/chat/completions', { ...ask, tools }],
+    ['/v1/completions', { model: 'tiny', prompt: 'Hi', max_tokens: 100, stop: 'STOP', logprobs: 0 }],
+  ];
+  try {
+    for (const [path, body] of bodies) {
+      const expected = await loggedTokens(path, body);
+      assert.equal(expected.length, script.tokens.length);
+      for (let position = 0; position < script.tokens.length; position += 2) {
+        for (const router of gateway.routers) router.endAfterToken(position);
+        const asked = { ...body, stream: position % 4 === 0 };
+        assert.deepEqual(await loggedTokens(path, asked), expected, `${path} cut at ${position}`);
+      }
+    }
+  } finally {
+    script = before;
+    for (const router of gateway.routers) router.endAfterToken(null);
+  }
+});
+
 test('a router that answers "not ready" before it begins is passed over', async () => {
   for (const router of gateway.routers) router.failNext(fail('not_ready', 'waiting for experts'));
   const refused = await gateway.fetch('/v1/chat/completions', ask);

@@ -1,7 +1,7 @@
 import type { GatewayContext } from './context.ts';
 
 /** Tiers that requests may ask for. */
-export const SERVICE_TIERS = ['auto', 'default', 'flex', 'priority'] as const;
+export const SERVICE_TIERS = ['auto', 'default', 'flex', 'priority', 'scale', 'fast'] as const;
 
 /** A tier that an answer was served in. */
 export type ServedTier = 'default' | 'flex' | 'priority';

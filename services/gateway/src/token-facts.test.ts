@@ -73,6 +73,48 @@ test('streamed ids join to the whole, with and without log-probabilities', async
   }
 });
 
+test('ids stand beside tool calls and reasoning in every choice, and those of a stream join to the whole', async () => {
+  const call = '<tool_call>\n<function=clock>\n<parameter=zone>\nParis\n</parameter>\n</function>\n</tool_call>';
+  const before = script;
+  script = {
+    tokens: [...(await tokensOf(`Hm.</think>\n\nI look.\n\n${call}\n\nDone.`)), end],
+    finished: before.finished ?? {},
+  };
+  try {
+    const tools = [{ type: 'function', function: { name: 'clock' } }];
+    const asked = { ...CHAT, tools, n: 3, return_token_ids: true };
+    const { value } = await post('/v1/chat/completions', asked);
+    assert.equal(chatResponse.safeParse(value).error, undefined);
+    assert.deepEqual(value['prompt_token_ids'], gateway.router.calls.at(-1)?.request.promptIds);
+    for (const { message, token_ids: ids } of choicesOf(value)) {
+      const { content, reasoning, tool_calls: calls } = message as Record<string, unknown>;
+      assert.deepEqual([reasoning, content, (calls as unknown[]).length], ['Hm.', 'I look.\n\n\n\nDone.', 1]);
+      assert.deepEqual(ids, script.tokens);
+    }
+    const all = await chunks('/v1/chat/completions', asked);
+    for (const chunk of all) assert.equal(chatChunk.safeParse(chunk).error, undefined);
+    // Each choice begins with a chunk of its own, which has the prompt.
+    assert.deepEqual(
+      all.filter((chunk) => 'prompt_token_ids' in chunk).flatMap((chunk) => choicesOf(chunk).map(({ index }) => index)),
+      [0, 1, 2],
+    );
+    for (const index of [0, 1, 2]) {
+      const own = all.flatMap(choicesOf).filter((choice) => choice.index === index);
+      assert.deepEqual(
+        own.flatMap((choice) => (choice['token_ids'] ?? []) as number[]),
+        script.tokens,
+      );
+    }
+    const response = await gateway.fetch('/v1/chat/completions', { ...asked, parallel_tool_calls: false }, KEY);
+    const [first] = choicesOf((await response.json()) as Record<string, unknown>);
+    const ids = first?.['token_ids'] as number[];
+    assert.deepEqual(ids, script.tokens.slice(0, ids.length));
+    assert.ok(ids.length < script.tokens.length, 'nothing after the last call allowed');
+  } finally {
+    script = before;
+  }
+});
+
 test('text completions give ids with each choice, of its own prompt', async () => {
   const prompts = [await tokensOf('Once'), await tokensOf('Twice upon')];
   const { value } = await post('/v1/completions', {

@@ -329,6 +329,7 @@ test('a tier decides about the priority, and the answer says which it was', asyn
     [{}, undefined, 0],
     [{ service_tier: 'auto' }, 'default', 0],
     [{ service_tier: 'default' }, 'default', 0],
+    [{ service_tier: 'scale' }, 'default', 0],
     [{ service_tier: 'flex' }, 'flex', -10],
     [{ service_tier: 'priority' }, 'priority', 10],
     [{ service_tier: 'flex', priority: 3 }, 'flex', -3],
@@ -355,6 +356,26 @@ test('where callers may not hurry, the priority tier is the default one', async 
   } finally {
     await own.stop();
   }
+});
+
+test('what clients add to the messages that they send back changes nothing', async () => {
+  await answers('x</think>ok');
+  const call = { id: 'a', type: 'function', function: { name: 'clock', arguments: '{}' } };
+  const turns = (message: object) => [
+    { role: 'user', content: 'Hi' },
+    { role: 'assistant', content: null, ...message },
+    { role: 'tool', tool_call_id: 'a', content: 'noon' },
+  ];
+  const added = { ...call, function: { ...call.function, parsed_arguments: {} } };
+  for (const message of [
+    { tool_calls: [call] },
+    { tool_calls: [added], parsed: null, refusal: null, annotations: [], audio: null, function_call: null },
+  ]) {
+    const { status } = await gateway.fetch('/v1/chat/completions', { ...ask(), messages: turns(message) });
+    assert.equal(status, 200);
+  }
+  const [plain, more] = gateway.router.calls.slice(-2).map(({ request }) => request.promptIds);
+  assert.deepEqual(more, plain);
 });
 
 test('a predicted output changes nothing', async () => {

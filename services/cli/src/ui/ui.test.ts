@@ -18,8 +18,8 @@ test('a table aligns words left and numbers right', () => {
   );
 });
 
-test('every command has help and a description', () => {
-  const program = buildProgram();
+test('every command has help and a description', async () => {
+  const program = await buildProgram();
   assert.deepEqual(
     program.commands.map((command) => command.name()),
     [
@@ -51,8 +51,15 @@ test('every command has help and a description', () => {
   }
 });
 
+test('a command that is named is made alone; anything else makes all', async () => {
+  const names = async (name: string): Promise<number> => (await buildProgram(name)).commands.length;
+  assert.equal(await names('status'), 1);
+  const all = await names('--help');
+  for (const other of ['statu', 'toString', 'help', '']) assert.equal(await names(other), all);
+});
+
 test('an unknown option is an error, not a guess', async () => {
-  const program = buildProgram();
+  const program = await buildProgram();
   for (const command of [program, ...program.commands]) command.configureOutput({ writeErr: () => undefined });
   await assert.rejects(program.parseAsync(['node', 'guildhall', 'status', '--colour']), /unknown option/);
 });

@@ -119,6 +119,34 @@ export function redisKeys(cluster: string): RedisKeys {
 }
 
 /**
+ * True for a key that is to outlive the processes of a cluster: accounts, and what clients asked to keep. Everything else is
+ * about processes that run, leases above all, and means nothing once all of them have ended.
+ */
+export function outlivesProcesses(cluster: string, key: string): boolean {
+  const accounts = accountKeys(cluster);
+  const keys = redisKeys(cluster);
+  const whole = [accounts.apiKeys, keys.filesByExpiry, keys.batchesRunning, keys.responsesRunning];
+  const prefixes = [
+    accounts.apiKeyPrefix,
+    accounts.quota(''),
+    accounts.usagePrefix,
+    accounts.usageSource(''),
+    keys.file(''),
+    keys.filesOf(''),
+    keys.batch(''),
+    keys.batchesOf(''),
+    keys.batchDone(''),
+    keys.batchSegments(''),
+    keys.responsePrefix,
+    keys.responseLogPrefix,
+    keys.responsesOf(''),
+    keys.responseBytesOf(''),
+    `${keys.queues}:`,
+  ];
+  return whole.includes(key) || prefixes.some((prefix) => key.startsWith(prefix));
+}
+
+/**
  * Names of what outlives a cluster: API keys, what they have used, and what they may use. One hash tag, hence one slot, which
  * clusters may share that serve the same people.
  */

@@ -8,7 +8,7 @@ import {
 } from '../choice-assembler.ts';
 import type { GatewayContext } from '../context.ts';
 import type { ChoiceSink } from '../generation.ts';
-import type { ToolCallDelta } from '../parsers/parser.ts';
+import type { TextPart, ToolCallDelta } from '../parsers/parser.ts';
 import type { ChatChunk, ChatLogprobs, ChatResponse } from '../schema/chat.ts';
 import type { PromptLogprobs } from '../schema/token-fields.ts';
 import type { Usage } from '../schema/usage.ts';
@@ -46,6 +46,8 @@ export interface ChatAnswerOptions {
   head: AnswerHead;
   source: TokenSource;
   logprobs: boolean;
+  /** Calls are answered in the form that came before tool calls. */
+  asFunctions?: boolean;
   /** What is asked about the prompt's tokens. */
   facts?: PromptFacts | null;
   fingerprint: () => string | null;
@@ -93,9 +95,10 @@ export class ChatCollector implements ChoiceSink {
   delta(index: number, delta: ChoiceDelta): void {
     const choice = this.#choices[index];
     if (choice === undefined) return;
-    choice.reasoning += delta.reasoning;
-    choice.content += delta.content;
-    for (const piece of delta.toolCalls) addPiece(choice.calls, piece);
+    for (const part of delta.parts) {
+      if (part.kind === 'call') addPiece(choice.calls, part.call);
+      else choice[part.kind] += part.text;
+    }
     choice.tokens.push(...delta.tokens);
     choice.tokenIds = addIds(choice.tokenIds, delta.tokenIds);
     choice.finish = delta.finish ?? choice.finish;
@@ -103,7 +106,7 @@ export class ChatCollector implements ChoiceSink {
   }
 
   answer(promptTokens: number, counts: readonly ChoiceCounts[]): ChatResponse {
-    const { head, source, logprobs, facts, fingerprint } = this.#options;
+    const { head, source, logprobs, facts, fingerprint, asFunctions = false } = this.#options;
     return {
       ...head,
       object: 'chat.completion',
@@ -116,10 +119,10 @@ export class ChatCollector implements ChoiceSink {
           reasoning_content: choice.reasoning === '' ? null : choice.reasoning,
           reasoning: choice.reasoning === '' ? null : choice.reasoning,
           refusal: null,
-          ...(choice.calls.length === 0 ? {} : { tool_calls: choice.calls }),
+          ...callFields(choice.calls, asFunctions),
         },
         logprobs: logprobs ? chatLogprobs(source, choice.tokens) : null,
-        finish_reason: choice.finish,
+        finish_reason: finishName(choice.finish, asFunctions),
         stop_reason: choice.stopReason,
         ...tokenIdsField(choice.tokenIds),
       })),
@@ -128,6 +131,16 @@ export class ChatCollector implements ChoiceSink {
       usage: usageOf([promptTokens], counts),
     };
   }
+}
+
+function callFields(calls: ToolCallAnswer[], asFunctions: boolean) {
+  const [first] = calls;
+  if (first === undefined) return {};
+  return asFunctions ? { function_call: first.function } : { tool_calls: calls };
+}
+
+function finishName(finish: FinishName, asFunctions: boolean): FinishName | 'function_call' {
+  return asFunctions && finish === 'tool_calls' ? 'function_call' : finish;
 }
 
 /** Adds a piece of a call to the calls so far. */
@@ -144,26 +157,29 @@ type ChunkChoice = ChatChunk['choices'][number];
 type ChunkDelta = ChunkChoice['delta'];
 
 /** The parts of a delta, one chunk for each: clients expect a chunk to bring text or one piece of one call. */
-function deltaParts({ reasoning, content, toolCalls }: ChoiceDelta): ChunkDelta[] {
-  const text = {
-    ...(reasoning === '' ? {} : { reasoning_content: reasoning, reasoning }),
-    ...(content === '' ? {} : { content }),
-  };
-  const calls = toolCalls.map(({ index, id, name, arguments: json }) => {
-    const head = id === undefined ? {} : { id, type: 'function' as const };
-    const fn = { ...(name === undefined ? {} : { name }), arguments: json };
-    return { tool_calls: [{ index, ...head, function: fn }] };
-  });
-  return reasoning !== '' || content !== '' || calls.length === 0 ? [text, ...calls] : calls;
+function deltaParts({ parts }: ChoiceDelta, asFunctions: boolean): ChunkDelta[] {
+  return parts.length === 0 ? [{}] : parts.map((part) => chunkDelta(part, asFunctions));
 }
+
+function chunkDelta(part: TextPart, asFunctions: boolean): ChunkDelta {
+  if (part.kind === 'content') return { content: part.text };
+  if (part.kind === 'reasoning') return { reasoning_content: part.text, reasoning: part.text };
+  const { index, id, name, arguments: json } = part.call;
+  const head = id === undefined ? {} : { id, type: 'function' as const };
+  const fn = { ...(name === undefined ? {} : { name }), arguments: json };
+  return asFunctions ? { function_call: fn } : { tool_calls: [{ index, ...head, function: fn }] };
+}
+
+/** Where chunks go. */
+export type AnswerStream = Pick<SseStream, 'send' | 'done'>;
 
 /** Streams a chat answer: a first chunk with the role, one chunk for each piece of text, a last one with the reason. */
 export class ChatStreamer implements ChoiceSink {
   readonly #options: ChatAnswerOptions;
-  readonly #stream: SseStream;
+  readonly #stream: AnswerStream;
   readonly #includeUsage: boolean;
 
-  constructor(options: ChatAnswerOptions, stream: SseStream, includeUsage: boolean) {
+  constructor(options: ChatAnswerOptions, stream: AnswerStream, includeUsage: boolean) {
     this.#options = options;
     this.#stream = stream;
     this.#includeUsage = includeUsage;
@@ -177,11 +193,11 @@ export class ChatStreamer implements ChoiceSink {
   promptLogprobs(): void {}
 
   async delta(index: number, delta: ChoiceDelta): Promise<void> {
-    const { logprobs, source } = this.#options;
+    const { logprobs, source, asFunctions = false } = this.#options;
     let ids = tokenIdsField(delta.tokenIds);
     if (!saysNothing(delta) || delta.tokens.length > 0) {
       let shown: ChatLogprobs | null = logprobs ? chatLogprobs(source, delta.tokens) : null;
-      for (const part of deltaParts(delta)) {
+      for (const part of deltaParts(delta, asFunctions)) {
         await this.#send([{ index, delta: part, logprobs: shown, finish_reason: null, ...ids }]);
         // They go with the first part.
         shown = null;
@@ -189,8 +205,8 @@ export class ChatStreamer implements ChoiceSink {
       }
     }
     if (delta.finish === null) return;
-    const end = { index, delta: {}, logprobs: null, finish_reason: delta.finish, stop_reason: delta.stopReason };
-    await this.#send([{ ...end, ...ids }]);
+    const finish_reason = finishName(delta.finish, asFunctions);
+    await this.#send([{ index, delta: {}, logprobs: null, finish_reason, stop_reason: delta.stopReason, ...ids }]);
   }
 
   /** Sends the usage, if asked for, and the end. */

@@ -1,6 +1,7 @@
 import type { router } from '@guildhall/proto';
 import { type ChoiceCounts, type ChoiceDelta, type FinishName, trimmed } from '../choice-assembler.ts';
 import type { ChoiceSink } from '../generation.ts';
+import { textOf } from '../parsers/parser.ts';
 import type { CompletionLogprobs, CompletionResponse } from '../schema/completion.ts';
 import type { PromptLogprobs } from '../schema/token-fields.ts';
 import type { Usage } from '../schema/usage.ts';
@@ -95,7 +96,7 @@ class CompletionPieces {
   delta(delta: ChoiceDelta): Piece {
     const offset = this.#prompt?.text.length ?? 0;
     if (this.#options.logprobs) for (const token of delta.tokens) this.#list.add(token.event, offset + token.offset);
-    return { ...this.#piece(delta.content, delta), facts: tokenIdsField(delta.tokenIds) };
+    return { ...this.#piece(textOf(delta, 'content'), delta), facts: tokenIdsField(delta.tokenIds) };
   }
 
   #piece(text: string, end: { finish: FinishName | null; stopReason: string | number | null } | null): Piece {

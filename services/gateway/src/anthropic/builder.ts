@@ -65,10 +65,12 @@ export class MessageBuilder {
   }
 
   /** Adds a delta. Throws `integrity` for a piece of a call that is over. */
-  add({ reasoning, content, toolCalls, finish, stopReason }: ChoiceDelta): MessageEvent[] {
-    if (reasoning !== '') this.#addThinking(reasoning);
-    if (content !== '') this.#addText(content);
-    for (const call of toolCalls) this.#addCall(call);
+  add({ parts, finish, stopReason }: Pick<ChoiceDelta, 'parts' | 'finish' | 'stopReason'>): MessageEvent[] {
+    for (const part of parts) {
+      if (part.kind === 'reasoning') this.#addThinking(part.text);
+      else if (part.kind === 'content') this.#addText(part.text);
+      else this.#addCall(part.call);
+    }
     this.#finish = finish ?? this.#finish;
     this.#stopReason = stopReason ?? this.#stopReason;
     return this.#take();

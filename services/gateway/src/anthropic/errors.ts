@@ -5,7 +5,13 @@ const ROUTES = '/v1/messages';
 /** An error as Anthropic's API answers it. */
 export interface AnthropicErrorAnswer {
   status: number;
-  body: { type: 'error'; error: { type: string; message: string }; request_id: string };
+  body: { type: 'error'; error: { type: string; message: string; details?: ErrorDetails }; request_id: string };
+}
+
+/** What clients decide by, where Anthropic's have a code of their own for it. */
+interface ErrorDetails {
+  error_code: string;
+  unsupported: string[];
 }
 
 /** Anthropic's type of an HTTP status, and the status that belongs to it where that is another one. */
@@ -32,11 +38,18 @@ export function anthropicStatus(code: ErrorCode): number {
 }
 
 /** An error of the registry in Anthropic's envelope. */
-export function anthropicAnswer({ code, message }: GuildhallError, requestId: string): AnthropicErrorAnswer {
+export function anthropicAnswer(error: GuildhallError, requestId: string): AnthropicErrorAnswer {
+  const { code, message } = error;
   const { http } = errorInfo(code);
   const type = TYPES[http]?.type ?? (http >= 500 ? 'api_error' : 'invalid_request_error');
   return {
     status: anthropicStatus(code),
-    body: { type: 'error', error: { type, message }, request_id: requestId },
+    body: { type: 'error', error: { type, message, ...detailsOf(error) }, request_id: requestId },
   };
+}
+
+/** That a thread is refused: the client's tool runner then sends all messages, as without one. */
+function detailsOf({ code, field }: GuildhallError): { details?: ErrorDetails } {
+  if (code !== 'unsupported' || field !== 'thread') return {};
+  return { details: { error_code: 'thread_unsupported_request', unsupported: ['thread'] } };
 }

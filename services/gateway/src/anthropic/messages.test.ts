@@ -229,3 +229,31 @@ test('a last message of the assistant is gone on with', async () => {
   await client.messages.create(ask({ messages }));
   assert.match(lastPrompt(), /Two and two is$/);
 });
+
+test('a thread is refused in the way on which the tool runner of the client goes on without one', async () => {
+  await answers('ok');
+  const asked = { ...ask(), thread: { type: 'create' as const } };
+  await assert.rejects(client.beta.messages.create(asked), (error: unknown) => {
+    assert.ok(error instanceof Anthropic.BadRequestError);
+    assert.equal(error.errorCode, 'thread_unsupported_request');
+    assert.deepEqual(error.details, { error_code: 'thread_unsupported_request', unsupported: ['thread'] });
+    return true;
+  });
+  const other = await client.beta.messages
+    .create({ ...asked, thread: null, container: 'c' })
+    .catch((error: unknown) => error);
+  assert.ok(other instanceof Anthropic.BadRequestError);
+  assert.equal(other.details, null);
+});
+
+test('the older name of the format constrains the answer as the newer one does; both are too much', async () => {
+  await answers('{"a":1}');
+  const format = { type: 'json_schema' as const, schema: { type: 'object', properties: { a: { type: 'integer' } } } };
+  await client.messages.create(ask({ output_config: { format } }));
+  const { constraint } = gateway.router.calls.at(-1)?.request ?? {};
+  assert.notEqual(constraint, undefined);
+  await client.messages.create(ask({ output_format: format }));
+  assert.deepEqual(gateway.router.calls.at(-1)?.request.constraint, constraint);
+  const both = ask({ output_format: format, output_config: { format } });
+  await assert.rejects(client.messages.create(both), /output_format: cannot be combined with output_config.format/);
+});

@@ -47,7 +47,8 @@ export function promptOf(body: CountTokensRequest): ChatRequest {
 
 function promptBody(body: CountTokensRequest): Record<string, unknown> {
   const { messages, prefilled } = chatMessages(body);
-  const { effort, format } = body.output_config ?? {};
+  const { effort, format: newer } = body.output_config ?? {};
+  const format = newer ?? body.output_format;
   const { thinking } = body;
   return present({
     model: body.model,
@@ -56,7 +57,7 @@ function promptBody(body: CountTokensRequest): Record<string, unknown> {
     ...(prefilled ? { continue_final_message: true, add_generation_prompt: false } : {}),
     enable_thinking: thinking?.type === 'enabled' || thinking?.type === 'adaptive',
     thinking_token_budget: thinking?.type === 'enabled' ? thinking.budget_tokens : null,
-    reasoning_effort: effort === 'max' ? 'xhigh' : effort,
+    reasoning_effort: effort,
     response_format:
       format === null || format === undefined
         ? null

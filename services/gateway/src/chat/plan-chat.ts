@@ -7,6 +7,7 @@ import { prepareChat, tokenBudget } from '../prompt.ts';
 import { completionId } from '../request-id.ts';
 import { type AskingRequest, type PlannedRequest, routingTraceOf, telemetryOf } from '../run-completion.ts';
 import type { ChatRequest } from '../schema/chat.ts';
+import { asksForFunctions, withTools } from '../tools/functions.ts';
 import { callRules } from '../tools/tool-choice.ts';
 import { thinkingBudget } from './thinking-budget.ts';
 
@@ -18,25 +19,27 @@ export interface PlannedChat extends PlannedRequest {
 }
 
 /**
- * Plans the choices of a chat request, of which `body` has passed the schema `chatRequest`. Throws errors of the
+ * Plans the choices of a chat request, of which `asked` has passed the schema `chatRequest`. Throws errors of the
  * registry for a model that is not served, messages that the template refuses and answers that the context cannot hold.
  * @param id of the answer.
  */
 export async function planChat(
   context: GatewayContext,
-  body: ChatRequest,
+  asked: ChatRequest,
   request: AskingRequest,
   caller: Caller,
   id = completionId('chatcmpl'),
 ): Promise<PlannedChat> {
   const { assets, config, clock, parser, models } = context;
+  const body = withTools(asked);
   const routerModel = models.resolve(body.model);
   const telemetry = telemetryOf(context, request, body, caller.tenant);
   const begunMs = clock.monotonicMs();
-  const prompt = await prepareChat(assets, body);
+  const bounds = { enough: contextLength(context), gone: () => telemetry.ended };
+  const prompt = await prepareChat(assets, body, bounds);
   telemetry.record('tokenize', begunMs, { 'guildhall.tokens': prompt.ids.length });
-  const asked = body.max_completion_tokens ?? body.max_tokens ?? null;
-  const maxTokens = tokenBudget(prompt.ids.length, asked, config.defaultMaxTokens, contextLength(context), 'messages');
+  const most = body.max_completion_tokens ?? body.max_tokens ?? null;
+  const maxTokens = tokenBudget(prompt, most, config.defaultMaxTokens, contextLength(context), 'messages');
   const logprobs = body.logprobs === true;
   const promptTop = body.prompt_logprobs ?? undefined;
   checkPromptLogprobs(prompt.ids.length, promptTop ?? null, 'prompt_logprobs');
@@ -66,6 +69,7 @@ export async function planChat(
       source: body.return_tokens_as_token_ids === true ? ID_SOURCE : assets.tokenizer,
       facts: promptFacts(assets.tokenizer, body, prompt.ids),
       logprobs,
+      asFunctions: asksForFunctions(asked),
     },
   };
 }

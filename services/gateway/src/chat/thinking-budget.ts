@@ -1,5 +1,6 @@
 import { fail } from '@guildhall/common';
 import type { router } from '@guildhall/proto';
+import type { Assets } from '../assets.ts';
 import type { GatewayContext } from '../context.ts';
 import type { PreparedPrompt } from '../prompt.ts';
 import type { ChatRequest } from '../schema/chat.ts';
@@ -14,6 +15,17 @@ function askedBudget(body: Pick<ChatRequest, 'thinking_token_budget' | 'chat_tem
   throw fail('invalid_value', `${FIELD}: expected an integer from 0 to ${0x7fffffff}`, { field: FIELD });
 }
 
+/** Token ids of closing words, by checkpoint and words: they are the same for every request. */
+const endings = new WeakMap<Assets, Map<string, readonly number[]>>();
+
+async function endingOf(assets: Assets, words: string, endId: number): Promise<readonly number[]> {
+  const known = endings.get(assets)?.get(words);
+  if (known !== undefined) return known;
+  const ids = [...(await assets.tokenizer.encode(words)), endId];
+  endings.set(assets, (endings.get(assets) ?? new Map<string, readonly number[]>()).set(words, ids));
+  return ids;
+}
+
 /**
  * How a router is to close the think block that the prompt ends in; undefined without a budget, or without such a block.
  * The closing sentence is not part of the budget.
@@ -26,6 +38,6 @@ export async function thinkingBudget(
   const tokens = askedBudget(body);
   const endId = assets.tokenizer.tokenToId('</think>');
   if (tokens === null || endId === null || !prompt.insideThink) return undefined;
-  const sentence = config.thinkingEndText === '' ? '\n' : `\n\n${config.thinkingEndText}\n`;
-  return { tokens, endIds: [...(await assets.tokenizer.encode(sentence)), endId] };
+  const words = config.thinkingEndText === '' ? '\n' : `\n\n${config.thinkingEndText}\n`;
+  return { tokens, endIds: [...(await endingOf(assets, words, endId))] };
 }

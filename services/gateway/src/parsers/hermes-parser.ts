@@ -1,7 +1,7 @@
 import { AnswerText } from './answer-text.ts';
 import { CallList } from './call-list.ts';
 import { JsonRepair } from './json-repair.ts';
-import { emptyText, type OutputParser, StepParser, type TextDelta } from './parser.ts';
+import { emptyText, type OutputParser, say, StepParser, type TextDelta } from './parser.ts';
 import type { ToolParserOptions } from './qwen3-xml-parser.ts';
 import { type Element, matchPattern, nameUntil, SPACES } from './tag-pattern.ts';
 
@@ -60,9 +60,9 @@ export class HermesParser extends StepParser implements OutputParser {
 
   finish(): TextDelta {
     const delta = emptyText();
-    if (this.#state === 'text') delta.content += this.#text.push(this.held);
+    if (this.#state === 'text') say(delta, 'content', this.#text.push(this.held));
     this.held = '';
-    delta.content += this.#text.finish();
+    say(delta, 'content', this.#text.finish());
     return delta;
   }
 
@@ -80,7 +80,7 @@ export class HermesParser extends StepParser implements OutputParser {
       const head = matchPattern(this.held, at, HEAD, false);
       if (head === 'more') break;
       if (head === 'no' || !this.#options.tools.has(head.names[0] ?? '')) continue;
-      delta.content += this.#text.push(this.held.slice(0, at));
+      say(delta, 'content', this.#text.push(this.held.slice(0, at)));
       this.#text.call();
       this.#list.begin(delta, head.names[0] ?? '');
       // The arguments begin with the brace that the head ends with.
@@ -90,7 +90,7 @@ export class HermesParser extends StepParser implements OutputParser {
       return true;
     }
     const end = at < 0 ? this.held.length : at;
-    delta.content += this.#text.push(this.held.slice(0, end));
+    say(delta, 'content', this.#text.push(this.held.slice(0, end)));
     this.held = this.held.slice(end);
     return false;
   }

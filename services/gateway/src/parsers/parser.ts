@@ -7,16 +7,51 @@ export interface ToolCallDelta {
   arguments: string;
 }
 
-/** What an answer says, told apart. Any part may be empty. */
+/** A piece of what an answer says. Texts are never empty. */
+export type TextPart =
+  { kind: 'reasoning'; text: string } | { kind: 'content'; text: string } | { kind: 'call'; call: ToolCallDelta };
+
+type TextKind = 'reasoning' | 'content';
+
+/** What an answer says, told apart, in the order in which it says it. */
 export interface TextDelta {
-  reasoning: string;
-  content: string;
-  toolCalls: ToolCallDelta[];
+  parts: TextPart[];
 }
 
 /** A delta that says nothing. */
 export function emptyText(): TextDelta {
-  return { reasoning: '', content: '', toolCalls: [] };
+  return { parts: [] };
+}
+
+/** Adds text to a delta; it joins a last part of its kind. */
+export function say({ parts }: TextDelta, kind: TextKind, text: string): void {
+  if (text === '') return;
+  const last = parts.at(-1);
+  if (last?.kind === kind) parts[parts.length - 1] = { kind, text: last.text + text };
+  else parts.push({ kind, text });
+}
+
+/** Adds a piece of a call. The first piece of a call stays alone, as clients expect it; others join. */
+export function sayCall({ parts }: TextDelta, call: ToolCallDelta): void {
+  const last = parts.at(-1);
+  if (last?.kind !== 'call' || last.call.index !== call.index || last.call.id !== undefined) {
+    parts.push({ kind: 'call', call });
+    return;
+  }
+  parts[parts.length - 1] = { kind: 'call', call: { ...last.call, arguments: last.call.arguments + call.arguments } };
+}
+
+/** Adds what another delta says. */
+export function sayAll(delta: TextDelta, more: TextDelta): void {
+  for (const part of more.parts) {
+    if (part.kind === 'call') sayCall(delta, part.call);
+    else say(delta, part.kind, part.text);
+  }
+}
+
+/** All texts of a kind, joined. */
+export function textOf({ parts }: TextDelta, kind: TextKind): string {
+  return parts.map((part) => (part.kind === kind ? part.text : '')).join('');
 }
 
 /** Turns the raw text of one choice into deltas, piece by piece. The same text gives the same sums whatever its pieces. */
@@ -39,7 +74,9 @@ export class PassthroughParser implements OutputParser {
   readonly ended = false;
 
   push(text: string): TextDelta {
-    return { ...emptyText(), content: text };
+    const delta = emptyText();
+    say(delta, 'content', text);
+    return delta;
   }
 
   finish(): TextDelta {
@@ -66,19 +103,20 @@ export class ChainedParser implements OutputParser {
   }
 
   push(text: string): TextDelta {
-    const { reasoning, content } = this.#first.push(text);
-    return { ...this.#second.push(content), reasoning };
+    return this.#through(this.#first.push(text));
   }
 
   finish(cut: boolean): TextDelta {
-    const { reasoning, content } = this.#first.finish(cut);
-    const rest = this.#second.push(content);
-    const last = this.#second.finish(cut);
-    return {
-      reasoning,
-      content: rest.content + last.content,
-      toolCalls: [...rest.toolCalls, ...last.toolCalls],
-    };
+    const delta = this.#through(this.#first.finish(cut));
+    sayAll(delta, this.#second.finish(cut));
+    return delta;
+  }
+
+  /** What the first parser says, with its content as the second one says it. */
+  #through({ parts }: TextDelta): TextDelta {
+    const delta = emptyText();
+    for (const part of parts) sayAll(delta, part.kind === 'content' ? this.#second.push(part.text) : { parts: [part] });
+    return delta;
   }
 }
 

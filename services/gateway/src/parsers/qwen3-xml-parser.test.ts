@@ -210,7 +210,7 @@ test('a call that is broken off keeps what it has, shows no markup, and does not
 test('calls inside the think block are thoughts', () => {
   const thought = `I could ${call('list')} or not.`;
   const parsed = parse(parser(true), Array.from(`${thought}\n</think>\n\nNo.`));
-  assert.deepEqual(parsed, { reasoning: thought, content: 'No.', calls: [], complete: 0 });
+  assert.deepEqual([parsed.reasoning, parsed.content, parsed.calls], [thought, 'No.', []]);
   const after = parse(parser(true), Array.from(`${thought}\n</think>\n\n${call('list')}`));
   assert.deepEqual([after.content, after.calls.length, after.reasoning], ['', 1, thought]);
   const unfinished = parse(parser(true), [thought]);
@@ -237,7 +237,7 @@ test('strings stream as they arrive, and so do objects and arrays', () => {
     let latest = 0;
     for (const [at, piece] of pieces.entries()) {
       const delta = made.push(piece);
-      if (delta.toolCalls.some((part) => part.arguments !== '')) {
+      if (delta.parts.some((part) => part.kind === 'call' && part.call.arguments !== '')) {
         assert.ok(at - latest < 60, `${key}: silent for ${at - latest} characters`);
         latest = at;
       }

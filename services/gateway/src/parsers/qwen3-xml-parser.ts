@@ -4,7 +4,7 @@ import { ANY_TYPE } from '../tools/value-types.ts';
 import { AnswerText } from './answer-text.ts';
 import { ArgumentWriter } from './argument-writer.ts';
 import { type CallIds, CallList } from './call-list.ts';
-import { emptyText, type OutputParser, StepParser, type TextDelta } from './parser.ts';
+import { emptyText, type OutputParser, say, StepParser, type TextDelta } from './parser.ts';
 import { type Element, END, MARK, matchPattern, nameUntil, SPACES, type TagMatch } from './tag-pattern.ts';
 
 const CALL = '<tool_call>';
@@ -108,9 +108,9 @@ export class Qwen3XmlParser extends StepParser implements OutputParser {
     this.#whole = true;
     while (this.step(delta));
     if (this.#state === 'value') this.#finishValue(delta, cut);
-    else if (this.#state === 'text') delta.content += this.#text.push(this.held);
+    else if (this.#state === 'text') say(delta, 'content', this.#text.push(this.held));
     this.held = '';
-    delta.content += this.#text.finish();
+    say(delta, 'content', this.#text.finish());
     return delta;
   }
 
@@ -126,7 +126,7 @@ export class Qwen3XmlParser extends StepParser implements OutputParser {
 
   #stepText(delta: TextDelta): boolean {
     const found = this.#find((at) => this.#callAt(at));
-    delta.content += this.#text.push(this.held.slice(0, found.at));
+    say(delta, 'content', this.#text.push(this.held.slice(0, found.at)));
     this.held = this.held.slice(found.at);
     if (found.match === null) return false;
     const [name, key] = found.match.names as [string, string | undefined];

@@ -1,4 +1,4 @@
-import { emptyText, heldLength, type OutputParser, StepParser, type TextDelta } from './parser.ts';
+import { emptyText, heldLength, type OutputParser, say, StepParser, type TextDelta } from './parser.ts';
 
 const OPEN = '<think>';
 const CLOSE = '</think>';
@@ -23,9 +23,10 @@ export class ReasoningParser extends StepParser implements OutputParser {
   }
 
   finish(): TextDelta {
-    const held = this.held;
+    const delta = emptyText();
+    say(delta, this.#state === 'reasoning' ? 'reasoning' : 'content', this.held);
     this.held = '';
-    return { ...emptyText(), ...(this.#state === 'reasoning' ? { reasoning: held } : { content: held }) };
+    return delta;
   }
 
   /** Moves held text on; true when the state has changed and there may be more to move. */
@@ -34,7 +35,7 @@ export class ReasoningParser extends StepParser implements OutputParser {
     if (this.#state === 'start') return this.#stepStart();
     if (this.#state === 'reasoning') return this.#stepReasoning(delta);
     if (this.#state === 'gap') return this.#stepGap();
-    delta.content += this.held;
+    say(delta, 'content', this.held);
     this.held = '';
     return false;
   }
@@ -54,13 +55,13 @@ export class ReasoningParser extends StepParser implements OutputParser {
   #stepReasoning(delta: TextDelta): boolean {
     const at = this.held.indexOf(CLOSE);
     if (at >= 0) {
-      delta.reasoning += this.held.slice(0, at).trimEnd();
+      say(delta, 'reasoning', this.held.slice(0, at).trimEnd());
       this.held = this.held.slice(at + CLOSE.length);
       this.#state = 'gap';
       return true;
     }
     const settled = this.held.slice(0, this.held.length - heldLength(this.held, CLOSE)).trimEnd().length;
-    delta.reasoning += this.held.slice(0, settled);
+    say(delta, 'reasoning', this.held.slice(0, settled));
     this.held = this.held.slice(settled);
     return false;
   }

@@ -4,7 +4,7 @@ import type { Caller } from '../caller.ts';
 import { planChat, type PlannedChat } from '../chat/plan-chat.ts';
 import type { ChoiceCounts, ChoiceDelta, FinishName } from '../choice-assembler.ts';
 import type { GatewayContext } from '../context.ts';
-import type { ChoiceSink } from '../generation.ts';
+import type { ChoiceSink, TokenLogprobs } from '../generation.ts';
 import { askedPriority } from '../limits/priority.ts';
 import { type RequestScope, withWorkScope } from '../request-scope.ts';
 import type { AskingRequest } from '../run-completion.ts';
@@ -15,7 +15,7 @@ import type { TokenSource } from '../token-text.ts';
 import { ResponseBuilder, type ResponseEnd } from './builder.ts';
 import { addEntries, type LogEntry, readLog } from './log.ts';
 import { statusOf } from './run.ts';
-import { isEmptyPiece, joinPieces, type Piece, pieceOf } from './piece.ts';
+import { joinPieces, type Piece, piecesOf } from './piece.ts';
 import { builderOf, toStored } from './stored.ts';
 import { responseError, responseUsage } from './usage.ts';
 
@@ -212,7 +212,8 @@ function withKnown(planned: PlannedChat, entries: readonly LogEntry[]): PlannedC
   const ids = entries.flatMap((entry) => entry.ids);
   const numericsId = entries.find((entry) => entry.numericsId !== '')?.numericsId ?? '';
   if (ids.length === 0) return planned.plans;
-  return planned.plans.map((plan) => ({ ...plan, known: { ids, numericsId } }));
+  const logprobs = entries.flatMap((entry) => entry.logprobs ?? []);
+  return planned.plans.map((plan) => ({ ...plan, known: { ids, numericsId, logprobs } }));
 }
 
 /** Collects what is generated, and writes it down from time to time. */
@@ -223,6 +224,7 @@ class LogSink implements ChoiceSink {
   finish: FinishName = 'stop';
   #pieces: Piece[] = [];
   #ids: number[] = [];
+  #logprobs: TokenLogprobs[] = [];
   #numericsId = '';
   /** An entry that Redis has not taken yet. */
   #unwritten: LogEntry | null = null;
@@ -240,14 +242,17 @@ class LogSink implements ChoiceSink {
 
   promptLogprobs(): void {}
 
-  token(_index: number, { id }: router.TokenEvent): void {
+  token(_index: number, { id, logprob, top }: router.TokenEvent): void {
     this.#ids.push(id);
+    if (this.#source !== null) this.#logprobs.push({ logprob, top });
   }
 
   delta(_index: number, delta: ChoiceDelta): void {
     this.finish = delta.finish ?? this.finish;
-    const piece = pieceOf(delta, this.#source);
-    if (isEmptyPiece(piece)) return;
+    for (const piece of piecesOf(delta, this.#source)) this.#add(piece);
+  }
+
+  #add(piece: Piece): void {
     const last = this.#pieces.at(-1);
     const joined = last === undefined ? null : joinPieces(last, piece);
     if (joined === null) this.#pieces.push(piece);
@@ -270,10 +275,11 @@ class LogSink implements ChoiceSink {
   }
 
   #takeEntry(): LogEntry {
-    const entry = { pieces: this.#pieces, ids: this.#ids, numericsId: this.#numericsId };
+    const [pieces, ids, logprobs, numericsId] = [this.#pieces, this.#ids, this.#logprobs, this.#numericsId];
     this.#pieces = [];
     this.#ids = [];
+    this.#logprobs = [];
     this.#numericsId = '';
-    return entry;
+    return { pieces, ids, numericsId, ...(logprobs.length === 0 ? {} : { logprobs }) };
   }
 }

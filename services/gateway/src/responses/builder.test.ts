@@ -137,9 +137,23 @@ test('pieces that are joined, as in the log of a background response, give the s
 
 const COUNTS = { completionTokens: 3, reasoningTokens: 1, cachedTokens: 2, decodeCachedTokens: 0 };
 
+/** A piece as the parts of a delta, in their order. */
+function partsOf({ reasoning, content, toolCalls }: Piece): ChoiceDelta['parts'] {
+  const texts = [
+    { kind: 'reasoning' as const, text: reasoning },
+    { kind: 'content' as const, text: content },
+  ];
+  return [...texts.filter(({ text }) => text !== ''), ...toolCalls.map((call) => ({ kind: 'call' as const, call }))];
+}
+
 function message(pieces: readonly Piece[], omitThinking: boolean) {
   const builder = new MessageBuilder({ id: 'msg_1', model: 'm', promptTokens: 5, omitThinking, cutByContext: false });
-  const deltas: ChoiceDelta[] = pieces.map((piece) => ({ ...piece, tokens: [], finish: null, stopReason: null }));
+  const deltas: ChoiceDelta[] = pieces.map((piece) => ({
+    parts: partsOf(piece),
+    tokens: [],
+    finish: null,
+    stopReason: null,
+  }));
   const events = [...builder.begin(COUNTS), ...deltas.flatMap((delta) => builder.add(delta)), ...builder.end(COUNTS)];
   return { events, whole: builder.whole(COUNTS) };
 }

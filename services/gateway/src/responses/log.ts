@@ -1,4 +1,5 @@
 import type { ResponseStore } from '@guildhall/common';
+import type { TokenLogprobs } from '../generation.ts';
 import type { ResponseBuilder, ResponseEvent } from './builder.ts';
 import type { Piece } from './piece.ts';
 
@@ -7,6 +8,8 @@ export interface LogEntry {
   pieces: Piece[];
   /** Ids of the tokens, none where they cannot be gone on from. */
   ids: number[];
+  /** Of each token, where log-probabilities are shown: the text of the last ones may come later. */
+  logprobs?: TokenLogprobs[];
   /** Class that they were computed in; '' where an earlier entry says it. */
   numericsId: string;
 }

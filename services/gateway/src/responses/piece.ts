@@ -1,8 +1,8 @@
 import { chatLogprobs } from '../answers/logprobs.ts';
-import type { ChoiceDelta, LoggedToken } from '../choice-assembler.ts';
+import type { ChoiceDelta } from '../choice-assembler.ts';
 import type { ToolCallDelta } from '../parsers/parser.ts';
 import type { TextLogprobs } from '../schema/response-items.ts';
-import { type TokenSource, tokenText } from '../token-text.ts';
+import type { TokenSource } from '../token-text.ts';
 
 /** What some tokens add to a response; it can be written down and read back. */
 export interface Piece {
@@ -16,25 +16,17 @@ export function emptyPiece(): Piece {
   return { reasoning: '', content: '', toolCalls: [], logprobs: [] };
 }
 
-// A delta may bring tokens that were held back, thinking among them; the text's own are its last ones.
-function tokensOfText(source: TokenSource, tokens: readonly LoggedToken[], text: string): readonly LoggedToken[] {
-  let left = text.length;
-  let from = tokens.length;
-  while (from > 0 && left > 0) {
-    from -= 1;
-    left -= tokenText(source, tokens[from]?.event.id ?? 0).text.length;
-  }
-  return tokens.slice(from);
-}
-
 /**
- * A delta of a choice as a piece of a response.
+ * A delta of a choice as pieces of a response, in its order.
  * @param source for log-probabilities; null where none are asked for.
  */
-export function pieceOf({ reasoning, content, toolCalls, tokens }: ChoiceDelta, source: TokenSource | null): Piece {
-  const shown = source === null || content === '' ? [] : tokensOfText(source, tokens, content);
-  const logprobs = source === null ? [] : (chatLogprobs(source, shown).content ?? []);
-  return { reasoning, content, toolCalls, logprobs };
+export function piecesOf({ parts }: Pick<ChoiceDelta, 'parts'>, source: TokenSource | null): Piece[] {
+  return parts.map((part) => {
+    if (part.kind === 'reasoning') return { ...emptyPiece(), reasoning: part.text };
+    if (part.kind === 'call') return { ...emptyPiece(), toolCalls: [part.call] };
+    const logprobs = source === null ? [] : (chatLogprobs(source, part.tokens ?? []).content ?? []);
+    return { ...emptyPiece(), content: part.text, logprobs };
+  });
 }
 
 /** Two pieces that follow each other as one; null where the order of their parts would change. */
@@ -58,8 +50,4 @@ function joinCalls(a: readonly ToolCallDelta[], b: readonly ToolCallDelta[]): To
     else calls[calls.length - 1] = { ...last, arguments: last.arguments + call.arguments };
   }
   return calls;
-}
-
-export function isEmptyPiece({ reasoning, content, toolCalls }: Piece): boolean {
-  return reasoning === '' && content === '' && toolCalls.length === 0;
 }

@@ -10,7 +10,7 @@ import type { ResponseObject } from '../schema/responses.ts';
 import type { NamedEvent, SseStream } from '../sse.ts';
 import type { TokenSource } from '../token-text.ts';
 import { ResponseBuilder, type ResponseEnd, type ResponseEvent } from './builder.ts';
-import { pieceOf } from './piece.ts';
+import { piecesOf } from './piece.ts';
 import type { AskedResponse } from './prepare.ts';
 import { keep } from './stored.ts';
 import { responseError, responseUsage } from './usage.ts';
@@ -51,7 +51,7 @@ class ResponseSink implements ChoiceSink {
 
   async delta(_index: number, delta: ChoiceDelta): Promise<void> {
     this.finish = delta.finish ?? this.finish;
-    const events = this.builder.add(pieceOf(delta, this.#source));
+    const events = piecesOf(delta, this.#source).flatMap((piece) => this.builder.add(piece));
     if (events.length > 0) await this.#tell(events);
   }
 }

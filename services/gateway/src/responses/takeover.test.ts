@@ -81,6 +81,46 @@ test('a gateway that goes hands a background response over, which goes on where 
   assert.equal(events.at(-1)?.type, 'response.completed');
 });
 
+test('log-probabilities of tokens whose text was held back are not lost when another gateway goes on', async () => {
+  // The beginning of a call holds text back until it turns out to be none.
+  const [told, held] = ['I think.\n</think>\n\nWell, ', '<tool_call> is'];
+  const ids = [...(await tokensOf(told)), ...(await tokensOf(held))];
+  script = { ...script, tokens: [...ids, ...(await tokensOf(' a tag.')), ...script.tokens.slice(-1)] };
+  const asked = {
+    model: 'tiny',
+    input: 'Hi',
+    tools: [{ type: 'function' as const, name: 'f', parameters: { type: 'object' }, strict: false }],
+    include: ['message.output_text.logprobs' as const],
+    top_logprobs: 2,
+  };
+  const logprobsOf = ({ output }: OpenAI.Responses.Response) =>
+    output
+      .flatMap((item) => (item.type === 'message' ? item.content : []))
+      .flatMap((part) => (part.type === 'output_text' ? (part.logprobs ?? []) : []));
+  const whole = await first.client().responses.create(asked);
+  assert.equal(whole.output_text, 'Well, <tool_call> is a tag.');
+  assert.equal(
+    logprobsOf(whole)
+      .map(({ token }) => token)
+      .join(''),
+    whole.output_text,
+  );
+  const heldAt = (await tokensOf(told)).length + 1;
+  first.router.calls.length = 0;
+  first.router.holdBeforeToken(heldAt);
+  const { id } = await first.client().responses.create({ ...asked, background: true });
+  await eventually(async () => ((await now(first.client(), id))?.output_text ?? '') !== '', 'the first text');
+  await eventually(() => first.router.calls[0]?.sent === heldAt, 'the token that is held back');
+  second = await first.another('gateway-2');
+  await first.context.drain();
+  first.router.release();
+  const done = await over(second.client(), id);
+  const resumed = first.router.calls.at(-1)?.request;
+  assert.equal(resumed?.generatedIds.length, heldAt, 'the token is known whose text was held back');
+  assert.equal(done.output_text, whole.output_text);
+  assert.deepEqual(logprobsOf(done), logprobsOf(whole));
+});
+
 test('a response whose lease ran out is taken over; the gateway that lost it writes nothing more', async () => {
   const id = await halfDone(first.client(), 8);
   second = await first.another('gateway-2');

@@ -28,6 +28,8 @@ export function chatOf(body: ResponseRequest, items: readonly PlacedItem[]): Cha
     top_k: body.top_k,
     min_p: body.min_p,
     seed: body.seed,
+    ignore_eos: body.ignore_eos,
+    min_tokens: body.min_tokens,
     cache_salt: body.cache_salt,
     priority: body.priority,
     service_tier: body.service_tier,
@@ -51,7 +53,7 @@ function promptBody(body: InputTokensRequest, items: readonly PlacedItem[]): Rec
     ...toolFields(body),
     parallel_tool_calls: body.parallel_tool_calls,
     response_format: formatOf(body.text),
-    reasoning_effort: effort === 'max' ? 'xhigh' : effort,
+    reasoning_effort: effort,
   });
 }
 

@@ -12,6 +12,7 @@ const textBlock = z.strictObject({
   text: z.string(),
   cache_control: cacheControl,
   citations: ignored('they are not part of the text.'),
+  parsed_output: ignored('the text says it.'),
 });
 
 /** A block of a kind that is known but not served: recognised, so that the refusal can name it. */
@@ -177,12 +178,11 @@ const thinking = z.discriminatedUnion(
   { error: 'expected a type of "enabled", "adaptive" or "disabled"' },
 );
 
+const outputFormat = z.strictObject({ type: z.literal('json_schema'), schema: z.record(z.string(), z.unknown()) });
+
 const outputConfig = z.strictObject({
   effort: optional(z.enum(['low', 'medium', 'high', 'xhigh', 'max']), 'Given to the template; "max" as "xhigh".'),
-  format: optional(
-    z.strictObject({ type: z.literal('json_schema'), schema: z.record(z.string(), z.unknown()) }),
-    'The answer matches the schema.',
-  ),
+  format: optional(outputFormat, 'The answer matches the schema.'),
   task_budget: ignored('max_tokens limits the answer.'),
 });
 
@@ -195,10 +195,21 @@ const promptFields = {
   tool_choice: optional(toolChoice, 'Whether it must, and which.'),
   thinking: optional(thinking, 'Default: disabled.'),
   output_config: optional(outputConfig, 'Effort and format.'),
+  output_format: optional(outputFormat, 'The older name of output_config.format; not beside it.'),
   cache_control: cacheControl,
   speed: refused('another speed', { harmless: (value) => value === 'standard' }),
   context_management: ignored('nothing is taken out of the messages.'),
 };
+
+interface FormatFields {
+  output_config?: { format?: unknown } | null | undefined;
+  output_format?: unknown;
+}
+
+function checkFormats({ output_config: config, output_format: older }: FormatFields, ctx: z.RefinementCtx): void {
+  const both = [config?.format, older].every((format) => format !== null && format !== undefined);
+  if (both) addIssue(ctx, 'invalid_value', 'cannot be combined with output_config.format', ['output_format']);
+}
 
 /** Body of POST /v1/messages. */
 export const messagesRequest = named(
@@ -215,21 +226,31 @@ export const messagesRequest = named(
       metadata: ignored('callers are told apart by their API key.'),
       service_tier: ignored('there is one tier.'),
       diagnostics: ignored('usage says what was cached.'),
+      user_profile_id: ignored('callers are told apart by their API key.'),
+      workspace_id: ignored('callers are told apart by their API key.'),
+      billing_policy: ignored('nothing is billed.'),
+      fallbacks: ignored('no model refuses for another one to take over.'),
+      fallback_credit_token: ignored('nothing is billed.'),
+      compaction: refused('compaction', { instead: 'send fewer messages' }),
       inference_geo: refused('a place', { harmless: (value) => value === 'global' }),
       container: refused('a container'),
       thread: refused('a thread', {
-        instead: 'send all messages; the tool runner of the client does with `thread: false`',
+        instead: 'send all messages, as the tool runner of the client then does by itself',
       }),
       mcp_servers: refused('an MCP server', { harmless: (value) => Array.isArray(value) && value.length === 0 }),
     })
     .superRefine((body, ctx) => {
+      checkFormats(body, ctx);
       if (body.thinking?.type === 'enabled' && body.thinking.budget_tokens >= body.max_tokens)
         addIssue(ctx, 'invalid_value', 'must be less than max_tokens', ['thinking', 'budget_tokens']);
     }),
 );
 
 /** Body of POST /v1/messages/count_tokens. */
-export const countTokensRequest = named('AnthropicCountTokensRequest', z.strictObject(promptFields));
+export const countTokensRequest = named(
+  'AnthropicCountTokensRequest',
+  z.strictObject(promptFields).superRefine(checkFormats),
+);
 
 export type MessagesRequest = z.output<typeof messagesRequest>;
 export type CountTokensRequest = z.output<typeof countTokensRequest>;
@@ -289,7 +310,11 @@ export const anthropicError = named(
   'AnthropicError',
   z.object({
     type: z.literal('error'),
-    error: z.object({ type: z.string(), message: z.string() }),
+    error: z.object({
+      type: z.string(),
+      message: z.string(),
+      details: z.object({ error_code: z.string(), unsupported: z.array(z.string()) }).optional(),
+    }),
     request_id: z.string(),
   }),
 );

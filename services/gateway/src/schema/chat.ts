@@ -1,9 +1,19 @@
 import { z } from 'zod';
-import { addIssue, ignored, isEmptyArray, named, optional, refused } from './fields.ts';
-import { message, tool } from './messages.ts';
+import { addIssue, ignored, named, optional, refused } from './fields.ts';
+import { functionInput, message, tool } from './messages.ts';
 import { checkCommon, LIMITS, samplingFields } from './sampling.ts';
 import { checkTokenFields, promptLogprobs, tokenFields, tokenIds } from './token-fields.ts';
-import { checkTools, toolChoice, toolCallAnswer, toolCallPiece } from './tools.ts';
+import {
+  checkCallForms,
+  checkFunctions,
+  checkTools,
+  functionCallAnswer,
+  functionCallPiece,
+  functionChoice,
+  toolChoice,
+  toolCallAnswer,
+  toolCallPiece,
+} from './tools.ts';
 import { servedTier, usage } from './usage.ts';
 
 const RESERVED_KWARGS = ['messages', 'tools', 'add_generation_prompt'];
@@ -54,7 +64,7 @@ export const chatRequest = named(
       top_logprobs: optional(z.int().min(0).max(LIMITS.topLogprobs), 'Alternatives per token; needs logprobs.'),
       tool_choice: optional(toolChoice, 'Default: "auto" where there are tools. "none" hides them from the model.'),
       reasoning_effort: optional(
-        z.enum(['none', 'minimal', 'low', 'medium', 'high', 'xhigh']),
+        z.enum(['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max']),
         '"none" turns thinking off; other values are given to the template as reasoning_effort.',
       ),
       parallel_tool_calls: optional(z.boolean(), 'false: the answer ends with its first call. Default true.'),
@@ -67,15 +77,21 @@ export const chatRequest = named(
       audio: refused('audio output'),
       prediction: ignored('it makes answers faster elsewhere and never changes them.'),
       web_search_options: refused('web search'),
-      verbosity: refused('verbosity other than "medium"', { harmless: (value) => value === 'medium' }),
-      functions: refused('functions', { harmless: isEmptyArray, instead: 'use tools' }),
-      function_call: refused('function_call', { harmless: (value) => value === 'none', instead: 'use tool_choice' }),
+      verbosity: optional(z.enum(['low', 'medium', 'high']), 'Accepted and ignored: the models know of none.'),
+      moderation: refused('moderation'),
+      functions: optional(
+        z.array(functionInput).max(LIMITS.tools),
+        'The older form of tools; answers have function_call. Not with tools.',
+      ),
+      function_call: optional(functionChoice, 'The older form of tool_choice: "none", "auto" or a function.'),
     })
     .superRefine((body, ctx) => {
       checkCommon(body, ctx);
       checkTokenFields(body, ctx);
       checkTemplate(body, ctx);
       checkTools(body, ctx);
+      checkFunctions(body, ctx);
+      checkCallForms(body.messages, ctx);
       if (body.logprobs !== true && (body.top_logprobs ?? 0) > 0) {
         addIssue(ctx, 'invalid_value', 'needs logprobs to be true', ['top_logprobs']);
       }
@@ -92,7 +108,7 @@ export const chatLogprobs = z.object({
   refusal: z.null(),
 });
 
-const finishReason = z.enum(['stop', 'length', 'tool_calls']);
+const finishReason = z.enum(['stop', 'length', 'tool_calls', 'function_call']);
 
 /** Answer of POST /v1/chat/completions. */
 export const chatResponse = named(
@@ -113,6 +129,7 @@ export const chatResponse = named(
           reasoning_content: z.string().nullable(),
           reasoning: z.string().nullable().describe('The same as reasoning_content.'),
           tool_calls: z.array(toolCallAnswer).optional(),
+          function_call: functionCallAnswer.optional(),
           refusal: z.null(),
         }),
         logprobs: chatLogprobs.nullable(),
@@ -151,6 +168,7 @@ export const chatChunk = named(
           reasoning_content: z.string().optional(),
           reasoning: z.string().optional(),
           tool_calls: z.array(toolCallPiece).optional(),
+          function_call: functionCallPiece.optional(),
         }),
         logprobs: chatLogprobs.nullable(),
         finish_reason: finishReason.nullable(),

@@ -5,6 +5,7 @@ const textPart = z.strictObject({
   type: z.literal('text'),
   text: z.string(),
   cache_control: ignored('prefixes are found by their content.'),
+  prompt_cache_breakpoint: ignored('prefixes are found by their content.'),
 });
 
 function mediaPart<T extends string>(type: T, what: string) {
@@ -43,6 +44,7 @@ const toolCall = z.strictObject({
   function: z.strictObject({
     name: z.string().min(1),
     arguments: z.string().describe('A JSON object, as text.'),
+    parsed_arguments: ignored('`arguments` says it.'),
   }),
   index: ignored('position says it.'),
 });
@@ -67,8 +69,12 @@ export const message = named(
         name,
         refusal: ignored('it is not part of the text.'),
         annotations: ignored('they are not part of the text.'),
+        parsed: ignored('the content says it.'),
         audio: refused('audio'),
-        function_call: refused('function_call', { instead: 'use tool_calls' }),
+        function_call: optional(
+          z.strictObject({ name: z.string().min(1), arguments: z.string().describe('A JSON object, as text.') }),
+          'The older form of tool_calls with one call; not beside them.',
+        ),
       }),
       z.strictObject({
         role: z.literal('tool'),
@@ -76,10 +82,22 @@ export const message = named(
         tool_call_id: optional(z.string(), 'The call answered.'),
         name,
       }),
+      z
+        .strictObject({ role: z.literal('function'), name: z.string().min(1), content: content.nullable() })
+        .describe('The older form of a tool message.'),
     ],
-    { error: 'expected one of "system", "developer", "user", "assistant", "tool"' },
+    { error: 'expected one of "system", "developer", "user", "assistant", "tool", "function"' },
   ),
 );
+
+const functionFields = {
+  name: z.string().regex(/^[\w.-]{1,128}$/, 'expected 1 to 128 letters, digits, dots, dashes or underscores'),
+  description: optional(z.string(), 'What the function does.'),
+  parameters: optional(z.record(z.string(), z.unknown()), 'JSON schema of the arguments.'),
+};
+
+/** A function of the deprecated field `functions`. */
+export const functionInput = named('Function', z.strictObject(functionFields));
 
 /** A tool that the template may show to the model. */
 export const tool = named(
@@ -87,9 +105,7 @@ export const tool = named(
   z.strictObject({
     type: z.literal('function', { error: 'only tools of type "function" are supported' }),
     function: z.strictObject({
-      name: z.string().regex(/^[\w.-]{1,128}$/, 'expected 1 to 128 letters, digits, dots, dashes or underscores'),
-      description: optional(z.string(), 'What the function does.'),
-      parameters: optional(z.record(z.string(), z.unknown()), 'JSON schema of the arguments.'),
+      ...functionFields,
       strict: optional(z.boolean(), 'Arguments match the schema: the answer is constrained to it.'),
     }),
   }),

@@ -67,6 +67,7 @@ const functionCall = z.strictObject({
   arguments: z.string().describe('A JSON object, as text.'),
   status,
   parsed_arguments: ignored('`arguments` says it.'),
+  async: ignored('the caller decides when results come.'),
   caller: ignored('calls are the model’s.'),
   namespace: ignored('functions have none.'),
 });

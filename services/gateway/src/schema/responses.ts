@@ -28,6 +28,7 @@ const functionTool = z.strictObject({
   defer_loading: ignored('all tools are shown to the model.'),
   output_schema: ignored('results are texts.'),
   allowed_callers: ignored('only the model calls.'),
+  async: ignored('the caller decides when results come.'),
 });
 
 const allowedTool = z.strictObject({ type: z.literal('function'), name: functionName });
@@ -59,7 +60,7 @@ const textFormat = z.discriminatedUnion('type', [
 
 const text = z.strictObject({
   format: optional(textFormat, 'Default: plain text.'),
-  verbosity: ignored('the model knows of none.'),
+  verbosity: optional(z.enum(['low', 'medium', 'high']), 'Accepted and ignored: the models know of none.'),
 });
 
 const EFFORTS = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'] as const;
@@ -126,6 +127,8 @@ export const responseRequest = named(
       top_k: samplingFields.top_k,
       min_p: samplingFields.min_p,
       seed: samplingFields.seed,
+      ignore_eos: samplingFields.ignore_eos,
+      min_tokens: samplingFields.min_tokens,
       top_logprobs: optional(
         z.int().min(0).max(LIMITS.topLogprobs),
         'Alternatives per token, with the log-probabilities.',
@@ -139,7 +142,10 @@ export const responseRequest = named(
       prompt_cache_key: ignored('prefixes are found by their content.'),
       prompt_cache_retention: ignored('prefixes are found by their content.'),
       prompt_cache_options: ignored('prefixes are found by their content.'),
-      max_tool_calls: ignored('it limits built-in tools, of which there are none.'),
+      max_tool_calls: optional(
+        z.int().min(1).max(0x7fffffff),
+        'Returned and ignored: it limits built-in tools, of which there are none.',
+      ),
       context_management: refused('context management', { harmless: isEmptyArray, instead: 'use truncation' }),
       prompt: refused('a stored prompt', { instead: 'send its text' }),
       moderation: refused('moderation'),

@@ -2,7 +2,7 @@ import { MAX_SALT_LENGTH } from '@guildhall/common';
 import { z } from 'zod';
 import { SERVICE_TIERS } from '../service-tier.ts';
 import { constraintFields } from './constraint.ts';
-import { addIssue, ignored, optional } from './fields.ts';
+import { addIssue, ignored, optional, refused } from './fields.ts';
 
 /** Limits of request fields. */
 export const LIMITS = {
@@ -40,6 +40,10 @@ const uint31 = z.int().min(0).max(0x7fffffff);
 const streamOptions = z.strictObject({
   include_usage: optional(z.boolean(), 'Send a last chunk with the usage and no choices.'),
   include_obfuscation: ignored('no padding is sent.'),
+  continuous_usage_stats: refused('usage in every chunk', {
+    harmless: (value) => value === false,
+    instead: 'use include_usage',
+  }),
 });
 
 /** Fields that chat and text completions share. */
@@ -86,9 +90,11 @@ export const samplingFields = {
   safety_identifier: ignored('callers are told apart by their API key.'),
   prompt_cache_key: ignored('prefixes are found by their content.'),
   prompt_cache_retention: ignored('prefixes are found by their content.'),
+  prompt_cache_options: ignored('prefixes are found by their content.'),
   service_tier: optional(
     z.enum(SERVICE_TIERS),
-    '"flex" gives way to others; "priority" is served earlier where the gateway allows it. The answer says which it was.',
+    '"flex" gives way to others; "priority" is served earlier where the gateway allows it; "scale" and "fast" are "default". ' +
+      'The answer says which it was.',
   ),
 };
 

@@ -21,6 +21,12 @@ export const toolChoice = named(
   }),
 );
 
+/** Field `function_call` of chat requests. */
+export const functionChoice = named(
+  'FunctionChoice',
+  z.union([z.enum(['none', 'auto']), functionName], { error: 'expected "none", "auto" or {"name":…}' }),
+);
+
 /** A call as answers carry it. */
 export const toolCallAnswer = named(
   'ToolCall',
@@ -41,6 +47,49 @@ export const toolCallPiece = named(
     function: z.object({ name: z.string().optional(), arguments: z.string() }),
   }),
 );
+
+/** A call in the form of functions. */
+export const functionCallAnswer = named(
+  'FunctionCall',
+  z.object({ name: z.string(), arguments: z.string().describe('A JSON object, as text.') }),
+);
+
+/** A piece of it: the first has the name, the pieces of `arguments` join to JSON. */
+export const functionCallPiece = named(
+  'FunctionCallPiece',
+  z.object({ name: z.string().optional(), arguments: z.string() }),
+);
+
+interface FunctionRequest extends ToolRequest {
+  functions?: readonly { name: string }[] | null | undefined;
+  function_call?: z.output<typeof functionChoice> | null | undefined;
+}
+
+/** Rules over `functions` and `function_call`: they stand alone, and a choice names a function that there is. */
+export function checkFunctions(body: FunctionRequest, ctx: z.RefinementCtx): void {
+  const { functions, function_call: choice } = body;
+  const names = new Set((functions ?? []).map(({ name }) => name));
+  if (names.size > 0 && (body.tools ?? []).length > 0)
+    addIssue(ctx, 'invalid_value', 'cannot be combined with tools; use tools alone', ['functions']);
+  if (names.size > 0 && body.tool_choice !== null && body.tool_choice !== undefined)
+    addIssue(ctx, 'invalid_value', 'cannot be combined with functions; use function_call, or tools', ['tool_choice']);
+  if (choice === null || choice === undefined || choice === 'none') return;
+  if (names.size === 0) return addIssue(ctx, 'invalid_value', 'needs functions', ['function_call']);
+  if (choice !== 'auto' && !names.has(choice.name))
+    addIssue(ctx, 'invalid_value', 'names a function that is not among the functions', ['function_call']);
+}
+
+/** A message of the assistant says its calls in one form. */
+export function checkCallForms(messages: readonly object[], ctx: z.RefinementCtx): void {
+  for (const [index, message] of messages.entries()) {
+    const { tool_calls: calls, function_call: call } = message as {
+      tool_calls?: unknown[] | null;
+      function_call?: unknown;
+    };
+    if ((calls ?? []).length > 0 && call !== null && call !== undefined)
+      addIssue(ctx, 'invalid_value', 'cannot be combined with tool_calls', ['messages', index, 'function_call']);
+  }
+}
 
 interface ToolRequest {
   tools?: readonly ToolInput[] | null | undefined;

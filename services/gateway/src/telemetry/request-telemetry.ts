@@ -82,6 +82,7 @@ export class RequestTelemetry {
   readonly #texts: string[] = [];
   #model = '';
   #errorType = '';
+  #ended = false;
   #firstTokenMs: number | null = null;
 
   constructor(deps: TelemetryDeps, request: ToldRequest, operation: string) {
@@ -159,11 +160,13 @@ export class RequestTelemetry {
   }
 
   /** A piece of a choice: text, or calls. */
-  delta(index: number, { content, reasoning, toolCalls, finish }: ChoiceDelta): void {
+  delta(index: number, { parts, finish }: ChoiceDelta): void {
     if (finish !== null) this.#finishReasons[index] = finish;
     if (!this.#deps.tracing.content || this.#head.span === null) return;
-    const calls = toolCalls.map((piece) => (piece.name ?? '') + piece.arguments).join('');
-    this.#texts[index] = (this.#texts[index] ?? '') + reasoning + content + calls;
+    const texts = parts.map((part) =>
+      part.kind === 'call' ? (part.call.name ?? '') + part.call.arguments : part.text,
+    );
+    this.#texts[index] = (this.#texts[index] ?? '') + texts.join('');
   }
 
   answered({ responseId, promptTokens, completionTokens, cachedTokens }: AnswerFacts): void {
@@ -190,8 +193,14 @@ export class RequestTelemetry {
     this.#head.span?.fail(code, errorInfo(code).summary);
   }
 
+  /** True once the answer was sent, or nobody waits for it. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
   /** The answer was sent, or else nobody waits for it any more. */
   end(status: number, sent: boolean): void {
+    this.#ended = true;
     const { metrics, clock } = this.#deps;
     if (!sent && this.#errorType === '') this.failed(fail('cancelled', 'the client closed the connection'));
     const seconds = (clock.monotonicMs() - this.#startedMs) / 1000;

@@ -1,5 +1,13 @@
 import assert from 'node:assert/strict';
-import { emptyText, type OutputParser, type TextDelta } from '../parsers/parser.ts';
+import {
+  emptyText,
+  type OutputParser,
+  sayAll,
+  type TextDelta,
+  textOf,
+  type TextPart,
+  type ToolCallDelta,
+} from '../parsers/parser.ts';
 
 /** A call put together from its pieces. */
 export interface ParsedCall {
@@ -13,6 +21,8 @@ export interface ParsedText {
   reasoning: string;
   content: string;
   calls: ParsedCall[];
+  /** All of it in its order, neighbours of a kind as one. */
+  parts: TextPart[];
   /** Calls that the parser says are complete. */
   complete: number;
 }
@@ -32,24 +42,26 @@ export function deltasOf(parser: OutputParser, pieces: readonly string[], cut = 
 
 /** Joins deltas as clients do. The first piece of a call has its id and name and no arguments; calls follow each other. */
 export function join(deltas: readonly TextDelta[]): Omit<ParsedText, 'complete'> {
-  const { toolCalls: _none, ...whole } = emptyText();
+  const whole = emptyText();
   const calls: ParsedCall[] = [];
   for (const delta of deltas) {
-    whole.reasoning += delta.reasoning;
-    whole.content += delta.content;
-    for (const { index, id, name, arguments: json } of delta.toolCalls) {
-      if (index === calls.length) {
-        assert.ok(id !== undefined && name !== undefined, 'the first piece names the call');
-        assert.equal(json, '', 'the first piece has no arguments');
-        calls.push({ id, name, arguments: '' });
-        continue;
-      }
-      assert.equal(index, calls.length - 1, 'a call that has ended gets nothing more');
-      assert.deepEqual([id, name], [undefined, undefined]);
-      (calls[index] as ParsedCall).arguments += json;
-    }
+    sayAll(whole, delta);
+    for (const part of delta.parts) if (part.kind === 'call') addCall(calls, part.call);
   }
-  return { ...whole, calls };
+  const { parts } = whole;
+  return { reasoning: textOf(whole, 'reasoning'), content: textOf(whole, 'content'), calls, parts };
+}
+
+function addCall(calls: ParsedCall[], { index, id, name, arguments: json }: ToolCallDelta): void {
+  if (index === calls.length) {
+    assert.ok(id !== undefined && name !== undefined, 'the first piece names the call');
+    assert.equal(json, '', 'the first piece has no arguments');
+    calls.push({ id, name, arguments: '' });
+    return;
+  }
+  assert.equal(index, calls.length - 1, 'a call that has ended gets nothing more');
+  assert.deepEqual([id, name], [undefined, undefined]);
+  (calls[index] as ParsedCall).arguments += json;
 }
 
 /** Runs a text through a parser in the given pieces. */
