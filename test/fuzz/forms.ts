@@ -101,7 +101,10 @@ function brokenParts(random: Random): (Buffer | string)[][] {
         ...parts,
       ];
     case 'noDisposition':
-      return [part(['x: y'], 'z'), ...parts];
+      return [
+        part([random.pick(['x: y', 'content-disposition: form-data', 'content-disposition: x; name'])], 'z'),
+        ...parts,
+      ];
     case 'encoding':
       return [
         part(['content-disposition: form-data; name="file"; filename="a"', 'content-transfer-encoding: base64'], '%%%'),
