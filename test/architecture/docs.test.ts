@@ -38,3 +38,17 @@ test('links between documents lead somewhere', () => {
   );
   assert.deepEqual(broken, []);
 });
+
+test('every case of bad input has the test that the document names', () => {
+  const text = readFileSync(join(ROOT, 'docs/reliability.md'), 'utf8');
+  const [, section = ''] = text.split('## Bad input');
+  const rows = [...section.matchAll(/^\| [^|]+ \| `([^`]+)` +\| ([^|]+?) +\|$/gm)];
+  assert.ok(rows.length >= 15, `found ${rows.length} rows`);
+  for (const [, file, title] of rows) {
+    const source = readFileSync(join(ROOT, file as string), 'utf8');
+    assert.ok(
+      ["'", '`', '"'].some((quote) => source.includes(`test(${quote}${title}`)),
+      `${file} has a test "${title}…"`,
+    );
+  }
+});

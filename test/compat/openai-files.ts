@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import OpenAI, { toFile } from 'openai';
 import { until } from '../harness/wait.ts';
 import type { Conformance } from './conformance.ts';
@@ -39,6 +40,32 @@ export function openaiFiles(suite: Conformance): void {
     for (const id of ids) assert.equal((await openai.files.delete(id)).deleted, true);
     await assert.rejects(openai.files.retrieve(first), OpenAI.NotFoundError);
   });
+  suite.check(
+    client,
+    'uploads',
+    'create, add parts, complete in an order and with an MD5, cancel',
+    async ({ openai }) => {
+      const pieces = ['{"a": 1}\n', '{"b": ', '2}\n'];
+      const text = pieces.join('');
+      const wanted = { bytes: text.length, filename: 'in.jsonl', mime_type: 'text/jsonl', purpose: 'batch' } as const;
+      const upload = await openai.uploads.create(wanted);
+      assert.equal(upload.status, 'pending');
+      const part = async (piece: string): Promise<string> => {
+        const data = await toFile(Buffer.from(piece), 'part');
+        return (await openai.uploads.parts.create(upload.id, { data })).id;
+      };
+      const ids = await Promise.all(pieces.toReversed().map(part));
+      const md5 = createHash('md5').update(text).digest('hex');
+      await assert.rejects(openai.uploads.complete(upload.id, { part_ids: ids, md5 }), OpenAI.BadRequestError);
+      const { file } = await openai.uploads.complete(upload.id, { part_ids: ids.toReversed(), md5 });
+      assert.equal(await (await openai.files.content(file?.id ?? '')).text(), text);
+      await openai.files.delete(file?.id ?? '');
+      const other = await openai.uploads.create(wanted);
+      assert.equal((await openai.uploads.cancel(other.id)).status, 'cancelled');
+      await assert.rejects(openai.uploads.complete(other.id, { part_ids: ids }), OpenAI.BadRequestError);
+      await assert.rejects(openai.uploads.cancel('upload_none'), OpenAI.NotFoundError);
+    },
+  );
   suite.check(client, 'batches', 'create, retrieve until completed, output file, list, cancel', async ({ openai }) => {
     const { id } = await run(openai, lines(3));
     const done = await until('the batch to be over', async () => {

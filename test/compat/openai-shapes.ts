@@ -32,6 +32,8 @@ export interface OpenAIShapes {
   file: OpenAI.FileObject;
   files: List<OpenAI.FileObject> & { has_more: boolean };
   fileDeleted: OpenAI.FileDeleted;
+  upload: OpenAI.Upload;
+  uploadPart: OpenAI.Uploads.UploadPart;
   batch: OpenAI.Batch;
   batches: List<OpenAI.Batch> & { has_more: boolean };
   response: OpenAI.Responses.Response;

@@ -41,6 +41,8 @@ const ROUTES: Route[] = [
   { path: /^\/v1\/models\/.+$/, whole: { GET: 'model' } },
   { path: /^\/v1\/files$/, whole: { POST: 'file', GET: 'files' } },
   { path: /^\/v1\/files\/[^/]+$/, whole: { GET: 'file', DELETE: 'fileDeleted' } },
+  { path: /^\/v1\/uploads(\/[^/]+\/(complete|cancel))?$/, whole: { POST: 'upload' } },
+  { path: /^\/v1\/uploads\/[^/]+\/parts$/, whole: { POST: 'uploadPart' } },
   { path: /^\/v1\/batches$/, whole: { POST: 'batch', GET: 'batches' } },
   { path: /^\/v1\/batches\/[^/]+(\/cancel)?$/, whole: { GET: 'batch', POST: 'batch' } },
   { path: /^\/v1\/responses\/input_tokens$/, whole: { POST: 'inputTokens' } },

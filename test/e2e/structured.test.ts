@@ -187,6 +187,12 @@ test('constrained answers are the same alone, in a batch, streamed, and when a r
   assert.ok((await resumed()) > before);
 });
 
+/** A tool with one argument, a text that matches an expression. */
+function strictTool(pattern: string): Body {
+  const parameters = { type: 'object', properties: { a: { type: 'string', pattern } }, required: ['a'] };
+  return { tools: [{ type: 'function', function: { name: 'f', parameters, strict: true } }] };
+}
+
 test('what cannot be asked for is refused by its name, at once, while others are answered', async () => {
   const running = streamed({ guided_regex: '[a-z]{200}', seed: 1, enable_thinking: false });
   const schema = (value: unknown): Body => ({
@@ -202,6 +208,8 @@ test('what cannot be asked for is refused by its name, at once, while others are
     [{ guided_json: '{' }, 'guided_json', /JSON/],
     [{ guided_regex: '(?=a)' }, 'guided_regex', /look-around/],
     [{ guided_regex: '(a{1,999}){1,999}' }, 'guided_regex', /steps/],
+    [strictTool('(a{1,999}){1,999}'), 'tools', /steps/],
+    [strictTool('(?=a)'), 'tools', /look-around/],
     [{ guided_choice: [] }, 'guided_choice', /./],
     [{ guided_grammar: 'root ::= "a' }, 'guided_grammar', /cannot be compiled/],
     [{ guided_grammar: 'start ::= "a"' }, 'guided_grammar', /root/],
@@ -224,3 +232,51 @@ test('what cannot be asked for is refused by its name, at once, while others are
   }
   assert.match((await running)[0], /^[a-z]+$/);
 });
+
+/** On each a matcher that tries one way after the other takes exponential time; here a step takes what any other takes. */
+const CATASTROPHIC: [pattern: string, fits: RegExp][] = [
+  ['(a+)+b', /^a+b$/],
+  ['(a|a)*b', /^a*b$/],
+  ['(a|aa)+', /^a+$/],
+  ['(x+x+)+y', /^x{2,}y$/],
+  ['([a-z]*)*[0-9]', /^[a-z]*[0-9]$/],
+  ['(a|b)*a(a|b){10}', /^[ab]*a[ab]{10}$/],
+  ['(a?){20}a{20}', /^a{20,40}$/],
+];
+
+test('expressions that are catastrophic elsewhere are matched or refused, while others are answered', async () => {
+  const others = streamed({ guided_regex: '[a-z]{200}', seed: 1, enable_thinking: false });
+  let matched = 0;
+  for (const [pattern, fits] of CATASTROPHIC) {
+    const ways: Body[] = [{ guided_regex: pattern }, { ...strictTool(`^(${pattern})$`), tool_choice: 'required' }];
+    for (const way of ways) {
+      const body = { messages, enable_thinking: false, max_tokens: 64, seed: 3, ...way };
+      const { status, json } = await post('/v1/chat/completions', body);
+      if (status === 400) {
+        assert.match((json as { error: { message: string } }).error.message, /too complex/, pattern);
+        continue;
+      }
+      assert.equal(status, 200, JSON.stringify(json));
+      const text = wholeText((json as CallingAnswer).choices[0]);
+      if (text === null) continue;
+      assert.match(text, fits, pattern);
+      matched += 1;
+    }
+  }
+  assert.ok(matched > 3, `${matched} matched`);
+  assert.match((await others)[0], /^[a-z]+$/);
+});
+
+interface CallingAnswer {
+  choices: {
+    finish_reason: string;
+    message: { content: string | null; tool_calls?: { function: { arguments: string } }[] };
+  }[];
+}
+
+/** What an expression was for: the content, or the argument of the call; null where the answer was cut off. */
+function wholeText(choice: CallingAnswer['choices'][0] | undefined): string | null {
+  if (choice?.finish_reason === 'stop') return choice.message.content ?? '';
+  if (choice?.finish_reason !== 'tool_calls') return null;
+  return (JSON.parse(choice.message.tool_calls?.[0]?.function.arguments ?? '') as { a: string }).a;
+}

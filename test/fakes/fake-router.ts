@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Server, ServerWritableStream } from '@grpc/grpc-js';
+import type { sendUnaryData, Server, ServerWritableStream } from '@grpc/grpc-js';
 import {
   bindGrpcServer,
   createGrpcServer,
@@ -85,6 +85,8 @@ export class FakeRouter {
   /** Calls that were moved away end only by `endMoved`: the end of a call looks like a cancel of its caller. */
   keepMovedOpen = false;
   readonly #movedOpen: GenerateCall[] = [];
+  /** So many of the next calls of GetInfo fail. */
+  infoFailures = 0;
   /** Drain requests as they were received. */
   readonly drains: router.DrainRequest[] = [];
   /** Thrown by drains while set. */
@@ -122,7 +124,10 @@ export class FakeRouter {
     this.#server = createGrpcServer(config, { maxMessageBytes: 64 << 20 });
     this.#server.addService(router.RouterService, {
       generate: (call: GenerateCall) => void this.#generate(call),
-      getInfo: (_call: unknown, callback: (err: null, info: router.RouterInfo) => void) => callback(null, this.#info()),
+      getInfo: (_call: unknown, callback: sendUnaryData<router.RouterInfo>) => {
+        if (this.infoFailures-- > 0) callback(toGrpc(fail('not_ready', 'no information for now')));
+        else callback(null, this.#info());
+      },
       drain: (call: DrainCall) => void this.#drain(call),
     });
   }

@@ -227,4 +227,35 @@ export const CASES: readonly AlertCase[] = [
     one('guildhall_k8s_watch_age_seconds', 'pod="c1",kind="pods"', '400+60x20'),
     one('guildhall_k8s_watch_age_seconds', 'pod="c1",kind="pods"', '60x20'),
   ),
+  ...pair(
+    'GuildhallQuotasUnchecked',
+    12,
+    one('guildhall_quota_checks_total', 'outcome="unchecked_open"', '0+60x20'),
+    one('guildhall_quota_checks_total', 'outcome="tokens"', '0+60x20'),
+  ),
+  ...pair(
+    'GuildhallUsageLost',
+    5,
+    one('guildhall_usage_lost_total', 'pod="g1"', '0 0 3x9'),
+    one('guildhall_usage_lost_total', 'pod="g1"', '3x9'),
+  ),
+  ...pair(
+    'GuildhallResponsesNotStored',
+    9,
+    one('guildhall_responses_stored_total', 'outcome="failed"', '0 0 2x20'),
+    one('guildhall_responses_stored_total', 'outcome="stored"', '0+9x20'),
+  ),
+  ...pair(
+    'GuildhallBatchesStuck',
+    20,
+    {
+      ...one('guildhall_batch_queue_depth', 'pod="b1"', '2x30'),
+      ...one('guildhall_batches_running', 'pod="b1"', '0x30'),
+    },
+    {
+      ...one('guildhall_batch_queue_depth', 'pod="b1"', '2x30'),
+      ...one('guildhall_batches_running', 'pod="b1"', '0x30'),
+      ...one('guildhall_batches_running', 'pod="b2"', '1x30'),
+    },
+  ),
 ];

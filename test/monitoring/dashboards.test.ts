@@ -7,7 +7,7 @@ const queries = panelQueries();
 
 test('there are dashboards with panels', () => {
   const boards = new Set(queries.map(({ dashboard }) => dashboard));
-  for (const name of ['overview', 'experts', 'kv', 'autoscaling']) assert.ok(boards.has(name), name);
+  for (const name of ['overview', 'api', 'experts', 'kv', 'autoscaling']) assert.ok(boards.has(name), name);
 });
 
 test('panels name metrics and labels that exist, of one release', () => {

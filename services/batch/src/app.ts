@@ -29,6 +29,7 @@ import { BatchStore } from './store/batch-store.ts';
 import { type BlobStore, DiskStore } from './store/blob-store.ts';
 import { FileStore } from './store/file-store.ts';
 import { s3Place, S3Store } from './store/s3-store.ts';
+import { UploadStore } from './store/upload-store.ts';
 
 export interface BatchDeps {
   logger: Logger;
@@ -58,6 +59,7 @@ class BatchService {
   readonly metrics = createMetrics('batch');
   readonly cluster: Cluster;
   readonly files: FileStore;
+  readonly uploads: UploadStore;
   readonly store: BatchStore;
   readonly queue: BatchQueue;
   readonly #api: ApiClient;
@@ -93,6 +95,7 @@ class BatchService {
       maxFiles,
       ttlMs: config.fileTtlHours * HOUR_MS,
     });
+    this.uploads = new UploadStore({ redis, keys, blobs, files: this.files, clock, maxFileBytes });
     this.store = new BatchStore(redis, keys, clock);
     this.#api = new ApiClient({
       gateways: () => this.#gateways(),
@@ -151,6 +154,7 @@ class BatchService {
     const { logger } = this.#deps;
     try {
       await this.files.sweep();
+      await this.uploads.sweep();
       for (const id of await this.store.running()) await this.queue.add(id);
     } catch (err) {
       logger.warn({ reason: errorMessage(err) }, 'files and batches could not be looked through');
@@ -225,13 +229,13 @@ export async function startBatch(config: BatchConfig, deps: BatchDeps): Promise<
   refuseInsecureListen(config);
   const { clock } = deps;
   const service = new BatchService(config, deps, await bucketOf(config, clock));
-  const { metrics, files, store: batchStore, queue } = service;
+  const { metrics, files, uploads, store: batchStore, queue } = service;
   const server = createGrpcServer(config, { maxMessageBytes: MESSAGE_BYTES });
   const enqueue = (id: string): Promise<void> => queue.add(id);
   const windowMs = config.windowHours * HOUR_MS;
   server.addService(
     batches.BatchesService,
-    batchesRpc({ files, batches: batchStore, enqueue, windowMs, clock, metrics }),
+    batchesRpc({ files, uploads, batches: batchStore, enqueue, windowMs, clock, metrics }),
   );
   const ready = (): boolean => service.readiness().ready;
   const health = new GrpcHealth(server, { services: ['guildhall.v1.Batches'], ready, clock });

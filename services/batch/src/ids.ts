@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { fail } from '@guildhall/common';
 
 const FILE_ID = /^file-[0-9a-f]{24}$/;
+const UPLOAD_ID = /^upload_[0-9a-f]{24}$/;
 const BATCH_ID = /^batch_[0-9a-f]{24}$/;
 
 /** Names of files and batches are made here and never by a client: they are parts of paths and keys. */
@@ -11,6 +12,20 @@ export function newFileId(): string {
 
 export function newBatchId(): string {
   return `batch_${randomBytes(12).toString('hex')}`;
+}
+
+export function newUploadId(): string {
+  return `upload_${randomBytes(12).toString('hex')}`;
+}
+
+export function newPartId(): string {
+  return `part_${randomBytes(12).toString('hex')}`;
+}
+
+/** Throws `not_found` for what can be no upload's name. */
+export function checkUploadId(id: string): string {
+  if (UPLOAD_ID.test(id)) return id;
+  throw noSuch('upload', id, 'upload_id');
 }
 
 /** Throws `not_found` for what can be no file's name. */
@@ -26,6 +41,6 @@ export function checkBatchId(id: string): string {
 }
 
 /** That there is no such thing, or that it is another tenant's: both look the same. */
-export function noSuch(what: 'file' | 'batch', id: string, field: string): Error {
+export function noSuch(what: 'file' | 'batch' | 'upload', id: string, field: string): Error {
   return fail('not_found', `there is no ${what} "${id.slice(0, 80)}"`, { field });
 }

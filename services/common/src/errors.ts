@@ -68,6 +68,13 @@ export const ERRORS = {
     summary: 'The request body or message is larger than allowed.',
     hint: 'Send less, or raise the limit in the configuration of the service.',
   },
+  unsupported_media_type: {
+    http: 415,
+    grpc: 3,
+    type: 'invalid_request_error',
+    summary: 'The body is of a type, a charset or a compression that the route does not take.',
+    hint: 'Send what the message asks for: JSON in UTF-8, or for a file a form, uncompressed.',
+  },
   unauthorized: {
     http: 401,
     grpc: 16,

@@ -78,7 +78,8 @@ export {
   type EventLogOptions,
 } from './redis/event-log.ts';
 export { type ClusterEvent, ClusterEvents } from './redis/events.ts';
-export { type AccountKeys, accountKeys, type RedisKeys, redisKeys } from './redis/keys.ts';
+export { forgetProcesses } from './redis/forget-processes.ts';
+export { type AccountKeys, accountKeys, outlivesProcesses, type RedisKeys, redisKeys } from './redis/keys.ts';
 export {
   type DrainRequest,
   type DrainSnapshot,
@@ -181,6 +182,9 @@ export {
   apiKeyId,
   type KeyRecord,
   keyRecordSchema,
+  LABEL_NAME,
+  MAX_LABEL_VALUE,
+  MAX_LABELS,
   newApiKey,
   parseKeyRecord,
   type Quota,

@@ -1,6 +1,7 @@
 import { AUTOSCALER_METRICS } from './metric-table-autoscaler.ts';
 import { BATCH_METRICS } from './metric-table-batch.ts';
 import { DISPATCH_METRICS } from './metric-table-dispatch.ts';
+import { GRAMMAR_METRICS } from './metric-table-grammar.ts';
 import { KUBERNETES_METRICS } from './metric-table-kubernetes.ts';
 import { KV_METRICS } from './metric-table-kv.ts';
 import { LATENCY, type MetricInfo, SHORT } from './metric-info.ts';
@@ -461,6 +462,7 @@ export const METRICS = {
     labels: ['kind'],
     services: ['controller'],
   },
+  ...GRAMMAR_METRICS,
   ...KUBERNETES_METRICS,
   guildhall_placement_copies: {
     type: 'gauge',
@@ -495,13 +497,6 @@ export const METRICS = {
     help: 'Pages and states of this router by state: listed in the directory, pending, waiting for room in Redis.',
     labels: ['state'],
     services: ['router'],
-  },
-  guildhall_grammar_compile_seconds: {
-    type: 'histogram',
-    help: 'Compilation of a grammar that answers are held to, by outcome: compiled or refused.',
-    labels: ['outcome'],
-    services: ['router'],
-    buckets: LATENCY,
   },
   guildhall_redis_up: { type: 'gauge', help: '1 while Redis answers.', labels: [], services: ['all'] },
   guildhall_lease_renewals_total: {

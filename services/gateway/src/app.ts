@@ -4,6 +4,7 @@ import { fail } from '@guildhall/common';
 import fastify, { type FastifyReply, type FastifyRequest } from 'fastify';
 import { jsonSchemaTransform, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import { EXPOSED_HEADERS } from './cors.ts';
+import { checkBodyType } from './body-type.ts';
 import type { GatewayContext } from './context.ts';
 import { httpsFactory, SERVER_LIMITS } from './https.ts';
 import { onClientError, sendError } from './http-errors.ts';
@@ -22,6 +23,7 @@ import { openapiRoute } from './routes/openapi.ts';
 import { renderRoute } from './routes/render.ts';
 import { responsesRoute } from './routes/responses.ts';
 import { tokenizeRoute } from './routes/tokenize.ts';
+import { uploadsRoute } from './routes/uploads.ts';
 import type { GatewayApp } from './routes/types.ts';
 import { usageRoute } from './routes/usage.ts';
 import { versionRoute } from './routes/version.ts';
@@ -56,6 +58,8 @@ export async function buildApp(context: GatewayContext): Promise<GatewayApp> {
   }).withTypeProvider<ZodTypeProvider>();
   app.server.maxConnections = context.config.maxConnections;
   app.server.maxHeadersCount = MAX_HEADERS;
+  // Expectations other than 100-continue may be passed over (RFC 9110, 10.1.1); Node would refuse them in a form of its own.
+  app.server.on('checkExpectation', (request, response) => app.routing(request, response));
   // A web page may post plain text to any address without asking; JSON it may not.
   app.removeContentTypeParser('text/plain');
   takeEmptyBodies(app);
@@ -117,6 +121,7 @@ function addRoutes(app: GatewayApp, context: GatewayContext): void {
   tokenizeRoute(app, context);
   usageRoute(app, context);
   filesRoute(app, context);
+  uploadsRoute(app, context);
   batchesRoute(app, context);
   renderRoute(app, context);
   abilitiesRoute(app);
@@ -152,6 +157,7 @@ function addHooks(app: GatewayApp, context: GatewayContext): void {
     if (OPEN_ROUTES.has(routeOf(request))) return;
     request.caller = await limits.auth.authenticate(request.headers, request.ip);
   });
+  app.addHook('preParsing', async (request, reply) => checkBodyType(request, reply));
   app.addHook('preHandler', async (request, reply) => adoptRequestId(request, reply));
   app.addHook('onResponse', async (request, reply) => {
     const route = routeOf(request);
@@ -166,6 +172,10 @@ function addHooks(app: GatewayApp, context: GatewayContext): void {
 function addFallbacks(app: GatewayApp, context: GatewayContext): void {
   const methods = new RouteMethods();
   app.addHook('onRoute', (route) => methods.add(route.url, route.method));
+  // Before the body is read, which nobody wants, and about which the framework may have something else to say.
+  app.addHook('onRequest', async (request, reply) => {
+    if (request.is404) throw notFound(methods, request, reply);
+  });
   app.setErrorHandler((err, request, reply) => sendError(context, request, reply, err));
   app.setNotFoundHandler((request, reply) => sendError(context, request, reply, notFound(methods, request, reply)));
 }

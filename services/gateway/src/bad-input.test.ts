@@ -65,7 +65,7 @@ test('a body that is not JSON by its type is refused, so that no web page can po
   const response = await gateway.fetch('/v1/chat/completions', JSON.stringify(chat({})), {
     headers: { 'content-type': 'text/plain' },
   });
-  assert.equal((await errorOf(response, 400)).param, 'content-type');
+  assert.equal((await errorOf(response, 415)).param, 'content-type');
 });
 
 test('wrong types are named', async () => {

@@ -83,6 +83,26 @@ test('pipelined requests are answered in their order', async () => {
   assert.deepEqual(statuses, [...Array.from({ length: 20 }, () => 200), 404, 200]);
 });
 
+test('a method that no route has is refused by the path, whatever comes with it', async () => {
+  const query = async (path: string): Promise<Response> => gateway.fetch(path, undefined, { method: 'QUERY' });
+  const known = await query('/v1/models');
+  assert.deepEqual([known.status, known.headers.get('allow')], [405, 'GET, HEAD']);
+  assert.equal((await query('/v1/nothing')).status, 404);
+  const broken = await gateway.fetch('/v1/nothing', '{');
+  assert.equal(broken.status, 404);
+});
+
+test('an expectation that nobody knows is passed over', async () => {
+  const text = await raw('GET /version HTTP/1.1\r\nhost: x\r\nconnection: close\r\nexpect: nonsense\r\n\r\n');
+  assert.match(text, /^HTTP\/1\.1 200 /);
+});
+
+test('what is no HTTP request is refused with an id like everything else', async () => {
+  const text = await raw('GET / HTTP/9.9\r\n\r\n');
+  assert.match(text, /^HTTP\/1\.1 400 /);
+  assert.match(text, /\r\nx-request-id: req_[0-9a-f]{32}\r\n/);
+});
+
 test('a request id that would be more than one header comes back in none', async () => {
   for (const id of ['a\tb', 'a b', 'x'.repeat(129), 'é', '"a"', 'a\x7f']) {
     const text = await raw(`GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: ${id}\r\n\r\n`);

@@ -9,8 +9,10 @@ import {
 } from '@guildhall/common';
 import type { ConnectionError, FastifyReply, FastifyRequest } from 'fastify';
 import { anthropicAnswer, speaksAnthropic } from './anthropic/errors.ts';
+import { acceptedType } from './body-type.ts';
 import type { GatewayContext } from './context.ts';
 import { REASON_HEADER, reasonOf } from './limits/reasons.ts';
+import { requestIdOf } from './request-id.ts';
 
 const RETRY_AFTER_S = 1;
 
@@ -25,14 +27,13 @@ const OF_FASTIFY: Record<string, ErrorCode> = {
 };
 
 /** Turns what a handler, a hook or Fastify itself threw into an error of the registry. */
-export function knownError(err: unknown, bodyLimitBytes: number): GuildhallError {
+function knownError(err: unknown, request: FastifyRequest, bodyLimitBytes: number): GuildhallError {
   if (isGuildhallError(err) || !(err instanceof Error)) return toGuildhallError(err);
   const { code, statusCode } = err as { code?: unknown; statusCode?: unknown };
+  if (err === request.raw.errored) return fail('cancelled', 'the client closed the connection', { cause: err });
   if (code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
-    return fail('invalid_value', 'the body must be JSON: send Content-Type: application/json', {
-      field: 'content-type',
-      cause: err,
-    });
+    const message = `the body is of another type than this route takes: send Content-Type: ${acceptedType(request)}`;
+    return fail('unsupported_media_type', message, { field: 'content-type', cause: err });
   }
   const known = OF_FASTIFY[String(code)];
   if (known === 'body_too_large') return fail(known, `the body is larger than ${bodyLimitBytes} bytes`, { cause: err });
@@ -54,7 +55,7 @@ export function sendError(
   reply: FastifyReply,
   err: unknown,
 ): FastifyReply {
-  const error = knownError(err, context.config.bodyLimitBytes);
+  const error = knownError(err, request, context.config.bodyLimitBytes);
   const { status, body } = answerOf(request, error);
   context.metrics.count('guildhall_errors_total', { code: error.code });
   request.telemetry?.failed(error);
@@ -70,9 +71,18 @@ export function sendError(
   if (typeof retryAfterS === 'number') void reply.header('retry-after', String(retryAfterS));
   else if (retryAfterS !== null && (status === 429 || status === 503 || status === 529))
     void reply.header('retry-after', String(RETRY_AFTER_S));
-  // A client that is still sending would not read the answer; what it sends is thrown away.
-  if (error.code === 'body_too_large') request.raw.resume();
+  dropRest(request);
   return reply.code(status).type('application/json').send(body);
+}
+
+/**
+ * A client that is still sending may not read the answer, and its next request on the connection comes behind what it sends: that is thrown
+ * away. Whoever has begun to read it, such as the parser of a form, reads no further.
+ */
+function dropRest({ raw }: FastifyRequest): void {
+  if (raw.complete) return;
+  raw.unpipe();
+  raw.resume();
 }
 
 function logFailure(context: GatewayContext, request: FastifyRequest, error: GuildhallError, status: number): void {
@@ -101,6 +111,12 @@ export function onClientError(err: ConnectionError, socket: Socket): void {
     message: 'this is not a valid HTTP request',
   };
   const body = JSON.stringify(toHttp(fail('invalid_value', failure.message)).body);
-  const head = `HTTP/1.1 ${failure.status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n`;
-  socket.end(head + body);
+  const head = [
+    `HTTP/1.1 ${failure.status}`,
+    `x-request-id: ${requestIdOf(undefined)}`,
+    'content-type: application/json',
+    `content-length: ${Buffer.byteLength(body)}`,
+    'connection: close',
+  ];
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
 }

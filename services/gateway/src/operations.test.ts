@@ -175,6 +175,10 @@ test('docs/openapi.json is what the schemas say', async () => {
     '/v1/responses/{response_id}',
     '/v1/responses/{response_id}/cancel',
     '/v1/responses/{response_id}/input_items',
+    '/v1/uploads',
+    '/v1/uploads/{upload_id}/cancel',
+    '/v1/uploads/{upload_id}/complete',
+    '/v1/uploads/{upload_id}/parts',
     '/v1/usage',
     '/version',
   ]);

@@ -7,6 +7,7 @@ import type { ChoicePlan } from './generation.ts';
 import { askedPriority } from './limits/priority.ts';
 import { type SamplingInput, samplingParams, type StopInput, stopConditions } from './params.ts';
 import type { OutputParser } from './parsers/parser.ts';
+import { ToolOutcomeParser } from './parsers/tool-outcome.ts';
 import { createParser, type ParserName } from './parsers/registry.ts';
 import type { PreparedPrompt } from './prompt.ts';
 import { toolCallId } from './request-id.ts';
@@ -43,7 +44,7 @@ export interface PlanInput {
 }
 
 /** A prompt and how much may be generated after it. */
-export interface PlannedPrompt extends PreparedPrompt {
+export interface PlannedPrompt extends Omit<PreparedPrompt, 'cut'> {
   maxTokens: number;
 }
 
@@ -115,7 +116,8 @@ function parserOf(
   if (calls === null || tools === null) return createParser(parser, insideThink);
   const { parallel } = calls;
   const callIds = (call: number): string => toolCallId(id, choice, call);
-  return createParser(parser, insideThink, { name: context.toolParser, tools, parallel, callIds });
+  const made = createParser(parser, insideThink, { name: context.toolParser, tools, parallel, callIds });
+  return new ToolOutcomeParser(made, (outcome) => context.metrics.count('guildhall_tool_answers_total', { outcome }));
 }
 
 /** Token that ends the think block in which the answer to a prompt begins, where one is told from the answer. */

@@ -1,4 +1,5 @@
 import { fail } from '@guildhall/common';
+import { PIECE_LENGTH } from '@guildhall/model/tokenizer';
 import type { Assets } from './assets.ts';
 import type { ChatMessage } from './schema/messages.ts';
 import type { Prompt } from './schema/prompt.ts';
@@ -6,6 +7,8 @@ import type { Prompt } from './schema/prompt.ts';
 /** A prompt that can be submitted. */
 export interface PreparedPrompt {
   ids: number[];
+  /** The end of the text may be missing: there are more tokens than are wanted. */
+  cut: boolean;
   /** The prompt ends in an open think block, so that the answer starts inside it. */
   insideThink: boolean;
 }
@@ -101,18 +104,51 @@ export function renderMessages(assets: Assets, input: TemplateInput): { text: st
   return { text: cut, insideThink: endsInThink(contentText(input.messages.at(-1)?.content)) };
 }
 
-/** Messages as token ids. */
-export async function prepareChat(assets: Assets, input: TemplateInput): Promise<PreparedPrompt> {
-  const { text, insideThink } = renderMessages(assets, input);
-  return { ids: [...(await assets.tokenizer.encode(text))], insideThink };
+/** How much of a prompt is worth its encoding. */
+export interface PromptBounds {
+  /** A prompt of more tokens is refused anyway, so that its end need not be encoded. */
+  enough: number;
+  /** The client is gone. */
+  gone?: () => boolean;
 }
 
-/** A text or token ids as token ids. Throws `invalid_value` for ids that the vocabulary does not have. */
-export async function preparePrompt(assets: Assets, prompt: Prompt): Promise<PreparedPrompt> {
-  if (typeof prompt === 'string')
-    return { ids: [...(await assets.tokenizer.encode(prompt, { addSpecial: true }))], insideThink: false };
+/** Tokens up to which prompts are counted and shown: as many as the longest contexts there are. */
+export const MAX_COUNTED = 1 << 20;
+
+/** Bounds of a prompt whose tokens are told and not computed. */
+export function countedFor(request: AskingConnection): PromptBounds {
+  return { enough: MAX_COUNTED, gone: () => request.raw.socket.destroyed };
+}
+
+interface AskingConnection {
+  raw: { socket: { destroyed: boolean } };
+}
+
+/** Throws `invalid_value` for a prompt that has more tokens than are counted. */
+export function assertCounted(ids: { length: number }, field: 'messages' | 'prompt'): void {
+  if (ids.length <= MAX_COUNTED) return;
+  throw fail('invalid_value', `${field}: more than ${MAX_COUNTED} tokens; send it in parts`, { field });
+}
+
+/** Messages as token ids. Throws `invalid_value` for a text that cannot be cut, and what `renderMessages` throws. */
+export async function prepareChat(assets: Assets, input: TemplateInput, bounds: PromptBounds): Promise<PreparedPrompt> {
+  const { text, insideThink } = renderMessages(assets, input);
+  const ids = await assets.tokenizer.encode(text, { ...bounds, field: 'messages' });
+  return { ids: Array.from(ids), cut: isCutOff(text, ids, bounds), insideThink };
+}
+
+/** A text or token ids as token ids. Throws `invalid_value` for ids that the vocabulary does not have, and a text that cannot be cut. */
+export async function preparePrompt(assets: Assets, prompt: Prompt, bounds: PromptBounds): Promise<PreparedPrompt> {
+  if (typeof prompt === 'string') {
+    const ids = await assets.tokenizer.encode(prompt, { ...bounds, addSpecial: true, field: 'prompt' });
+    return { ids: Array.from(ids), cut: isCutOff(prompt, ids, bounds), insideThink: false };
+  }
   checkTokenIds(assets, prompt, 'prompt');
-  return { ids: prompt, insideThink: false };
+  return { ids: prompt, cut: false, insideThink: false };
+}
+
+function isCutOff(text: string, ids: Int32Array, { enough }: PromptBounds): boolean {
+  return ids.length > enough && text.length > PIECE_LENGTH;
 }
 
 /** Throws `invalid_value` naming `field` when an id is outside the vocabulary. */
@@ -130,19 +166,20 @@ export function checkTokenIds(assets: Assets, ids: Iterable<number>, field: stri
  * @param field names the prompt in the error.
  */
 export function tokenBudget(
-  promptTokens: number,
+  prompt: Pick<PreparedPrompt, 'ids' | 'cut'>,
   asked: number | null,
   fallback: number | null,
   context: number,
   field: 'messages' | 'prompt',
 ): number {
+  const promptTokens = prompt.ids.length;
   const left = context - promptTokens;
   const wanted = asked ?? Math.max(1, Math.min(fallback ?? left, left));
   if (wanted <= left) return wanted;
   const total = promptTokens + wanted;
   throw fail(
     'context_length_exceeded',
-    `This model's maximum context length is ${context} tokens. However, you requested ${total} tokens (${promptTokens} in the ${field}, ` +
+    `This model's maximum context length is ${context} tokens. However, you requested ${prompt.cut ? 'at least ' : ''}${total} tokens (${promptTokens} in the ${field}, ` +
       `${wanted} in the completion). Please reduce the length of the ${field} or completion.`,
     { field },
   );

@@ -285,6 +285,7 @@ export class RouterCore {
       compileLimitMs: config.grammarCompileMs,
       memoryBytes: config.grammarMemory,
       onCompiled: (outcome, ms) => this.metrics.observe('guildhall_grammar_compile_seconds', ms / 1000, { outcome }),
+      onPrepared: (outcome) => this.metrics.count('guildhall_grammar_requests_total', { outcome }),
     });
     grammars.start();
     return grammars;
@@ -302,6 +303,7 @@ export class RouterCore {
       prefillBuffers: loaded.prefillBuffers,
       decodeBuffers: loaded.decodeBuffers,
       microBatchMin: config.microBatchMin,
+      onMasks: (ms) => this.metrics.observe('guildhall_grammar_mask_seconds', ms / 1000),
     });
   }
 

@@ -65,6 +65,8 @@ export interface ModelRunnerOptions {
   decodeBuffers: readonly StepBuffers[];
   /** Sequences of a micro-batch at least. */
   microBatchMin: number;
+  /** Told of each step, or micro-batch of one, that needed masks: how long it waited for them. */
+  onMasks?: (ms: number) => void;
 }
 
 /** A micro-batch to run. */
@@ -206,6 +208,9 @@ export class ModelRunner implements StepRunner {
     const prompts = this.#promptOutputs(batch);
     const draws: Draw[] = [];
     const samples = new Map<number, Sample | GuildhallError>();
+    const { clock, onMasks } = this.#o;
+    const masksFromMs = clock.monotonicMs();
+    let masks = 0;
     let row = 0;
     for (const [index, { seq, logitRows, completes }] of items.entries()) {
       row += logitRows;
@@ -215,9 +220,11 @@ export class ModelRunner implements StepRunner {
         continue;
       }
       const mask = seq.grammar === null || seq.ended ? null : await maskOf(seq.grammar);
+      if (mask !== null) masks += 1;
       if (mask instanceof GuildhallError) samples.set(index, mask);
       else draws.push({ index, row: row - 1, state: seq.sampler, mask });
     }
+    if (masks > 0) onMasks?.(clock.monotonicMs() - masksFromMs);
     for (const [index, sample] of await this.#draw(batch, draws)) samples.set(index, sample);
     return items.map(({ seq, chunk }, index): Outcome => {
       const outputs = prompts[index] ?? [];

@@ -148,6 +148,18 @@ def batches():
     assert held(client.files.delete(file.id)).deleted
 
 
+def uploads():
+    content = b"".join(b'{"line": %d}\n' % i for i in range(2000))
+    upload = held(
+        client.uploads.upload_file_chunked(
+            file=content, filename="in.jsonl", bytes=len(content), mime_type="text/jsonl", purpose="batch", part_size=7000
+        )
+    )
+    assert upload.status == "completed", upload
+    assert client.files.content(upload.file.id).content == content
+    assert held(client.files.delete(upload.file.id)).deleted
+
+
 def messages():
     asked = {"model": MODEL, "messages": MESSAGES, "max_tokens": 60, "extra_body": {"temperature": 0}}
     thinking = {"thinking": {"type": "enabled", "budget_tokens": 20}}
@@ -193,6 +205,7 @@ CHECKS = [
     (OPENAI, "errors", "the client's classes for 400, 401 and 404, with request ids", errors),
     (OPENAI, "responses", "created, streamed, retrieved, input items, deleted, cancelled; `parse` with a Pydantic model", responses),
     (OPENAI, "batches", "a file, a batch until completed, its output, lists, cancel", batches),
+    (OPENAI, "uploads", "`upload_file_chunked`, in parts", uploads),
     (ANTHROPIC, "messages", "a stream equals the whole message, with thinking; tokens counted; 404", messages),
     (ANTHROPIC, "tool calls", "a forced use, and its result goes back", message_tools),
 ]

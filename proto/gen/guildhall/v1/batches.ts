@@ -56,6 +56,48 @@ export interface StoredFile {
   expiresAt: bigint;
 }
 
+export interface CreateUploadRequest {
+  head:
+    | UploadHead
+    | undefined;
+  /** What the file will have. */
+  bytes: bigint;
+}
+
+export interface UploadPiece {
+  piece: { $case: "upload"; value: OwnedId } | { $case: "data"; value: Buffer } | undefined;
+}
+
+export interface StoredPart {
+  id: string;
+  uploadId: string;
+  /** Seconds since the Unix epoch. */
+  createdAt: bigint;
+}
+
+export interface CompleteUploadRequest {
+  tenant: string;
+  id: string;
+  /** In the order of the file. */
+  partIds: string[];
+  /** Of the whole file, hexadecimal; empty where it is not to be checked. */
+  md5: string;
+}
+
+export interface UploadRecord {
+  id: string;
+  filename: string;
+  purpose: string;
+  bytes: bigint;
+  /** pending, completed, cancelled or expired. */
+  status: string;
+  /** Seconds since the Unix epoch. */
+  createdAt: bigint;
+  expiresAt: bigint;
+  /** Once it is completed. */
+  file: StoredFile | undefined;
+}
+
 export interface FileBytes {
   data: Buffer;
 }
@@ -606,6 +648,630 @@ export const StoredFile: MessageFns<StoredFile> = {
     message.bytes = (object.bytes !== undefined && object.bytes !== null) ? BigInt(object.bytes) : 0n;
     message.createdAt = (object.createdAt !== undefined && object.createdAt !== null) ? BigInt(object.createdAt) : 0n;
     message.expiresAt = (object.expiresAt !== undefined && object.expiresAt !== null) ? BigInt(object.expiresAt) : 0n;
+    return message;
+  },
+};
+
+function createBaseCreateUploadRequest(): CreateUploadRequest {
+  return { head: undefined, bytes: 0n };
+}
+
+export const CreateUploadRequest: MessageFns<CreateUploadRequest> = {
+  encode(message: CreateUploadRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.head !== undefined) {
+      UploadHead.encode(message.head, writer.uint32(10).fork()).join();
+    }
+    if (message.bytes !== 0n) {
+      if (BigInt.asUintN(64, message.bytes) !== message.bytes) {
+        throw new globalThis.Error("value provided for field message.bytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.bytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CreateUploadRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCreateUploadRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.head = UploadHead.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.bytes = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CreateUploadRequest {
+    return {
+      head: isSet(object.head) ? UploadHead.fromJSON(object.head) : undefined,
+      bytes: isSet(object.bytes) ? BigInt(object.bytes) : 0n,
+    };
+  },
+
+  toJSON(message: CreateUploadRequest): unknown {
+    const obj: any = {};
+    if (message.head !== undefined) {
+      obj.head = UploadHead.toJSON(message.head);
+    }
+    if (message.bytes !== 0n) {
+      obj.bytes = message.bytes.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CreateUploadRequest>): CreateUploadRequest {
+    return CreateUploadRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CreateUploadRequest>): CreateUploadRequest {
+    const message = createBaseCreateUploadRequest();
+    message.head = (object.head !== undefined && object.head !== null)
+      ? UploadHead.fromPartial(object.head)
+      : undefined;
+    message.bytes = (object.bytes !== undefined && object.bytes !== null) ? BigInt(object.bytes) : 0n;
+    return message;
+  },
+};
+
+function createBaseUploadPiece(): UploadPiece {
+  return { piece: undefined };
+}
+
+export const UploadPiece: MessageFns<UploadPiece> = {
+  encode(message: UploadPiece, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.piece?.$case) {
+      case "upload":
+        OwnedId.encode(message.piece.value, writer.uint32(10).fork()).join();
+        break;
+      case "data":
+        writer.uint32(18).bytes(message.piece.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UploadPiece {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUploadPiece();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.piece = { $case: "upload", value: OwnedId.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.piece = { $case: "data", value: Buffer.from(reader.bytes()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UploadPiece {
+    return {
+      piece: isSet(object.upload)
+        ? { $case: "upload", value: OwnedId.fromJSON(object.upload) }
+        : isSet(object.data)
+        ? { $case: "data", value: Buffer.from(bytesFromBase64(object.data)) }
+        : undefined,
+    };
+  },
+
+  toJSON(message: UploadPiece): unknown {
+    const obj: any = {};
+    if (message.piece?.$case === "upload") {
+      obj.upload = OwnedId.toJSON(message.piece.value);
+    } else if (message.piece?.$case === "data") {
+      obj.data = base64FromBytes(message.piece.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UploadPiece>): UploadPiece {
+    return UploadPiece.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UploadPiece>): UploadPiece {
+    const message = createBaseUploadPiece();
+    switch (object.piece?.$case) {
+      case "upload": {
+        if (object.piece?.value !== undefined && object.piece?.value !== null) {
+          message.piece = { $case: "upload", value: OwnedId.fromPartial(object.piece.value) };
+        }
+        break;
+      }
+      case "data": {
+        if (object.piece?.value !== undefined && object.piece?.value !== null) {
+          message.piece = { $case: "data", value: object.piece.value };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseStoredPart(): StoredPart {
+  return { id: "", uploadId: "", createdAt: 0n };
+}
+
+export const StoredPart: MessageFns<StoredPart> = {
+  encode(message: StoredPart, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.uploadId !== "") {
+      writer.uint32(18).string(message.uploadId);
+    }
+    if (message.createdAt !== 0n) {
+      if (BigInt.asUintN(64, message.createdAt) !== message.createdAt) {
+        throw new globalThis.Error("value provided for field message.createdAt of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.createdAt);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StoredPart {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStoredPart();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.uploadId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.createdAt = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StoredPart {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      uploadId: isSet(object.uploadId)
+        ? globalThis.String(object.uploadId)
+        : isSet(object.upload_id)
+        ? globalThis.String(object.upload_id)
+        : "",
+      createdAt: isSet(object.createdAt)
+        ? BigInt(object.createdAt)
+        : isSet(object.created_at)
+        ? BigInt(object.created_at)
+        : 0n,
+    };
+  },
+
+  toJSON(message: StoredPart): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.uploadId !== "") {
+      obj.uploadId = message.uploadId;
+    }
+    if (message.createdAt !== 0n) {
+      obj.createdAt = message.createdAt.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<StoredPart>): StoredPart {
+    return StoredPart.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StoredPart>): StoredPart {
+    const message = createBaseStoredPart();
+    message.id = object.id ?? "";
+    message.uploadId = object.uploadId ?? "";
+    message.createdAt = (object.createdAt !== undefined && object.createdAt !== null) ? BigInt(object.createdAt) : 0n;
+    return message;
+  },
+};
+
+function createBaseCompleteUploadRequest(): CompleteUploadRequest {
+  return { tenant: "", id: "", partIds: [], md5: "" };
+}
+
+export const CompleteUploadRequest: MessageFns<CompleteUploadRequest> = {
+  encode(message: CompleteUploadRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tenant !== "") {
+      writer.uint32(10).string(message.tenant);
+    }
+    if (message.id !== "") {
+      writer.uint32(18).string(message.id);
+    }
+    for (const v of message.partIds) {
+      writer.uint32(26).string(v!);
+    }
+    if (message.md5 !== "") {
+      writer.uint32(34).string(message.md5);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CompleteUploadRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCompleteUploadRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenant = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.partIds.push(reader.string());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.md5 = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CompleteUploadRequest {
+    return {
+      tenant: isSet(object.tenant) ? globalThis.String(object.tenant) : "",
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      partIds: globalThis.Array.isArray(object?.partIds)
+        ? object.partIds.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.part_ids)
+        ? object.part_ids.map((e: any) => globalThis.String(e))
+        : [],
+      md5: isSet(object.md5) ? globalThis.String(object.md5) : "",
+    };
+  },
+
+  toJSON(message: CompleteUploadRequest): unknown {
+    const obj: any = {};
+    if (message.tenant !== "") {
+      obj.tenant = message.tenant;
+    }
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.partIds?.length) {
+      obj.partIds = message.partIds;
+    }
+    if (message.md5 !== "") {
+      obj.md5 = message.md5;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CompleteUploadRequest>): CompleteUploadRequest {
+    return CompleteUploadRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CompleteUploadRequest>): CompleteUploadRequest {
+    const message = createBaseCompleteUploadRequest();
+    message.tenant = object.tenant ?? "";
+    message.id = object.id ?? "";
+    message.partIds = object.partIds?.map((e) => e) || [];
+    message.md5 = object.md5 ?? "";
+    return message;
+  },
+};
+
+function createBaseUploadRecord(): UploadRecord {
+  return { id: "", filename: "", purpose: "", bytes: 0n, status: "", createdAt: 0n, expiresAt: 0n, file: undefined };
+}
+
+export const UploadRecord: MessageFns<UploadRecord> = {
+  encode(message: UploadRecord, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.filename !== "") {
+      writer.uint32(18).string(message.filename);
+    }
+    if (message.purpose !== "") {
+      writer.uint32(26).string(message.purpose);
+    }
+    if (message.bytes !== 0n) {
+      if (BigInt.asUintN(64, message.bytes) !== message.bytes) {
+        throw new globalThis.Error("value provided for field message.bytes of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.bytes);
+    }
+    if (message.status !== "") {
+      writer.uint32(42).string(message.status);
+    }
+    if (message.createdAt !== 0n) {
+      if (BigInt.asUintN(64, message.createdAt) !== message.createdAt) {
+        throw new globalThis.Error("value provided for field message.createdAt of type uint64 too large");
+      }
+      writer.uint32(48).uint64(message.createdAt);
+    }
+    if (message.expiresAt !== 0n) {
+      if (BigInt.asUintN(64, message.expiresAt) !== message.expiresAt) {
+        throw new globalThis.Error("value provided for field message.expiresAt of type uint64 too large");
+      }
+      writer.uint32(56).uint64(message.expiresAt);
+    }
+    if (message.file !== undefined) {
+      StoredFile.encode(message.file, writer.uint32(66).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UploadRecord {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUploadRecord();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.filename = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.purpose = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.bytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.status = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.createdAt = reader.uint64() as bigint;
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.expiresAt = reader.uint64() as bigint;
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.file = StoredFile.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UploadRecord {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      filename: isSet(object.filename) ? globalThis.String(object.filename) : "",
+      purpose: isSet(object.purpose) ? globalThis.String(object.purpose) : "",
+      bytes: isSet(object.bytes) ? BigInt(object.bytes) : 0n,
+      status: isSet(object.status) ? globalThis.String(object.status) : "",
+      createdAt: isSet(object.createdAt)
+        ? BigInt(object.createdAt)
+        : isSet(object.created_at)
+        ? BigInt(object.created_at)
+        : 0n,
+      expiresAt: isSet(object.expiresAt)
+        ? BigInt(object.expiresAt)
+        : isSet(object.expires_at)
+        ? BigInt(object.expires_at)
+        : 0n,
+      file: isSet(object.file) ? StoredFile.fromJSON(object.file) : undefined,
+    };
+  },
+
+  toJSON(message: UploadRecord): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.filename !== "") {
+      obj.filename = message.filename;
+    }
+    if (message.purpose !== "") {
+      obj.purpose = message.purpose;
+    }
+    if (message.bytes !== 0n) {
+      obj.bytes = message.bytes.toString();
+    }
+    if (message.status !== "") {
+      obj.status = message.status;
+    }
+    if (message.createdAt !== 0n) {
+      obj.createdAt = message.createdAt.toString();
+    }
+    if (message.expiresAt !== 0n) {
+      obj.expiresAt = message.expiresAt.toString();
+    }
+    if (message.file !== undefined) {
+      obj.file = StoredFile.toJSON(message.file);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UploadRecord>): UploadRecord {
+    return UploadRecord.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UploadRecord>): UploadRecord {
+    const message = createBaseUploadRecord();
+    message.id = object.id ?? "";
+    message.filename = object.filename ?? "";
+    message.purpose = object.purpose ?? "";
+    message.bytes = (object.bytes !== undefined && object.bytes !== null) ? BigInt(object.bytes) : 0n;
+    message.status = object.status ?? "";
+    message.createdAt = (object.createdAt !== undefined && object.createdAt !== null) ? BigInt(object.createdAt) : 0n;
+    message.expiresAt = (object.expiresAt !== undefined && object.expiresAt !== null) ? BigInt(object.expiresAt) : 0n;
+    message.file = (object.file !== undefined && object.file !== null)
+      ? StoredFile.fromPartial(object.file)
+      : undefined;
     return message;
   },
 };
@@ -2007,6 +2673,46 @@ export const BatchesService = {
     responseSerialize: (value: BatchRecord): Buffer => Buffer.from(BatchRecord.encode(value).finish()),
     responseDeserialize: (value: Buffer): BatchRecord => BatchRecord.decode(value),
   },
+  /** Begins an upload in parts. */
+  createUpload: {
+    path: "/guildhall.v1.Batches/CreateUpload" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: CreateUploadRequest): Buffer => Buffer.from(CreateUploadRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CreateUploadRequest => CreateUploadRequest.decode(value),
+    responseSerialize: (value: UploadRecord): Buffer => Buffer.from(UploadRecord.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UploadRecord => UploadRecord.decode(value),
+  },
+  /** Stores a part: the upload first, then the bytes in order. */
+  addUploadPart: {
+    path: "/guildhall.v1.Batches/AddUploadPart" as const,
+    requestStream: true as const,
+    responseStream: false as const,
+    requestSerialize: (value: UploadPiece): Buffer => Buffer.from(UploadPiece.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UploadPiece => UploadPiece.decode(value),
+    responseSerialize: (value: StoredPart): Buffer => Buffer.from(StoredPart.encode(value).finish()),
+    responseDeserialize: (value: Buffer): StoredPart => StoredPart.decode(value),
+  },
+  /** Makes a file of parts. Doing it again with the same parts is doing it once. */
+  completeUpload: {
+    path: "/guildhall.v1.Batches/CompleteUpload" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: CompleteUploadRequest): Buffer =>
+      Buffer.from(CompleteUploadRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CompleteUploadRequest => CompleteUploadRequest.decode(value),
+    responseSerialize: (value: UploadRecord): Buffer => Buffer.from(UploadRecord.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UploadRecord => UploadRecord.decode(value),
+  },
+  cancelUpload: {
+    path: "/guildhall.v1.Batches/CancelUpload" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: OwnedId): Buffer => Buffer.from(OwnedId.encode(value).finish()),
+    requestDeserialize: (value: Buffer): OwnedId => OwnedId.decode(value),
+    responseSerialize: (value: UploadRecord): Buffer => Buffer.from(UploadRecord.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UploadRecord => UploadRecord.decode(value),
+  },
 } as const;
 
 export interface BatchesServer extends UntypedServiceImplementation {
@@ -2022,6 +2728,13 @@ export interface BatchesServer extends UntypedServiceImplementation {
   listBatches: handleUnaryCall<ListRequest, BatchList>;
   /** Asks a batch to stop; what is done of it stays. */
   cancelBatch: handleUnaryCall<OwnedId, BatchRecord>;
+  /** Begins an upload in parts. */
+  createUpload: handleUnaryCall<CreateUploadRequest, UploadRecord>;
+  /** Stores a part: the upload first, then the bytes in order. */
+  addUploadPart: handleClientStreamingCall<UploadPiece, StoredPart>;
+  /** Makes a file of parts. Doing it again with the same parts is doing it once. */
+  completeUpload: handleUnaryCall<CompleteUploadRequest, UploadRecord>;
+  cancelUpload: handleUnaryCall<OwnedId, UploadRecord>;
 }
 
 export interface BatchesClient extends Client {
@@ -2133,6 +2846,70 @@ export interface BatchesClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: BatchRecord) => void,
+  ): ClientUnaryCall;
+  /** Begins an upload in parts. */
+  createUpload(
+    request: CreateUploadRequest,
+    callback: (error: ServiceError | null, response: UploadRecord) => void,
+  ): ClientUnaryCall;
+  createUpload(
+    request: CreateUploadRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UploadRecord) => void,
+  ): ClientUnaryCall;
+  createUpload(
+    request: CreateUploadRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UploadRecord) => void,
+  ): ClientUnaryCall;
+  /** Stores a part: the upload first, then the bytes in order. */
+  addUploadPart(
+    callback: (error: ServiceError | null, response: StoredPart) => void,
+  ): ClientWritableStream<UploadPiece>;
+  addUploadPart(
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: StoredPart) => void,
+  ): ClientWritableStream<UploadPiece>;
+  addUploadPart(
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: StoredPart) => void,
+  ): ClientWritableStream<UploadPiece>;
+  addUploadPart(
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: StoredPart) => void,
+  ): ClientWritableStream<UploadPiece>;
+  /** Makes a file of parts. Doing it again with the same parts is doing it once. */
+  completeUpload(
+    request: CompleteUploadRequest,
+    callback: (error: ServiceError | null, response: UploadRecord) => void,
+  ): ClientUnaryCall;
+  completeUpload(
+    request: CompleteUploadRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UploadRecord) => void,
+  ): ClientUnaryCall;
+  completeUpload(
+    request: CompleteUploadRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UploadRecord) => void,
+  ): ClientUnaryCall;
+  cancelUpload(
+    request: OwnedId,
+    callback: (error: ServiceError | null, response: UploadRecord) => void,
+  ): ClientUnaryCall;
+  cancelUpload(
+    request: OwnedId,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UploadRecord) => void,
+  ): ClientUnaryCall;
+  cancelUpload(
+    request: OwnedId,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UploadRecord) => void,
   ): ClientUnaryCall;
 }
 

@@ -1,6 +1,7 @@
 import type { batches } from '@guildhall/proto';
 import type { Batch } from '../store/batch-store.ts';
 import type { FileRecord } from '../store/file-store.ts';
+import type { Part, Upload } from '../store/upload-store.ts';
 
 /** Milliseconds as whole seconds; nothing as 0. */
 function seconds(ms: number | undefined): bigint {
@@ -11,6 +12,26 @@ function seconds(ms: number | undefined): bigint {
 export function fileMessage(record: FileRecord): batches.StoredFile {
   const { id, filename, purpose, bytes, createdMs, expiresMs } = record;
   return { id, filename, purpose, bytes: BigInt(bytes), createdAt: seconds(createdMs), expiresAt: seconds(expiresMs) };
+}
+
+/** An upload in parts as gateways get it. */
+export function uploadMessage(upload: Upload): batches.UploadRecord {
+  const { id, filename, purpose, bytes, status, createdMs, expiresMs, file } = upload;
+  return {
+    id,
+    filename,
+    purpose,
+    bytes: BigInt(bytes),
+    status,
+    createdAt: seconds(createdMs),
+    expiresAt: seconds(expiresMs),
+    file: file === null ? undefined : fileMessage(file),
+  };
+}
+
+/** A part of one. */
+export function partMessage({ id, uploadId, createdMs }: Part): batches.StoredPart {
+  return { id, uploadId, createdAt: seconds(createdMs) };
 }
 
 /** A batch as gateways get it. */

@@ -3,13 +3,15 @@ import { fail, PacedCall, toGrpc, type Clock, type Metrics } from '@guildhall/co
 import type { batches } from '@guildhall/proto';
 import { ENDPOINTS } from '../lines/request-line.ts';
 import type { BatchStore } from '../store/batch-store.ts';
-import type { FileStore } from '../store/file-store.ts';
+import type { FileStore, NewFile } from '../store/file-store.ts';
 import type { PageRequest } from '../store/pages.ts';
-import { batchMessage, fileMessage } from './records.ts';
+import type { UploadStore } from '../store/upload-store.ts';
+import { batchMessage, fileMessage, partMessage, uploadMessage } from './records.ts';
 
 export interface BatchesRpcOptions {
   files: FileStore;
   batches: BatchStore;
+  uploads: UploadStore;
   /** Has a batch run. */
   enqueue: (id: string) => Promise<void>;
   windowMs: number;
@@ -37,7 +39,7 @@ function pageOf({ limit, after, ascending }: batches.ListRequest): PageRequest {
 
 /** The Batches service. Everything that it is asked for names its tenant, and is not there for another. */
 export function batchesRpc(options: BatchesRpcOptions): batches.BatchesServer {
-  const { files, batches: store } = options;
+  const { files, batches: store, uploads } = options;
   return {
     uploadFile: (call, reply) => {
       upload(options, call).then(
@@ -66,6 +68,20 @@ export function batchesRpc(options: BatchesRpcOptions): batches.BatchesServer {
       await store.cancel(await store.get(tenant, id));
       return batchMessage(await store.get(tenant, id));
     }),
+    createUpload: unary(async ({ head, bytes }) => {
+      if (head === undefined) throw fail('missing_field', 'the upload has no head', { field: 'purpose' });
+      return uploadMessage(await uploads.create(newFileOf(head), Number(bytes)));
+    }),
+    addUploadPart: (call, reply) => {
+      addPart(options, call).then(
+        (part) => reply(null, part),
+        (err: unknown) => reply(toGrpc(err)),
+      );
+    },
+    completeUpload: unary(async ({ tenant, id, partIds, md5 }) =>
+      uploadMessage(await uploads.complete(tenant, id, partIds, md5)),
+    ),
+    cancelUpload: unary(async ({ tenant, id }) => uploadMessage(await uploads.cancel(tenant, id))),
   };
 }
 
@@ -84,10 +100,33 @@ async function upload(
     if (head === null) throw fail('missing_field', 'the upload has no head', { field: 'purpose' });
   }
   const stored = await files.store(bytes());
-  const { tenant, filename, purpose, expiresAfterS } = head as unknown as batches.UploadHead;
-  const ttlMs = expiresAfterS === 0n ? null : Number(expiresAfterS) * 1000;
   metrics.count('guildhall_file_bytes_total', { direction: 'stored' }, stored.bytes);
-  return fileMessage(await files.add(stored, { tenant, filename, purpose, ttlMs }));
+  return fileMessage(await files.addOrDiscard(stored, newFileOf(head as unknown as batches.UploadHead)));
+}
+
+function newFileOf({ tenant, filename, purpose, expiresAfterS }: batches.UploadHead): NewFile {
+  return { tenant, filename, purpose, ttlMs: expiresAfterS === 0n ? null : Number(expiresAfterS) * 1000 };
+}
+
+async function addPart(
+  { uploads, metrics }: BatchesRpcOptions,
+  call: ServerReadableStream<batches.UploadPiece, batches.StoredPart>,
+): Promise<batches.StoredPart> {
+  const pieces = (call as AsyncIterable<batches.UploadPiece>)[Symbol.asyncIterator]();
+  const first = await pieces.next();
+  const target = first.done === true ? undefined : first.value.piece;
+  if (target?.$case !== 'upload') throw fail('missing_field', 'the part names no upload', { field: 'upload_id' });
+  async function* bytes(): AsyncGenerator<Uint8Array> {
+    for (let next = await pieces.next(); next.done !== true; next = await pieces.next()) {
+      const { piece } = next.value;
+      if (piece?.$case !== 'data') continue;
+      metrics.count('guildhall_file_bytes_total', { direction: 'stored' }, piece.value.byteLength);
+      yield piece.value;
+    }
+    // A call that was cancelled ends like one that is complete.
+    if (call.cancelled) throw fail('cancelled', 'the part was broken off');
+  }
+  return partMessage(await uploads.addPart(target.value.tenant, target.value.id, bytes()));
 }
 
 function sendFile(

@@ -1,5 +1,5 @@
 import type { Clock, RedisKeys } from '@guildhall/common';
-import { fail } from '@guildhall/common';
+import { fail, isGuildhallError } from '@guildhall/common';
 import type { Redis } from 'ioredis';
 import { checkFileId, newFileId, noSuch } from '../ids.ts';
 import type { BlobStore } from './blob-store.ts';
@@ -74,6 +74,17 @@ export class FileStore {
     return record;
   }
 
+  /** The same for bytes that are nobody's otherwise: they are removed when the tenant has no place for them. */
+  async addOrDiscard(stored: { id: string; bytes: number }, file: NewFile): Promise<FileRecord> {
+    try {
+      return await this.add(stored, file);
+    } catch (err) {
+      // After other errors the record may be there.
+      if (isGuildhallError(err)) await this.#o.blobs.remove(blobOf(stored.id));
+      throw err;
+    }
+  }
+
   /** A tenant's file. Throws `not_found`. */
   async get(tenant: string, id: string, field = 'file_id'): Promise<FileRecord> {
     const record = await this.#find(checkFileId(id, field));
@@ -102,6 +113,11 @@ export class FileStore {
       if (ids.length <= page.limit) return { files, hasMore: false };
       after = ids.at(-1) ?? '';
     }
+  }
+
+  /** Removes bytes that were stored and belong to nobody. */
+  async removeUnowned(id: string): Promise<void> {
+    if ((await this.#find(id)) === null) await this.#o.blobs.remove(blobOf(id));
   }
 
   async remove(record: FileRecord): Promise<void> {

@@ -26,7 +26,7 @@ export function headIds({ routers, workers }: Pick<ClusterConfig, 'routers' | 'w
  */
 export async function runHead(
   dir: ClusterDir,
-  options: { apiKeys: string[]; json: boolean },
+  options: { apiKeys: string[]; fresh: boolean; json: boolean },
   clock: Clock,
 ): Promise<void> {
   const config = dir.config();
@@ -35,7 +35,7 @@ export async function runHead(
   const ended = await endLeftovers(dir.state, clock);
   if (ended.length > 0) progress.done(`ended what an earlier run left behind: ${ended.join(', ')}`);
   await dir.issueHeadCertificate(clock.nowMs());
-  const stack = new Stack(stackOptions(dir, options.apiKeys), dir.state, clock, {
+  const stack = new Stack({ ...stackOptions(dir, options.apiKeys), fresh: options.fresh }, dir.state, clock, {
     event: (message) => progress.done(message),
     progress: ({ name, what, done, total }) => progress.update(`${name}: ${what}, ${done} of ${total}`, done / total),
   });

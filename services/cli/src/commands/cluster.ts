@@ -111,8 +111,9 @@ function upCommand(): Command {
   const collect = (value: string, all: string[]): string[] => [...all, value];
   return withDir(new Command('up').description('run the head of the cluster: it serves, and machines can join'))
     .option('--api-key <key>', 'require this key of clients; repeat for more', collect, [])
-    .action(async (flags: DirFlags & { apiKey: string[] }) => {
-      await runHead(openDir(flags), { apiKeys: flags.apiKey, json: flags.json }, clock);
+    .option('--fresh', 'forget the API keys, usage and answers that earlier runs have kept', false)
+    .action(async (flags: DirFlags & { apiKey: string[]; fresh: boolean }) => {
+      await runHead(openDir(flags), { apiKeys: flags.apiKey, fresh: flags.fresh, json: flags.json }, clock);
     });
 }
 

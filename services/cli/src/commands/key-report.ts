@@ -1,10 +1,11 @@
 import type { KeyRecord } from '@guildhall/common';
 
 /** A key as `--json` shows it; the field names are those of the options. */
-export function keyJson(record: KeyRecord): Record<string, string | number | string[] | null> {
+export function keyJson(record: KeyRecord): Record<string, string | number | string[] | Record<string, string> | null> {
   return {
     id: record.id,
     name: record.name,
+    labels: record.labels,
     tenant: record.tenant,
     created: time(record.createdAtMs),
     expires: time(record.expiresAtMs),

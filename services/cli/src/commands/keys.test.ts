@@ -4,7 +4,7 @@ import { Accounts, noUsage, systemClock, type UsageRow } from '@guildhall/common
 import { eventually, silentLogger } from '@guildhall/common/testing';
 import { PlacedCluster } from '../testing/placed-cluster.ts';
 import { durationMs, limitValue, priorityValue } from './key-values.ts';
-import { groupUsage } from './usage.ts';
+import { groupUsage, usageCsv } from './usage-report.ts';
 
 let placed: PlacedCluster;
 let accounts: Accounts;
@@ -153,17 +153,53 @@ test('rows are grouped without losing any', () => {
   });
   const rows = [row(3, 'a', 1), row(2, 'a', 2), row(3, 'b', 4)];
   assert.deepEqual(
-    groupUsage(rows, 'hour').map(({ hour, requests }) => [hour, requests]),
+    groupUsage(rows, ['hour']).map(({ hour, requests }) => [hour, requests]),
     [
       ['1970-01-01T02:00:00.000Z', 2],
       ['1970-01-01T03:00:00.000Z', 5],
     ],
   );
-  for (const by of ['tenant', 'key', 'none'] as const)
+  for (const by of [['tenant'], ['key'], ['day', 'key'], []] as const)
     assert.equal(
       groupUsage(rows, by).reduce((sum, { requests }) => sum + requests, 0),
       7,
     );
+});
+
+test('usage by key and day, as comma-separated values', () => {
+  const row = (hour: number, tenant: string): UsageRow => ({ hour, tenant, keyId: 'k', ...noUsage(), requests: 1 });
+  const rows = [row(23, 'a"b'), row(24, 'a"b'), row(25, 'a"b')];
+  assert.deepEqual(usageCsv(groupUsage(rows, ['key', 'day']), ['key', 'day']), [
+    'day,tenant,key,requests,input_tokens,input_cached_tokens,output_tokens,reasoning_tokens,expert_ms\r',
+    '1970-01-01,"a""b",k,1,0,0,0,0,0\r',
+    '1970-01-02,"a""b",k,2,0,0,0,0,0\r',
+  ]);
+  assert.deepEqual(usageCsv([], []).length, 1);
+});
+
+test('a key is rotated: settings and lifetime go over, the old one ends', async () => {
+  const settings = ['--tenant', 'rotating', '--model', 'tiny', '--label', 'team=blue', '--label', 'env=ci'];
+  const [old] = await json('keys', 'create', ...settings, '--expires', '30d');
+  const id = old?.id ?? '';
+  const [next] = await json('keys', 'rotate', id, '--grace', '1h');
+  assert.match(next?.key ?? '', /^gh_/);
+  assert.notEqual(next?.id, id);
+  assert.deepEqual([next?.tenant, next?.models, next?.['labels']], ['rotating', ['tiny'], { team: 'blue', env: 'ci' }]);
+  const days = (time: unknown): number => Math.round((Date.parse(String(time)) - Date.now()) / 86_400_000);
+  assert.equal(days(next?.['expires']), 30);
+  const [ending] = await json('keys', 'show', id);
+  const left = Date.parse(String(ending?.['expires'])) - Date.now();
+  assert.ok(left > 0 && left <= 3_600_000, String(left));
+  const [gone] = await json('keys', 'rotate', next?.id ?? '', '--grace', '0m');
+  assert.equal((await accounts.keys.read(next?.id ?? ''))?.hash, null);
+  assert.match((await run('keys', 'rotate', next?.id ?? '')).stderr, /is revoked/);
+  const [changed] = await json('keys', 'change', gone?.id ?? '', '--label', 'env=', '--label', 'team=red');
+  assert.deepEqual(changed?.['labels'], { team: 'red' });
+  assert.deepEqual(
+    (await json('keys', 'list', '--label', 'team=red')).map((one) => one.id),
+    [gone?.id],
+  );
+  assert.match((await run('keys', 'create', '--label', 'no value')).stderr, /expected NAME=VALUE/);
 });
 
 test('values of options are read', () => {

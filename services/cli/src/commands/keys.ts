@@ -1,8 +1,19 @@
 import { Command } from 'commander';
-import { type Accounts, fail, type KeyRecord, type NewKey, systemClock, TENANT_NAME } from '@guildhall/common';
+import { type Accounts, fail, type KeyRecord, type NewKey, systemClock } from '@guildhall/common';
 import { type AccountFlags, addAccountOptions, withAccounts } from '../stack/account-target.ts';
 import { keyLines, keyJson } from './key-report.ts';
-import { durationMs, limitValue, orNull, priorityValue } from './key-values.ts';
+import {
+  capValue,
+  changedLabels,
+  expiryValue,
+  graceValue,
+  type LabelChange,
+  labelValue,
+  limitValue,
+  orNull,
+  priorityValue,
+  tenantValue,
+} from './key-values.ts';
 
 /** Flags of what a key may do; undefined for one that was not given. */
 interface KeyFlags extends AccountFlags {
@@ -16,16 +27,18 @@ interface KeyFlags extends AccountFlags {
   model?: string[];
   anyModel?: boolean;
   expires?: number | 'none';
+  label?: LabelChange[];
   json: boolean;
 }
 
 /** `guildhall keys`: API keys, which are kept as hashes in the cluster's Redis. */
 export function keysCommand(): Command {
-  const command = new Command('keys').description('make, list, change and revoke API keys');
+  const command = new Command('keys').description('make, list, change, rotate and revoke API keys');
   command.addCommand(createCommand());
   command.addCommand(listCommand());
   command.addCommand(showCommand());
   command.addCommand(changeCommand());
+  command.addCommand(rotateCommand());
   command.addCommand(revokeCommand());
   return command;
 }
@@ -34,10 +47,11 @@ function addKeyOptions(command: Command): Command {
   const models = (value: string, all: string[] | undefined): string[] => [...(all ?? []), value];
   return addAccountOptions(command)
     .option('--name <text>', 'what it is for')
+    .option('--label <name=value>', 'note about it, for lists; without a value it goes; repeat for more', labelValue)
     .option(
       '--tenant <name>',
       'whose it is; keys of a tenant share its quotas and its turns (default: its own)',
-      tenant,
+      tenantValue,
     )
     .option('--requests-per-minute <n>', 'quota; none for no limit', limitValue)
     .option('--tokens-per-minute <n>', 'quota of prompts and answers together; none for no limit', limitValue)
@@ -45,7 +59,7 @@ function addKeyOptions(command: Command): Command {
     .option('--priority <n>', 'of its requests, -100 to 100; smaller is more urgent', priorityValue)
     .option('--priority-cap <n>', 'the most urgent priority that its requests may ask for; none for none', capValue)
     .option('--model <name>', 'only this model; repeat for more', models)
-    .option('--expires <when>', 'such as 12h, 30d, 2027-01-31T12:00:00Z or never', expiry);
+    .option('--expires <when>', 'such as 12h, 30d, 2027-01-31T12:00:00Z or never', expiryValue);
 }
 
 function createCommand(): Command {
@@ -65,14 +79,17 @@ function createCommand(): Command {
 
 function listCommand(): Command {
   return addAccountOptions(new Command('list').description('list the keys'))
-    .option('--tenant <name>', 'only those of this tenant', tenant)
+    .option('--tenant <name>', 'only those of this tenant', tenantValue)
+    .option('--label <name=value>', 'only those with this label; repeat for more', labelValue)
     .option('--all', 'with those that were revoked in the last 30 days', false)
     .option('--json', 'print one JSON object per line', false)
-    .action(async (flags: AccountFlags & { tenant?: string; all: boolean; json: boolean }) => {
+    .action(async (flags: AccountFlags & { tenant?: string; label?: LabelChange[]; all: boolean; json: boolean }) => {
       const records = await withAccounts(flags, (accounts) => accounts.keys.list());
       const chosen = records.filter(
         (record) =>
-          (flags.all || record.revokedAtMs === null) && (flags.tenant === undefined || record.tenant === flags.tenant),
+          (flags.all || record.revokedAtMs === null) &&
+          (flags.tenant === undefined || record.tenant === flags.tenant) &&
+          (flags.label ?? []).every(([name, value]) => record.labels[name] === value),
       );
       if (flags.json) for (const record of chosen) print(keyJson(record));
       else if (chosen.length === 0) process.stderr.write('no keys\n');
@@ -96,10 +113,61 @@ function changeCommand(): Command {
     .option('--json', 'print one JSON object', false)
     .action(async (id: string, flags: KeyFlags) => {
       const changes = settingsOf(flags);
-      if (Object.keys(changes).length === 0)
+      const { label } = flags;
+      if (Object.keys(changes).length === 0 && label === undefined)
         throw fail('config_invalid', 'nothing to change: give at least one of the options that --help lists');
-      tell(await withAccounts(flags, (accounts) => accounts.keys.change(idOf(id), changes)), flags.json);
+      const change = async (accounts: Accounts): Promise<KeyRecord> => {
+        const labels = label && { labels: changedLabels((await readKey(accounts, id)).labels, label) };
+        return accounts.keys.change(idOf(id), { ...changes, ...labels });
+      };
+      tell(await withAccounts(flags, change), flags.json);
     });
+}
+
+/** `guildhall keys rotate`: another secret for the same holder. */
+function rotateCommand(): Command {
+  return addAccountOptions(
+    new Command('rotate')
+      .description('make a key in the place of another one, with all of its settings; it is shown once')
+      .argument('<id>', 'id of the key that is replaced'),
+  )
+    .option('--grace <time>', 'how long the old key goes on: 30m, 12h, 7d, or 0m to revoke it at once', graceValue)
+    .option('--json', 'print one JSON object', false)
+    .action(async (id: string, flags: AccountFlags & { grace?: number; json: boolean }) => {
+      await withAccounts(flags, async (accounts) => {
+        const nowMs = systemClock.nowMs();
+        const old = await readKey(accounts, id);
+        if (old.revokedAtMs !== null)
+          throw fail('not_found', `key ${id} is revoked; make another one with keys create`);
+        const { key, record } = await accounts.keys.create(
+          { ...newKey({ ...flags }, old), ...lifetime(old, nowMs) },
+          nowMs,
+        );
+        const ended = await endOf(accounts, old, nowMs + (flags.grace ?? GRACE_MS), nowMs);
+        if (flags.json) return print({ key, ...keyJson(record), replaces: keyJson(ended) });
+        const until = new Date(ended.expiresAtMs ?? nowMs).toISOString();
+        process.stdout.write(`${key}\n`);
+        process.stderr.write(
+          `Key ${record.id} of tenant ${record.tenant}. Keep it: it is not shown again. Key ${id} ${
+            ended.revokedAtMs === null ? `goes on until ${until}` : 'is revoked'
+          }.\n`,
+        );
+      });
+    });
+}
+
+/** A replaced key goes on for so long where nothing is said. */
+const GRACE_MS = 86_400_000;
+
+/** The new key is valid for as long as the old one was made to be. */
+function lifetime({ createdAtMs, expiresAtMs }: KeyRecord, nowMs: number): Pick<NewKey, 'expiresAtMs'> {
+  return { expiresAtMs: expiresAtMs === null ? null : nowMs + (expiresAtMs - createdAtMs) };
+}
+
+/** Ends the old key at a time, or at its own if that comes first. */
+async function endOf(accounts: Accounts, old: KeyRecord, atMs: number, nowMs: number): Promise<KeyRecord> {
+  if (atMs <= nowMs) return accounts.keys.revoke(old.id, nowMs);
+  return accounts.keys.change(old.id, { expiresAtMs: Math.min(atMs, old.expiresAtMs ?? Infinity) });
 }
 
 function revokeCommand(): Command {
@@ -117,7 +185,7 @@ function revokeCommand(): Command {
 }
 
 /** The settings that flags give. */
-function settingsOf(flags: KeyFlags): Partial<Omit<NewKey, 'tenant'>> & { tenant?: string } {
+function settingsOf(flags: Partial<KeyFlags>): Partial<Omit<NewKey, 'tenant'>> & { tenant?: string } {
   const models = flags.model ?? (flags.anyModel === true ? null : undefined);
   const given = {
     name: flags.name,
@@ -133,7 +201,7 @@ function settingsOf(flags: KeyFlags): Partial<Omit<NewKey, 'tenant'>> & { tenant
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
-function newKey(flags: KeyFlags, like: KeyRecord | null): NewKey {
+function newKey(flags: Partial<KeyFlags>, like: KeyRecord | null): NewKey {
   const base: NewKey = {
     name: like?.name ?? '',
     tenant: like?.tenant ?? null,
@@ -144,6 +212,7 @@ function newKey(flags: KeyFlags, like: KeyRecord | null): NewKey {
     priorityCap: like?.priorityCap ?? null,
     models: like?.models ?? null,
     expiresAtMs: null,
+    labels: changedLabels(like?.labels ?? {}, flags.label ?? []),
   };
   return { ...base, ...settingsOf(flags) };
 }
@@ -164,30 +233,19 @@ function idOf(text: string): string {
 function tell(record: KeyRecord, json: boolean): void {
   if (json) return print(keyJson(record));
   for (const [name, value] of Object.entries(keyJson(record))) {
-    const text = Array.isArray(value) ? value.join(', ') : value === null ? 'none' : String(value);
+    const text = textOf(value);
     process.stdout.write(`${`${name}:`.padEnd(21)} ${text}\n`);
   }
 }
 
+function textOf(value: ReturnType<typeof keyJson>[string]): string {
+  if (value === null || value === undefined) return 'none';
+  if (Array.isArray(value)) return value.join(', ');
+  if (typeof value !== 'object') return String(value);
+  const pairs = Object.entries(value).map(([name, text]) => `${name}=${text}`);
+  return pairs.length === 0 ? 'none' : pairs.join(', ');
+}
+
 function print(value: object): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
-}
-
-function tenant(value: string): string {
-  if (TENANT_NAME.test(value)) return value;
-  throw fail('config_invalid', `--tenant: expected 1 to 63 letters, digits, dots, dashes or underscores`);
-}
-
-function capValue(value: string): number | 'none' {
-  return value === 'none' ? value : priorityValue(value);
-}
-
-function expiry(value: string): number | 'none' {
-  if (value === 'never') return 'none';
-  const ms = durationMs(value);
-  const atMs = ms === null ? Date.parse(/^\d{4}-\d\d-\d\d/.test(value) ? value : '') : systemClock.nowMs() + ms;
-  if (!Number.isFinite(atMs))
-    throw fail('config_invalid', `--expires: '${value}' is no time: 12h, 30d, 2027-01-31T12:00:00Z or never`);
-  if (atMs <= systemClock.nowMs()) throw fail('config_invalid', `--expires: ${value} is in the past`);
-  return atMs;
 }

@@ -6,7 +6,7 @@ import { serviceMain } from '../stack/state-dir.ts';
 import { addStackOptions, runStack, type UpFlags } from './up.ts';
 
 /** Services that can be run alone, for a cluster put together by hand. */
-const SERVICES = ['gateway', 'router', 'expert', 'controller'] as const;
+const SERVICES = ['gateway', 'router', 'expert', 'controller', 'batch'] as const;
 
 /** `guildhall serve`: the stack without a first prompt, or one service in the foreground with its own flags. */
 export function serveCommand(): Command {

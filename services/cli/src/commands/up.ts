@@ -30,6 +30,7 @@ export interface UpFlags {
   threads: number | null;
   coreLeases: 'on' | 'off';
   otlp: string | null;
+  fresh: boolean;
   prompt: string;
   smoke: boolean;
   json: boolean;
@@ -72,7 +73,8 @@ export function addStackOptions(command: Command): Command {
         .default('on'),
     )
     .option('--otlp <url>', 'send traces of every process to this collector, such as http://127.0.0.1:4317')
-    .option('--state-dir <dir>', 'where run.json and logs go (default: .guildhall)')
+    .option('--fresh', 'forget the API keys, usage and answers that earlier runs have kept', false)
+    .option('--state-dir <dir>', 'where run.json, logs and what Redis keeps go (default: .guildhall)')
     .option('--timeout <seconds>', 'give up when not ready by then', positiveInteger, 600);
 }
 
@@ -142,6 +144,7 @@ function stackOptions(flags: UpFlags): StackOptions {
     threads: flags.threads ?? (flags.experts === 'local' ? availableParallelism() : 1),
     coreLeases: flags.coreLeases,
     otlp: flags.otlp ?? null,
+    fresh: flags.fresh,
   };
 }
 

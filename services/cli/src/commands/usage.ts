@@ -1,26 +1,17 @@
-import { Command, Option } from 'commander';
-import { addUsage, fail, HOUR_MS, noUsage, systemClock, type UsageCounts, type UsageRow } from '@guildhall/common';
+import { Command } from 'commander';
+import { fail, HOUR_MS, systemClock, type UsageRow } from '@guildhall/common';
 import { type AccountFlags, addAccountOptions, withAccounts } from '../stack/account-target.ts';
 import { since } from './events.ts';
-import { table } from './key-report.ts';
-
-const GROUPS = ['tenant', 'key', 'hour', 'none'] as const;
-type Group = (typeof GROUPS)[number];
+import { groupUsage, USAGE_PARTS, usageCsv, usageJson, type UsagePart, usageTable } from './usage-report.ts';
 
 interface UsageFlags extends AccountFlags {
   since: number;
   until?: number;
   key?: string;
   tenant?: string;
-  by: Group;
+  by: UsagePart[];
   json: boolean;
-}
-
-/** What was used under one name. */
-interface UsageLine extends UsageCounts {
-  tenant?: string;
-  key?: string;
-  hour?: string;
+  csv: boolean;
 }
 
 /** `guildhall usage`: what keys and tenants have used. */
@@ -33,19 +24,38 @@ export function usageCommand(): Command {
     .option('--until <time>', 'before this hour, written in the same way (default: with the running one)', since)
     .option('--key <id>', 'only this key')
     .option('--tenant <name>', 'only this tenant')
-    .addOption(new Option('--by <what>', 'one line for each').choices(GROUPS).default('key'))
+    .option('--by <what>', `one line for each of ${USAGE_PARTS.join(', ')}, several with commas, or none`, parts, [
+      'key',
+    ])
     .option('--json', 'print one JSON object per line', false)
+    .option('--csv', 'print comma-separated values with a header', false)
     .action(async (flags: UsageFlags) => {
+      if (flags.json && flags.csv) throw fail('config_invalid', '--json and --csv exclude each other');
       const [from, to] = range(flags);
       const rows = await withAccounts(flags, (accounts) => accounts.usage.read(from, to));
       const lines = groupUsage(
         rows.filter((row) => isWanted(row, flags)),
         flags.by,
       );
-      if (flags.json) for (const line of lines) process.stdout.write(`${JSON.stringify(asJson(line))}\n`);
+      if (flags.json) print(usageJson(lines));
+      else if (flags.csv) print(usageCsv(lines, flags.by));
       else if (lines.length === 0) process.stderr.write('nothing was used\n');
-      else for (const text of asTable(lines)) process.stdout.write(`${text}\n`);
+      else print(usageTable(lines));
     });
+}
+
+function print(lines: readonly string[]): void {
+  for (const line of lines) process.stdout.write(`${line}\n`);
+}
+
+/** Reads `--by`. Throws `config_invalid`. */
+function parts(value: string): UsagePart[] {
+  if (value === 'none') return [];
+  return value.split(',').map((name) => {
+    const part = USAGE_PARTS.find((one) => one === name);
+    if (part !== undefined) return part;
+    throw fail('config_invalid', `--by: '${name}' is none of ${USAGE_PARTS.join(', ')} and none`);
+  });
 }
 
 /** Hours since the Unix epoch: from the first to the one before the last. */
@@ -59,58 +69,4 @@ function range({ since: fromMs, until }: UsageFlags): [number, number] {
 
 function isWanted(row: UsageRow, { key, tenant }: UsageFlags): boolean {
   return (key === undefined || row.keyId === key) && (tenant === undefined || row.tenant === tenant);
-}
-
-/** Adds rows up by what they are to be told apart by; the hours in order, others by their output, the largest first. */
-export function groupUsage(rows: readonly UsageRow[], by: Group): UsageLine[] {
-  const lines = new Map<string, UsageLine>();
-  for (const row of rows) {
-    const name = nameOf(row, by);
-    const id = JSON.stringify(name);
-    const line = lines.get(id) ?? { ...name, ...noUsage() };
-    addUsage(line, row);
-    lines.set(id, line);
-  }
-  const all = [...lines.values()];
-  if (by === 'hour') return all.toSorted((a, b) => (a.hour ?? '').localeCompare(b.hour ?? ''));
-  return all.toSorted((a, b) => b.outputTokens - a.outputTokens);
-}
-
-function nameOf(row: UsageRow, by: Group): Pick<UsageLine, 'tenant' | 'key' | 'hour'> {
-  if (by === 'tenant') return { tenant: row.tenant };
-  if (by === 'key') return { tenant: row.tenant, key: row.keyId };
-  return by === 'hour' ? { hour: new Date(row.hour * HOUR_MS).toISOString() } : {};
-}
-
-function asJson({ tenant, key, hour, ...counts }: UsageLine): Record<string, unknown> {
-  return {
-    ...(hour === undefined ? {} : { hour }),
-    ...(tenant === undefined ? {} : { tenant }),
-    ...(key === undefined ? {} : { key }),
-    requests: counts.requests,
-    input_tokens: counts.inputTokens,
-    input_cached_tokens: counts.cachedTokens,
-    output_tokens: counts.outputTokens,
-    reasoning_tokens: counts.reasoningTokens,
-    expert_ms: counts.expertMicros / 1000,
-  };
-}
-
-function asTable(lines: readonly UsageLine[]): string[] {
-  const names = (['hour', 'tenant', 'key'] as const).filter((name) => lines[0]?.[name] !== undefined);
-  const head = [
-    ...names.map((name) => name.toUpperCase()),
-    'REQUESTS',
-    'INPUT',
-    'CACHED',
-    'OUTPUT',
-    'REASONING',
-    'EXPERT MS',
-  ];
-  const rows = lines.map((line) => [
-    ...names.map((name) => (line[name] === '' ? '-' : (line[name] ?? ''))),
-    ...[line.requests, line.inputTokens, line.cachedTokens, line.outputTokens, line.reasoningTokens].map(String),
-    String(Math.round(line.expertMicros / 1000)),
-  ]);
-  return table([head, ...rows]);
 }

@@ -1,6 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { basename, join, resolve } from 'node:path';
-import { fail, formatHostPort, type Clock, type TlsConfig } from '@guildhall/common';
+import {
+  createLogger,
+  fail,
+  type FileLock,
+  forgetProcesses,
+  formatHostPort,
+  tryLockFile,
+  type Clock,
+  type TlsConfig,
+} from '@guildhall/common';
 import type { KvDtype } from '@guildhall/model/weights';
 import type { WeightFormat } from '@guildhall/native';
 import { Child, type ChildProgress } from './child.ts';
@@ -33,6 +42,8 @@ export interface StackOptions {
   coreLeases: 'on' | 'off';
   /** URL of a collector that every process sends traces to; null for none, or for that of the environment. */
   otlp?: string | null;
+  /** Forgets the keys, usage and answers that earlier runs have kept. */
+  fresh?: boolean;
   /** For a stack that other machines join; without it everything is on loopback. */
   network?: StackNetwork | null;
 }
@@ -76,6 +87,8 @@ export class Stack {
   #redis: RedisEndpoint | null = null;
   #url = '';
   #stopping = false;
+  /** Held while this stack uses the state folder: two Redis servers on one file would ruin it. */
+  #lock: FileLock | null = null;
 
   constructor(options: StackOptions, state: StateDir, clock: Clock, events: StackEvents) {
     this.#options = { ...options, model: resolve(options.model) };
@@ -110,6 +123,8 @@ export class Stack {
   /** Starts every process and resolves when each one listens; readiness to serve comes later. */
   async start(): Promise<void> {
     this.#state.ensure();
+    this.#lock = this.#takeFolder();
+    if (this.#options.fresh === true) this.#state.forget();
     const gatewayAddress = await chooseGatewayAddress(this.#options.listen);
     const network = this.#options.network ?? null;
     this.#redis = network?.redis ?? (await chooseRedisEndpoint());
@@ -121,6 +136,7 @@ export class Stack {
     };
     this.#state.writeSecrets(this.#secrets);
     this.#adopt(await startRedis(this.#redis, this.#state, this.#clock), () => this.#restartRedis());
+    await this.#forgetEarlierRun(this.#redis);
     const services = this.#serviceArgs(gatewayAddress);
     await Promise.all([...services].map(([name, args]) => this.#startService(name, args)));
   }
@@ -135,7 +151,31 @@ export class Stack {
       const members = children.filter((child) => child.name.startsWith(group)).map((child) => child.record());
       await endProcesses(members, group === 'gateway' || group === 'router' ? 5000 : 2000, this.#clock);
     }
+    if (this.#lock === null) return;
     this.#state.clear();
+    this.#lock.release();
+    this.#lock = null;
+  }
+
+  #takeFolder(): FileLock {
+    const lock = tryLockFile(this.#state.lockFile, this.#clock);
+    if ('release' in lock) return lock;
+    throw fail(
+      'id_in_use',
+      `process ${lock.pid} uses ${this.#state.path}; stop it first, or give this one its own --state-dir`,
+    );
+  }
+
+  /** Leases and placements of an earlier run would be taken for those of living processes. */
+  async #forgetEarlierRun(endpoint: RedisEndpoint): Promise<void> {
+    const { tls } = endpoint;
+    await forgetProcesses({
+      redis: redisUrl(endpoint),
+      cluster: this.secrets.cluster,
+      access: tls === null ? null : { tlsCert: tls.tlsCert, tlsKey: tls.tlsKey, redisCa: tls.tlsCa },
+      clock: this.#clock,
+      logger: createLogger({ service: 'cli', id: 'cli', level: 'silent' }),
+    });
   }
 
   #serviceArgs(gatewayAddress: string): Map<string, string[]> {

@@ -48,9 +48,27 @@ export class StateDir {
     this.path = resolve(path ?? process.env['GUILDHALL_STATE_DIR'] ?? join(ROOT, '.guildhall'));
   }
 
+  /** Folder of the file in which Redis keeps keys, usage and answers. */
+  get redisDir(): string {
+    return join(this.path, 'redis');
+  }
+
   ensure(): void {
     mkdirSync(join(this.path, 'logs'), { recursive: true });
-    mkdirSync(join(this.path, 'redis'), { recursive: true });
+    mkdirSync(this.redisDir, { recursive: true });
+    // It holds texts of callers, and redis-server makes files that everybody may read.
+    chmodSync(this.redisDir, 0o700);
+  }
+
+  /** Forgets what Redis has kept of earlier runs. No redis-server may run on it. */
+  forget(): void {
+    rmSync(this.redisDir, { recursive: true, force: true });
+    this.ensure();
+  }
+
+  /** Held by the stack that uses this folder. */
+  get lockFile(): string {
+    return join(this.path, 'up.lock');
   }
 
   logFile(name: string): string {

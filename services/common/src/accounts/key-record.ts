@@ -14,10 +14,17 @@ export interface Quota {
 /** Names of tenants. */
 export const TENANT_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/;
 
+/** Names of labels, how many a key may have, and the longest value. */
+export const LABEL_NAME = /^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$/;
+export const MAX_LABELS = 16;
+export const MAX_LABEL_VALUE = 256;
+
 /** What is known of an API key beside its hash. Fields that a later release adds are passed over. */
 export const keyRecordSchema = z.object({
   id: z.string(),
   name: z.string().default(''),
+  /** What its owners note about it; nothing here reads them. */
+  labels: z.record(z.string(), z.string()).default({}),
   /** Whose key it is. */
   tenant: z.string().regex(TENANT_NAME),
   /** Wall-clock times, milliseconds since the Unix epoch. */

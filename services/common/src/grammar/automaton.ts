@@ -1,6 +1,6 @@
 import { type CharSet, charSet, literal } from './ebnf.ts';
 import type { Effort } from './effort.ts';
-import { RegexError, type RegexNode } from './regex.ts';
+import { type LengthPhases, RegexError, type RegexNode } from './regex.ts';
 import { utf8Ranges } from './utf8-ranges.ts';
 
 /** A regular part of a grammar and the text that goes on after it: '' for nothing, null where there is no way on. */
@@ -44,6 +44,11 @@ class Nfa {
     switch (node.kind) {
       case 'chars':
         return this.#chars(node.set, from);
+      case 'byte': {
+        const end = this.add();
+        this.states[from]?.edges.push({ low: node.byte, high: node.byte, target: end });
+        return end;
+      }
       case 'sequence':
         return node.items.reduce((at, item) => this.node(item, at), from);
       case 'choice': {
@@ -53,6 +58,54 @@ class Nfa {
       }
       case 'repeat':
         return this.#repeat(node, from);
+      case 'counted':
+        return this.#counted(node.item, node.phases, from);
+    }
+  }
+
+  /**
+   * A copy of the item's states for each phase: below the least length, from there on, and at the most, where no byte may
+   * follow. Events lead from one to the next. They are fed between characters only, so that it does no harm that states
+   * within a character take them too.
+   */
+  #counted(item: RegexNode, { events, least, most }: LengthPhases, from: number): number {
+    const begin = this.add();
+    const end = this.node(item, begin);
+    const size = this.states.length - begin;
+    const copies = [begin];
+    while (copies.length < 3) copies.push(this.#copy(begin, size));
+    const phaseAfter = (event: number, phase: number): number =>
+      event === most ? 2 : event === least ? Math.max(phase, 1) : phase;
+    for (const [phase, first] of copies.entries()) {
+      for (let i = 0; i < size; i++) {
+        if (phase === 2) (this.states[first + i] as NfaState).edges = [];
+        for (const [event, bytes] of events.entries()) {
+          this.#bytes(bytes, first + i, (copies[phaseAfter(event, phase)] as number) + i);
+        }
+      }
+    }
+    this.link(from, copies[least === null ? 1 : 0] as number);
+    const done = this.add();
+    for (const first of copies.slice(1)) this.link(first + (end - begin), done);
+    return done;
+  }
+
+  #copy(begin: number, size: number): number {
+    const moved = this.states.length - begin;
+    for (const { empty, edges } of this.states.slice(begin, begin + size)) {
+      const copy = this.states[this.add()] as NfaState;
+      copy.empty = empty.map((id) => id + moved);
+      copy.edges = edges.map((edge) => ({ ...edge, target: edge.target + moved }));
+    }
+    return begin + moved;
+  }
+
+  #bytes(bytes: readonly number[], from: number, to: number): void {
+    let at = from;
+    for (const [i, byte] of bytes.entries()) {
+      const target = i === bytes.length - 1 ? to : this.add();
+      this.states[at]?.edges.push({ low: byte, high: byte, target });
+      at = target;
     }
   }
 

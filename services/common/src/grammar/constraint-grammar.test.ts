@@ -30,9 +30,11 @@ test('keywords that an answer cannot be held to are refused by name and place', 
     [{ type: 'number', minimum: 0.5 }, '"minimum"'],
     [{ type: 'string', format: 'iri' }, '"format"', 'iri'],
     [{ type: 'string', pattern: '(?=a)b' }, '"pattern"', 'look-around'],
-    [{ type: 'string', pattern: 'a', maxLength: 3 }, '"maxLength"', '"pattern"'],
+    [{ type: 'string', pattern: 'a', format: 'date' }, '"format"', '"pattern"'],
+    [{ type: 'string', pattern: 'a*', maxLength: 0 }, '"maxLength"', '"pattern"'],
     [{ type: 'string', pattern: String.raw`\bword` }, '"pattern"'],
-    [{ type: 'string', maxLength: 1e6 }, '"maxLength"'],
+    [{ type: 'array', maxItems: 1e7 }, '"maxItems"', '1000000'],
+    [{ anyOf: Array.from({ length: 200 }, (_, i) => ({ type: 'string', maxLength: 10 + i })) }, '"maxLength"', '121'],
     [{ enum: ['a'], minLength: 1 }, '"minLength"', '"enum"'],
     [{ oneOf: [{ type: 'string' }, { type: 'string', maxLength: 3 }] }, '"oneOf"', 'anyOf'],
     [{ oneOf: [{ type: 'integer' }, { type: 'number' }] }, '"oneOf"'],
@@ -134,4 +136,50 @@ test('grammars are bounded in size and depth; nothing at all is refused', () => 
   ];
   for (const constraint of refused)
     assert.throws(() => grammarText(constraint, 'g'), { code: 'invalid_value', field: 'g' });
+});
+
+test('structural tags of a wrong shape are refused with the place', () => {
+  const any = { type: 'any_text' };
+  const triggered = (begin: string, triggers = ['<a']): unknown => ({
+    format: { type: 'triggered_tags', triggers, tags: [{ begin, content: any, end: '' }] },
+  });
+  const refused: [tag: unknown, place: string][] = [
+    [7, 't: must be an object'],
+    [{}, 't.format'],
+    [{ format: 5 }, 't.format'],
+    [{ format: any, more: 1 }, 't: '],
+    [{ format: { type: 'nope' } }, 't.format.type'],
+    [{ format: { type: 'tag', content: any, end: '' } }, 't.format.begin'],
+    [{ format: { type: 'tag', begin: '', content: any } }, 't.format.end'],
+    [{ format: { type: 'tag', begin: '', content: { type: 'regex' }, end: '' } }, 't.format.content.pattern'],
+    [{ format: { type: 'sequence', elements: [any, { type: 'or', elements: [] }] } }, 't.format.elements[1].elements'],
+    [triggered('<b>'), 't.format.tags[0].begin'],
+    [triggered('<ab>', ['<a', '<ab']), 't.format.tags[0].begin'],
+    [triggered('<a>', []), 't.format.triggers'],
+    [{ structures: [{ begin: '<a>', schema: 3, end: '' }], triggers: ['<a'] }, 't.structures[0].schema'],
+  ];
+  for (const [tag, place] of refused) {
+    assert.throws(
+      () => grammarText({ structuralTag: JSON.stringify(tag) }, 't'),
+      (err: { code: string; message: string }) => err.code === 'invalid_value' && err.message.startsWith(place),
+      `${JSON.stringify(tag)} at ${place}`,
+    );
+  }
+  const parameters = { properties: { a: { type: 'string', maxLength: 3 } } };
+  assert.throws(
+    () =>
+      grammarText(
+        { structuralTag: JSON.stringify({ format: { type: 'qwen_xml_parameter', json_schema: parameters } }) },
+        't',
+      ),
+    { code: 'unsupported', message: /t\.format\.json_schema: keyword "maxLength"/ },
+  );
+  assert.throws(
+    () =>
+      grammarText(
+        { structuralTag: `{"format":${'{"type":"or","elements":['.repeat(9000)}{}${']}'.repeat(9000)}}` },
+        't',
+      ),
+    { code: 'invalid_value', message: /nested too deeply/ },
+  );
 });

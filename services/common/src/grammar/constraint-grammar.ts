@@ -1,10 +1,21 @@
 import { fail, type GuildhallError } from '../errors.ts';
 import { deterministicText, type RuleWriter } from './automaton.ts';
 import { Effort, EffortError } from './effort.ts';
-import { jsonObjectGrammar, jsonSchemaGrammar, MAX_SCHEMA_BYTES } from './json-schema.ts';
+import { jsonObjectGrammar, jsonSchemaGrammar, lineGrammar, MAX_SCHEMA_BYTES } from './json-schema.ts';
 import { choice, textNode } from './nodes.ts';
 import { MAX_REGEX_LENGTH, MAX_REPEAT, parseRegex, RegexError, type RegexNode, regexSize } from './regex.ts';
-import { asSchema, below, isObject, type JsonSchema, SchemaError } from './schema-keywords.ts';
+import {
+  asSchema,
+  below,
+  isObject,
+  type JsonSchema,
+  KEYWORDS_OF_TYPE,
+  SchemaError,
+  type SchemaObject,
+  unsupported,
+} from './schema-keywords.ts';
+import { lengthsIn, type StringLengths } from './string-lengths.ts';
+import { structuralTagProblem } from './structural-tag.ts';
 
 /** What an answer must match, in one of these ways; as the router's proto has it. */
 export interface ConstraintText {
@@ -19,6 +30,8 @@ export interface ConstraintText {
 export interface GrammarText {
   kind: 'ebnf' | 'structural_tag';
   text: string;
+  /** What must be counted for it; null for nothing. */
+  lengths: StringLengths | null;
 }
 
 export const MAX_GRAMMAR_BYTES = 256 * 1024;
@@ -52,18 +65,27 @@ function named<T>(field: string, write: () => T): T {
 
 function textOf(constraint: ConstraintText, field: string): GrammarText {
   const { jsonObject, jsonSchema, regex, grammar, structuralTag } = constraint;
-  if (jsonObject === true) return { kind: 'ebnf', text: jsonObjectGrammar() };
+  if (jsonObject === true) return ebnf(jsonObjectGrammar());
   if (jsonSchema !== undefined) {
     const schema = parseJson(jsonSchema, MAX_SCHEMA_BYTES, field);
-    return { kind: 'ebnf', text: jsonSchemaGrammar(asSchema(schema, field), field) };
+    const lengths = lengthsIn(schema, field);
+    return ebnf(jsonSchemaGrammar(asSchema(schema, field), field, new Effort(), lengths), lengths);
   }
-  if (regex !== undefined) return { kind: 'ebnf', text: regexGrammar(checkedSize(regex, 4 * MAX_REGEX_LENGTH, field)) };
-  if (grammar !== undefined) return { kind: 'ebnf', text: checkedGrammar(grammar, field) };
+  if (regex !== undefined) return ebnf(regexGrammar(checkedSize(regex, 4 * MAX_REGEX_LENGTH, field)));
+  if (grammar !== undefined) return ebnf(checkedGrammar(grammar, field));
   if (structuralTag !== undefined) {
     const tag = parseJson(structuralTag, MAX_GRAMMAR_BYTES, field);
-    return { kind: 'structural_tag', text: JSON.stringify(withGrammars(currentForm(tag), field, 0, new Effort())) };
+    const problem = structuralTagProblem(tag, field);
+    if (problem !== null) throw invalid(problem.place, problem.message);
+    const lengths = lengthsIn(tag, field);
+    const budget = { effort: new Effort(), lengths };
+    return { kind: 'structural_tag', text: JSON.stringify(withGrammars(currentForm(tag), field, 0, budget)), lengths };
   }
   throw invalid(field, 'says nothing that an answer could match');
+}
+
+function ebnf(text: string, lengths: StringLengths | null = null): GrammarText {
+  return { kind: 'ebnf', text, lengths };
 }
 
 function invalid(field: string, message: string): GuildhallError {
@@ -108,23 +130,43 @@ function currentForm(tag: unknown): unknown {
   return { type: 'structural_tag', format: { type: 'triggered_tags', triggers: tag['triggers'], tags } };
 }
 
+/** What the schemas within a tag share. */
+interface WholeTag {
+  effort: Effort;
+  lengths: StringLengths | null;
+}
+
 /** Schemas and expressions within a tag become grammars, so that the same rules hold in it as outside. */
-function withGrammars(value: unknown, place: string, depth: number, effort: Effort): unknown {
+function withGrammars(value: unknown, place: string, depth: number, whole: WholeTag): unknown {
   if (depth > MAX_NESTING) throw invalid(place.slice(0, 256), `is nested more than ${MAX_NESTING} deep`);
-  if (Array.isArray(value)) return value.map((entry, i) => withGrammars(entry, below(place, i), depth + 1, effort));
+  if (Array.isArray(value)) return value.map((entry, i) => withGrammars(entry, below(place, i), depth + 1, whole));
   if (!isObject(value)) return value;
   if (value['type'] === 'json_schema' && value['json_schema'] !== undefined) {
-    const grammar = jsonSchemaGrammar(value['json_schema'] as JsonSchema, below(place, 'json_schema'), effort);
+    const { effort, lengths } = whole;
+    const schema = value['json_schema'] as JsonSchema;
+    const grammar = jsonSchemaGrammar(schema, below(place, 'json_schema'), effort, lengths);
     return { type: 'grammar', grammar };
   }
   if (value['type'] === 'regex' && typeof value['pattern'] === 'string') {
-    return { type: 'grammar', grammar: regexGrammar(value['pattern'], effort) };
+    return { type: 'grammar', grammar: regexGrammar(value['pattern'], whole.effort) };
   }
-  // What XGrammar writes from a schema by itself is not looked into here.
-  if (value['type'] === 'qwen_xml_parameter') return value;
+  if (value['type'] === 'line' && isObject(value['schema'])) {
+    const { effort, lengths } = whole;
+    return { type: 'grammar', grammar: lineGrammar(value['schema'], below(place, 'schema'), effort, lengths) };
+  }
+  // What XGrammar writes from a schema by itself is not looked into here, and it leaves out keywords of strings.
+  if (value['type'] === 'qwen_xml_parameter') return withoutStringKeywords(value, place);
   return Object.fromEntries(
-    Object.entries(value).map(([key, entry]) => [key, withGrammars(entry, below(place, key), depth + 1, effort)]),
+    Object.entries(value).map(([key, entry]) => [key, withGrammars(entry, below(place, key), depth + 1, whole)]),
   );
+}
+
+function withoutStringKeywords(value: SchemaObject, place: string): SchemaObject {
+  const schema = value['json_schema'];
+  const keyword = (KEYWORDS_OF_TYPE.string ?? []).find((key) => JSON.stringify(schema).includes(`"${key}":`));
+  if (keyword === undefined) return value;
+  const why = 'is not enforced in qwen_xml_parameter; use "tools" with "strict", or a tag for each parameter';
+  throw unsupported(below(place, 'json_schema'), keyword, why);
 }
 
 /** The grammar of texts that match a regular expression as a whole. */

@@ -21,7 +21,8 @@ import {
   unsupported,
 } from './schema-keywords.ts';
 import { mergeSchemas, neverBoth } from './schema-merge.ts';
-import { integerText, numberText, stringText } from './schema-scalars.ts';
+import { integerText, lineText, numberText, stringText } from './schema-scalars.ts';
+import { lengthsIn, type StringLengths, StringRules } from './string-lengths.ts';
 
 export const MAX_SCHEMA_BYTES = 256 * 1024;
 /** Schemas within schemas. */
@@ -36,20 +37,29 @@ type Trail = readonly string[];
 /** Writes the grammar of the JSON texts that a schema allows. */
 class Writer implements SchemaWriter {
   readonly effort: Effort;
+  readonly strings: StringRules | null;
   readonly #root: JsonSchema;
   readonly #place: string;
   readonly #rules = new Map<string, string>();
   readonly #refs = new Map<string, string>();
   #depth = 0;
 
-  constructor(root: JsonSchema, place: string, effort: Effort) {
+  constructor(root: JsonSchema, place: string, effort: Effort, lengths: StringLengths | null) {
     this.effort = effort;
+    this.strings = lengths === null ? null : new StringRules(lengths, this);
     this.#root = root;
     this.#place = place;
   }
 
   grammar(): string {
-    const body = this.#write(this.#root, this.#place, []);
+    return this.#text(this.#write(this.#root, this.#place, []));
+  }
+
+  line(): string {
+    return this.#text(lineText(this.#root as SchemaObject, this.#place, this));
+  }
+
+  #text(body: string): string {
     return [
       `root ::= ${body}`,
       ...Object.entries(JSON_RULES).map(([name, text]) => `${name} ::= ${text}`),
@@ -139,7 +149,12 @@ class Writer implements SchemaWriter {
       const type = typeOfValue(value);
       return types === null || types.includes(type) || (type === 'integer' && types.includes('number'));
     };
-    const texts = values.filter(fits).map((value) => textNode(JSON.stringify(value)));
+    const { strings } = this;
+    const texts = values
+      .filter(fits)
+      .map((value) =>
+        typeof value === 'string' && strings !== null ? strings.given(value) : textNode(JSON.stringify(value)),
+      );
     if (texts.length === 0) throw invalid(path, keyword, 'has no value of the type');
     return this.rule(deterministicText([{ node: choice(...texts), rest: '' }], this));
   }
@@ -257,9 +272,29 @@ function inferredTypes(schema: SchemaObject): TypeName[] | null {
 /**
  * The grammar of the JSON texts that match a schema; every text of the grammar matches, not every match is in it. Keywords
  * that it cannot hold an answer to are refused. Errors: SchemaError, with places below `place`, and EffortError.
+ * @param lengths those that are counted for the grammar; more than the schema names do no harm.
  */
-export function jsonSchemaGrammar(schema: JsonSchema, place: string, effort = new Effort()): string {
-  return new Writer(schema, place, effort).grammar();
+export function jsonSchemaGrammar(
+  schema: JsonSchema,
+  place: string,
+  effort = new Effort(),
+  lengths = lengthsIn(schema, place),
+): string {
+  return new Writer(schema, place, effort, lengths).grammar();
+}
+
+/**
+ * The grammar of one line of plain text, its line break included, that matches a schema of strings: for values that are
+ * not written as JSON. Errors as above.
+ */
+export function lineGrammar(
+  schema: SchemaObject,
+  place: string,
+  effort: Effort,
+  lengths: StringLengths | null,
+): string {
+  checkKeywords(schema, place);
+  return new Writer(schema, place, effort, lengths).line();
 }
 
 /** Any JSON object. */

@@ -33,7 +33,7 @@ export function digits(min: number, max = min): RegexNode {
 }
 
 /** Characters that stand for themselves between the quotes of a JSON string. */
-const PLAIN: CharSet = [
+export const PLAIN_CHARS: CharSet = [
   [0x20, 0x21],
   [0x23, 0x5b],
   [0x5d, 0xd7ff],
@@ -49,7 +49,7 @@ const SPELLED: ReadonlyMap<number, string> = new Map(
 
 /** A set of characters as they stand in a JSON string, each spelled in one way. */
 function jsonChars(set: CharSet): RegexNode {
-  const plain = intersect(set, PLAIN);
+  const plain = intersect(set, PLAIN_CHARS);
   const options: RegexNode[] = plain.length === 0 ? [] : [{ kind: 'chars', set: plain }];
   for (const [code, text] of SPELLED) {
     if (set.some(([low, high]) => low <= code && code <= high)) options.push(textNode(text));
@@ -62,6 +62,10 @@ export function inJson(node: RegexNode): RegexNode {
   switch (node.kind) {
     case 'chars':
       return jsonChars(node.set);
+    case 'byte':
+      return node;
+    case 'counted':
+      return { ...node, item: inJson(node.item) };
     case 'sequence':
       return { kind: 'sequence', items: node.items.map(inJson) };
     case 'choice':
@@ -75,12 +79,3 @@ export function inJson(node: RegexNode): RegexNode {
 export function quoted(node: RegexNode): RegexNode {
   return sequence(charNode(0x22), node, charNode(0x22));
 }
-
-/** A character of a string whose characters are counted: few spellings, since each position has its own states. */
-export const COUNTED_CHAR: RegexNode = choice(
-  { kind: 'chars', set: PLAIN },
-  sequence(charNode(0x5c), {
-    kind: 'chars',
-    set: Array.from('"/\\bfnrt', (c) => [c.charCodeAt(0), c.charCodeAt(0)] as const),
-  }),
-);

@@ -3,9 +3,23 @@ import { ALL_CHARS, type CharSet, charSet, complement, intersect } from './ebnf.
 /** A regular expression, taken apart. */
 export type RegexNode =
   | { kind: 'chars'; set: CharSet }
+  /** One that stands for no character: nothing that is parsed has any. */
+  | { kind: 'byte'; byte: number }
+  /** What `item` matches, under bounds that events tell of: see LengthPhases. */
+  | { kind: 'counted'; item: RegexNode; phases: LengthPhases }
   | { kind: 'sequence'; items: readonly RegexNode[] }
   | { kind: 'choice'; options: readonly RegexNode[] }
   | { kind: 'repeat'; item: RegexNode; min: number; max: number | null };
+
+/**
+ * Bounds of a length that somebody else counts: an event is fed when a length is reached. `least` and `most` are the
+ * indices of their events; null for no bound.
+ */
+export interface LengthPhases {
+  events: readonly (readonly number[])[];
+  least: number | null;
+  most: number | null;
+}
 
 /** An alternative of the whole expression. */
 export interface RegexBranch {
@@ -238,7 +252,8 @@ export function parseRegex(pattern: string): RegexBranch[] {
 
 /** Steps that a matcher needs for a node, about: repetitions multiply. */
 export function regexSize(node: RegexNode): number {
-  if (node.kind === 'chars') return 1;
+  if (node.kind === 'chars' || node.kind === 'byte') return 1;
+  if (node.kind === 'counted') return regexSize(node.item);
   if (node.kind === 'repeat') return regexSize(node.item) * Math.max(1, node.min, node.max ?? 0);
   return (node.kind === 'sequence' ? node.items : node.options).reduce((sum, item) => sum + regexSize(item), 1);
 }

@@ -1,64 +1,104 @@
 import { deterministicText, type RuleWriter } from './automaton.ts';
-import { ALL_CHARS } from './ebnf.ts';
+import { ALL_CHARS, intersect, literal } from './ebnf.ts';
 import { integerRange } from './integer-range.ts';
-import {
-  charNode,
-  choice,
-  COUNTED_CHAR,
-  digits,
-  inJson,
-  optionally,
-  quoted,
-  repeat,
-  sequence,
-  textNode,
-} from './nodes.ts';
+import { charNode, choice, digits, inJson, optionally, quoted, repeat, sequence, textNode } from './nodes.ts';
 import { MAX_REPEAT, parseRegex, type RegexBranch, RegexError, type RegexNode, regexSize } from './regex.ts';
 import { countOf, invalid, type SchemaObject, unsupported } from './schema-keywords.ts';
 import { STRING_FORMATS } from './string-formats.ts';
+import { EMPTY_STRING, LINE, LINE_CHARS, type StringRules } from './string-lengths.ts';
 
 /** Digits after the point of a number with bounds: so few that rounding does not carry one over its bound. */
 const FRACTION = sequence(charNode(0x2e), digits(1, 6));
 const NONZERO_FRACTION = sequence(charNode(0x2e), digits(0, 5), charNode(0x31, 0x39));
 const ANY_CHAR: RegexNode = { kind: 'chars', set: ALL_CHARS };
 
-/** Text of strings under the keywords of a schema. */
-export function stringText(schema: SchemaObject, path: string, rules: RuleWriter): string {
+/** What writes strings, those of bounded lengths too. */
+export interface StringWriter extends RuleWriter {
+  /** Null where no length is counted. */
+  readonly strings: StringRules | null;
+}
+
+/** What the keywords of a schema say about strings. */
+interface StringKeywords {
+  least: number;
+  most: number | null;
+  /** Whether there are bounds at all. */
+  bounded: boolean;
+  /** What `pattern` or `format` says, and which of them. */
+  node: RegexNode | null;
+  keyword: 'pattern' | 'format';
+}
+
+function stringKeywords(schema: SchemaObject, path: string): StringKeywords {
   const least = countOf(schema, 'minLength', path, 0);
   const most = countOf(schema, 'maxLength', path, null);
+  if (most !== null && most < least) throw invalid(path, 'maxLength', 'is less than minLength');
   const { pattern, format } = schema;
-  const expressions = [pattern, format].filter((value) => value !== undefined);
-  if (expressions.length === 0) return lengthText(least, most, path, rules);
   const keyword = pattern === undefined ? 'format' : 'pattern';
-  const other = ['format', 'minLength', 'maxLength'].find((key) => key !== keyword && schema[key] !== undefined);
-  if (other !== undefined) throw unsupported(path, other, `cannot be combined with "${keyword}"`);
-  if (typeof expressions[0] !== 'string') throw invalid(path, keyword, 'must be a string');
-  const node = keyword === 'pattern' ? patternNode(expressions[0], path) : formatNode(expressions[0], path);
-  return written(quoted(inJson(node)), '', path, keyword, rules);
+  if (pattern !== undefined && format !== undefined) {
+    throw unsupported(path, 'format', 'cannot be combined with "pattern"');
+  }
+  const expression = pattern ?? format;
+  if (expression !== undefined && typeof expression !== 'string') throw invalid(path, keyword, 'must be a string');
+  const nodeOf = keyword === 'pattern' ? patternNode : formatNode;
+  const node = expression === undefined ? null : nodeOf(expression, path);
+  if (node !== null && most === 0) throw unsupported(path, 'maxLength', `of 0 cannot be combined with "${keyword}"`);
+  return { least, most, bounded: least > 0 || most !== null, node, keyword };
+}
+
+/** Text of strings under the keywords of a schema. */
+export function stringText(schema: SchemaObject, path: string, rules: StringWriter): string {
+  const { least, most, bounded, node, keyword } = stringKeywords(schema, path);
+  const { strings } = rules;
+  if (most === 0) return EMPTY_STRING;
+  if (node === null) {
+    if (strings === null) return 'string';
+    return bounded ? strings.bounded(least, most) : strings.unbounded();
+  }
+  if (strings === null || !bounded) return written(quoted(inJson(node)), '', path, keyword, rules);
+  return named(path, keyword, () => strings.matching(inJson(node), least, most));
+}
+
+/** Text of a string that is written as a line of its own, up to and with the line break at its end. */
+export function lineText(schema: SchemaObject, path: string, rules: StringWriter): string {
+  const { least, most, bounded, node, keyword } = stringKeywords(schema, path);
+  const { strings } = rules;
+  const line = node === null ? repeat({ kind: 'chars', set: LINE_CHARS }, 0, null) : inLine(node);
+  if (most === 0) return literal('\n');
+  if (strings === null || !bounded) return written(sequence(line, textNode('\n')), '', path, keyword, rules);
+  if (node === null) return strings.bounded(least, most, LINE);
+  return named(path, keyword, () => strings.matching(line, least, most, LINE));
+}
+
+/** What of an expression is one line. */
+function inLine(node: RegexNode): RegexNode {
+  switch (node.kind) {
+    case 'chars':
+      return { kind: 'chars', set: intersect(node.set, LINE_CHARS) };
+    case 'sequence':
+      return { kind: 'sequence', items: node.items.map(inLine) };
+    case 'choice':
+      return { kind: 'choice', options: node.options.map(inLine) };
+    case 'repeat':
+    case 'counted':
+      return { ...node, item: inLine(node.item) };
+    case 'byte':
+      return node;
+  }
 }
 
 /** The text of a node, which may turn out too large. */
 function written(node: RegexNode, rest: string, path: string, keyword: string, rules: RuleWriter): string {
+  return named(path, keyword, () => deterministicText([{ node, rest }], rules));
+}
+
+function named(path: string, keyword: string, write: () => string): string {
   try {
-    return deterministicText([{ node, rest }], rules);
+    return write();
   } catch (err) {
     if (err instanceof RegexError) throw unsupported(path, keyword, err.message);
     throw err;
   }
-}
-
-function lengthText(least: number, most: number | null, path: string, rules: RuleWriter): string {
-  if (most !== null && most < least) throw invalid(path, 'maxLength', 'is less than minLength');
-  for (const [key, value] of [
-    ['minLength', least],
-    ['maxLength', most ?? 0],
-  ] as const) {
-    if (value > MAX_REPEAT) throw unsupported(path, key, `may be at most ${MAX_REPEAT}`);
-  }
-  if (most === null && least === 0) return 'string';
-  const chars = repeat(COUNTED_CHAR, least, most ?? least);
-  if (most !== null) return written(quoted(chars), '', path, 'maxLength', rules);
-  return written(sequence(charNode(0x22), chars), 'string_rest', path, 'minLength', rules);
 }
 
 function branches(pattern: string, path: string, keyword: string): RegexBranch[] {

@@ -1,16 +1,20 @@
-import { type Branch, deterministicText, type RuleWriter } from './automaton.ts';
+import { type Branch, deterministicText } from './automaton.ts';
 import { ALL_CHARS, times } from './ebnf.ts';
 import { inJson, quoted, repeat, textNode } from './nodes.ts';
-import { MAX_REPEAT, type RegexNode } from './regex.ts';
+import type { RegexNode } from './regex.ts';
 import { asSchema, below, countOf, invalid, isObject, type SchemaObject, unsupported } from './schema-keywords.ts';
+import type { StringWriter } from './schema-scalars.ts';
 
 /** What writes the schemas within a schema. */
-export interface SchemaWriter extends RuleWriter {
+export interface SchemaWriter extends StringWriter {
   /** Text of the values of a schema. */
   value(schema: unknown, path: string): string;
   /** Gives a text a name. */
   rule(text: string): string;
 }
+
+/** Bounds of how many items an array has. */
+const MAX_ITEMS = 1_000_000;
 
 interface Member {
   key: RegexNode;
@@ -93,7 +97,7 @@ function membersText(members: readonly Member[], extra: string | null, writer: S
   let first = further === null ? '' : `${further}?`;
   for (let i = members.length - 1; i >= 0; i--) {
     const { value } = members[i] as Member;
-    bodies[i] = writer.rule(`colon ${value} ws ${after}`);
+    bodies[i] = writer.rule(`colon ${value} gap ${after}`);
     const next = nextMembers(
       members,
       bodies,
@@ -147,18 +151,51 @@ export function arrayText(schema: SchemaObject, path: string, writer: SchemaWrit
   const most = countOf(schema, 'maxItems', path, null);
   checkItems(schema, path, least, most);
   const first = prefixOf(schema, path).slice(0, most ?? undefined);
-  const prefix = first.map((item, i) => `${writer.value(item, below(below(path, 'prefixItems'), i))} ws`);
+  const prefix = first.map((item, i) => `${writer.value(item, below(below(path, 'prefixItems'), i))} gap`);
   const items = asSchema(schema['items'] ?? first.length === 0, below(path, 'items'));
   const from = Math.max(0, least - prefix.length);
   const to = items === false ? 0 : most === null ? null : most - prefix.length;
   if (to !== null && to < from) throw invalid(path, 'minItems', 'asks for more items than there can be');
   const head = prefix.join(' comma ');
   if (to === 0 || items === false) return `"[" ws ${head} "]"`;
-  const item = `${writer.value(items, below(path, 'items'))} ws`;
-  if (prefix.length > 0) return `"[" ws ${head} ${times(`(comma ${item})`, from, to)} "]"`;
-  const rest = to === 1 ? '' : times(`(comma ${item})`, Math.max(0, from - 1), to === null ? null : to - 1);
+  const item = `${writer.value(items, below(path, 'items'))} gap`;
+  const further = (min: number, max: number | null): string => repeated(writer.rule(`comma ${item}`), min, max, writer);
+  if (prefix.length > 0) return `"[" ws ${head} ${further(from, to)} "]"`;
+  const rest = to === 1 ? '' : further(Math.max(0, from - 1), to === null ? null : to - 1);
   const all = `${item} ${rest}`;
   return `"[" ws ${from === 0 ? `(${all})?` : all} "]"`;
+}
+
+/** Repetitions that are written one after the other. */
+const MAX_WRITTEN = 4;
+
+/**
+ * `min` to `max` times a rule, null for no end, in a number of rules that grows with the logarithm: the engine writes
+ * large repetitions out, and makes masks for each.
+ */
+function repeated(rule: string, min: number, max: number | null, writer: SchemaWriter): string {
+  const exact = new Map<number, string>([[1, rule]]);
+  const exactly = (count: number): string => {
+    if (count <= MAX_WRITTEN) return Array<string>(count).fill(rule).join(' ');
+    const known = exact.get(count);
+    if (known !== undefined) return known;
+    const name = writer.rule(`${exactly(Math.ceil(count / 2))} ${exactly(Math.floor(count / 2))}`);
+    exact.set(count, name);
+    return name;
+  };
+  const most = new Map<number, string>();
+  // Either fewer than half of them or half of them and some more: how many there are decides which.
+  const atMost = (count: number): string => {
+    if (count <= MAX_WRITTEN) return times(rule, 0, count);
+    const known = most.get(count);
+    if (known !== undefined) return known;
+    const half = Math.ceil(count / 2);
+    const name = writer.rule(`${exactly(half)} ${atMost(count - half)} | ${atMost(half - 1)}`);
+    most.set(count, name);
+    return name;
+  };
+  if (max === null) return `${exactly(min)} ${rule}*`;
+  return `${exactly(min)} ${max > min ? atMost(max - min) : ''}`;
 }
 
 function prefixOf(schema: SchemaObject, path: string): readonly unknown[] {
@@ -171,6 +208,10 @@ function checkItems(schema: SchemaObject, path: string, least: number, most: num
   if (most !== null && most < least) throw invalid(path, 'maxItems', 'is less than minItems');
   if (schema['uniqueItems'] === true) throw unsupported(path, 'uniqueItems');
   if (Array.isArray(schema['items'])) throw unsupported(path, 'items', 'as a list is not supported; use "prefixItems"');
-  if (least > MAX_REPEAT) throw unsupported(path, 'minItems', `may be at most ${MAX_REPEAT}`);
-  if (most !== null && most > MAX_REPEAT) throw unsupported(path, 'maxItems', `may be at most ${MAX_REPEAT}`);
+  for (const [key, value] of [
+    ['minItems', least],
+    ['maxItems', most ?? 0],
+  ] as const) {
+    if (value > MAX_ITEMS) throw unsupported(path, key, `may be at most ${MAX_ITEMS}`);
+  }
 }

@@ -46,6 +46,11 @@ export interface RedisKeys {
   file(id: string): string;
   filesOf(tenant: string): string;
   filesByExpiry: string;
+  /** Hash of an upload in parts, hash of its parts, and the sorted sets of a tenant's pending ones and of all by expiry. */
+  upload(id: string): string;
+  uploadParts(id: string): string;
+  uploadsOf(tenant: string): string;
+  uploadsByExpiry: string;
   /** Hash of a batch, the sorted set of a tenant's batches by creation, lines that are done (bits), and parts of its results. */
   batch(id: string): string;
   batchesOf(tenant: string): string;
@@ -100,6 +105,10 @@ export function redisKeys(cluster: string): RedisKeys {
     file: (id) => `${prefix}file:${id}`,
     filesOf: (tenant) => `${prefix}files:${tenant}`,
     filesByExpiry: `${prefix}files-by-expiry`,
+    upload: (id) => `${prefix}upload:${id}`,
+    uploadParts: (id) => `${prefix}upload-parts:${id}`,
+    uploadsOf: (tenant) => `${prefix}uploads:${tenant}`,
+    uploadsByExpiry: `${prefix}uploads-by-expiry`,
     batch: (id) => `${prefix}batch:${id}`,
     batchesOf: (tenant) => `${prefix}batches:${tenant}`,
     batchesRunning: `${prefix}batches-running`,
@@ -116,6 +125,34 @@ export function redisKeys(cluster: string): RedisKeys {
     status: (name) => `${prefix}status:${name}`,
     events: `${prefix}events`,
   };
+}
+
+/**
+ * True for a key that is to outlive the processes of a cluster: accounts, and what clients asked to keep. Everything else is
+ * about processes that run, leases above all, and means nothing once all of them have ended.
+ */
+export function outlivesProcesses(cluster: string, key: string): boolean {
+  const accounts = accountKeys(cluster);
+  const keys = redisKeys(cluster);
+  const whole = [accounts.apiKeys, keys.filesByExpiry, keys.batchesRunning, keys.responsesRunning];
+  const prefixes = [
+    accounts.apiKeyPrefix,
+    accounts.quota(''),
+    accounts.usagePrefix,
+    accounts.usageSource(''),
+    keys.file(''),
+    keys.filesOf(''),
+    keys.batch(''),
+    keys.batchesOf(''),
+    keys.batchDone(''),
+    keys.batchSegments(''),
+    keys.responsePrefix,
+    keys.responseLogPrefix,
+    keys.responsesOf(''),
+    keys.responseBytesOf(''),
+    `${keys.queues}:`,
+  ];
+  return whole.includes(key) || prefixes.some((prefix) => key.startsWith(prefix));
 }
 
 /**

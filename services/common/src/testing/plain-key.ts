@@ -3,6 +3,7 @@ import type { NewKey } from '../accounts/key-store.ts';
 /** A key without a limit of any kind. */
 export const PLAIN_KEY: NewKey = {
   name: 'ci',
+  labels: {},
   tenant: null,
   expiresAtMs: null,
   models: null,

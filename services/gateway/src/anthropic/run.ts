@@ -51,7 +51,7 @@ export async function planMessage(
 
 /** Tokens that the context has left after the prompt. */
 async function roomOf(context: GatewayContext, body: MessagesRequest): Promise<number> {
-  const { ids } = await prepareChat(context.assets, chatOf(body, body.max_tokens));
+  const { ids } = await prepareChat(context.assets, chatOf(body, body.max_tokens), { enough: contextLength(context) });
   return contextLength(context) - ids.length;
 }
 

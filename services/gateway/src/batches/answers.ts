@@ -1,6 +1,7 @@
 import type { batches } from '@guildhall/proto';
 import type { Batch } from '../schema/batches.ts';
 import type { File } from '../schema/files.ts';
+import type { Upload } from '../schema/uploads.ts';
 
 /** A time that may not have come. */
 function timeOf(seconds: bigint): number | null {
@@ -18,6 +19,21 @@ export function fileAnswer({ id, bytes, createdAt, expiresAt, filename, purpose 
     filename,
     purpose,
     status: 'processed',
+  };
+}
+
+/** An upload in OpenAI's shape. */
+export function uploadAnswer(record: batches.UploadRecord): Upload {
+  return {
+    id: record.id,
+    object: 'upload',
+    bytes: Number(record.bytes),
+    created_at: Number(record.createdAt),
+    expires_at: Number(record.expiresAt),
+    filename: record.filename,
+    purpose: record.purpose,
+    status: record.status as Upload['status'],
+    file: record.file === undefined ? null : fileAnswer(record.file),
   };
 }
 

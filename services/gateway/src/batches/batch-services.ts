@@ -24,6 +24,9 @@ interface UnaryCalls {
   getBatch: [batches.OwnedId, batches.BatchRecord];
   listBatches: [batches.ListRequest, batches.BatchList];
   cancelBatch: [batches.OwnedId, batches.BatchRecord];
+  createUpload: [batches.CreateUploadRequest, batches.UploadRecord];
+  completeUpload: [batches.CompleteUploadRequest, batches.UploadRecord];
+  cancelUpload: [batches.OwnedId, batches.UploadRecord];
 }
 
 /** The client's methods, each with the one signature that is used. */
@@ -37,6 +40,8 @@ type UnaryClient = {
 };
 
 const DEADLINE_MS = 10_000;
+/** A file of many gigabytes is put together from its parts. */
+const COMPLETION_DEADLINE_MS = 600_000;
 
 /** The processes of the batch service that are alive, with a channel to each that was used. */
 export class BatchServices {
@@ -65,7 +70,8 @@ export class BatchServices {
   /** Calls one of them. Errors: those of the service, `not_ready`, `peer_unavailable`. */
   async call<Name extends keyof UnaryCalls>(name: Name, request: UnaryCalls[Name][0]): Promise<UnaryCalls[Name][1]> {
     const { client, metadata } = this.pick();
-    const options = { deadline: this.#options.clock.nowMs() + DEADLINE_MS };
+    const limitMs = name === 'completeUpload' ? COMPLETION_DEADLINE_MS : DEADLINE_MS;
+    const options = { deadline: this.#options.clock.nowMs() + limitMs };
     return await new Promise((resolve, reject) => {
       const calls: UnaryClient = client;
       calls[name](request, metadata, options, (error, reply) => {

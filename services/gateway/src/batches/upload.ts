@@ -1,15 +1,14 @@
-import { once } from 'node:events';
 import type { MultipartFile, MultipartValue } from '@fastify/multipart';
-import { fail, fromGrpc } from '@guildhall/common';
+import { fail } from '@guildhall/common';
 import type { batches } from '@guildhall/proto';
 import { isPurpose, PURPOSES } from '../schema/files.ts';
+import { MAX_LIFE_S, MAX_NAME, MIN_LIFE_S } from '../schema/uploads.ts';
 import type { BatchServices } from './batch-services.ts';
+import { ofForm } from './form.ts';
+import { StreamedCall } from './streamed-call.ts';
 
-type Part = MultipartFile | MultipartValue;
-
-const MIN_LIFE_S = 3600;
-const MAX_LIFE_S = 30 * 86_400;
-const MAX_NAME = 255;
+/** A part of a form. */
+export type Part = MultipartFile | MultipartValue;
 
 /** Fields of the form beside the file. */
 class UploadFields {
@@ -17,11 +16,16 @@ class UploadFields {
   filename: string | null = null;
   #expiresAfterS = 0;
 
-  take(name: string, value: string): void {
+  /** Throws `invalid_value` and `unknown_field`. */
+  take(part: MultipartValue): void {
+    const name = shownName(part);
+    const value = String(part.value);
+    if (part.valueTruncated) throw fail('invalid_value', `${name}: too long`, { field: name });
     if (name === 'purpose') this.purpose = value;
     else if (name === 'expires_after[anchor]') this.#anchor(value);
     else if (name === 'expires_after[seconds]') this.#expiresAfterS = Number(value);
-    else throw fail('unknown_field', `unknown field: ${name.slice(0, 80)}`, { field: name.slice(0, 80) });
+    else if (name === 'file') throw fail('missing_field', 'file: the part needs a filename', { field: 'file' });
+    else throw fail('unknown_field', `unknown field: ${name}`, { field: name });
   }
 
   /** Throws `missing_field` and `invalid_value`. */
@@ -36,13 +40,26 @@ class UploadFields {
       const message = `expires_after.seconds: must be from ${MIN_LIFE_S} to ${MAX_LIFE_S}`;
       throw fail('invalid_value', message, { field: 'expires_after' });
     }
-    return { tenant, filename: filename.slice(0, MAX_NAME), purpose, expiresAfterS: BigInt(life) };
+    return { tenant, filename: filename.slice(0, MAX_NAME).toWellFormed(), purpose, expiresAfterS: BigInt(life) };
   }
 
   #anchor(value: string): void {
     if (value !== 'created_at')
       throw fail('invalid_value', 'expires_after.anchor: must be created_at', { field: 'expires_after' });
   }
+}
+
+/** Name of a part, as far as messages show it. The parser's types promise one; it has none to give where the part has none. */
+function shownName({ fieldname }: Part): string {
+  return ((fieldname as string | undefined) ?? '').slice(0, 80);
+}
+
+/** Name of a file. Throws `missing_field`: a part without one may come as a file by its content type. */
+function namedFile({ filename }: MultipartFile): string {
+  // As above.
+  const name = (filename as string | undefined) ?? '';
+  if (name === '') throw fail('missing_field', 'file: the part needs a filename', { field: 'file' });
+  return name;
 }
 
 /**
@@ -55,32 +72,24 @@ export async function passUpload(
   tenant: string,
 ): Promise<batches.StoredFile> {
   const { client, metadata } = services.pick();
-  const answer = Promise.withResolvers<batches.StoredFile>();
-  answer.promise.catch(() => undefined);
-  const call = client.uploadFile(metadata, (error, reply) => {
-    if (error === null) answer.resolve(reply);
-    else answer.reject(fromGrpc(error));
-  });
-  call.on('error', () => undefined);
-  const send = async (part: batches.UploadPart['part']): Promise<void> => {
-    // An answer before the end is a refusal.
-    if (!call.write({ part })) await Promise.race([once(call, 'drain'), answer.promise]);
-  };
+  const call = new StreamedCall<batches.UploadPart, batches.StoredFile>((answer) =>
+    client.uploadFile(metadata, answer),
+  );
+  const send = (part: batches.UploadPart['part']): Promise<void> => call.send({ part });
   try {
     const fields = new UploadFields();
-    for await (const part of parts) {
+    for await (const part of ofForm(parts)) {
       if (part.type === 'field') {
-        fields.take(part.fieldname, String(part.value));
+        fields.take(part);
         continue;
       }
       if (part.fieldname !== 'file' || fields.filename !== null)
-        throw fail('unknown_field', 'the form holds one file, named `file`', { field: part.fieldname.slice(0, 80) });
-      fields.filename = part.filename;
-      for await (const chunk of part.file) await send({ $case: 'data', value: chunk as Buffer });
+        throw fail('unknown_field', 'the form holds one file, named `file`', { field: shownName(part) });
+      fields.filename = namedFile(part);
+      for await (const chunk of ofForm(part.file)) await send({ $case: 'data', value: chunk as Buffer });
     }
     await send({ $case: 'head', value: fields.head(tenant) });
-    call.end();
-    return await answer.promise;
+    return await call.end();
   } catch (err) {
     call.cancel();
     throw err;

@@ -35,10 +35,11 @@ export async function planChat(
   const routerModel = models.resolve(body.model);
   const telemetry = telemetryOf(context, request, body, caller.tenant);
   const begunMs = clock.monotonicMs();
-  const prompt = await prepareChat(assets, body);
+  const bounds = { enough: contextLength(context), gone: () => telemetry.ended };
+  const prompt = await prepareChat(assets, body, bounds);
   telemetry.record('tokenize', begunMs, { 'guildhall.tokens': prompt.ids.length });
   const most = body.max_completion_tokens ?? body.max_tokens ?? null;
-  const maxTokens = tokenBudget(prompt.ids.length, most, config.defaultMaxTokens, contextLength(context), 'messages');
+  const maxTokens = tokenBudget(prompt, most, config.defaultMaxTokens, contextLength(context), 'messages');
   const logprobs = body.logprobs === true;
   const promptTop = body.prompt_logprobs ?? undefined;
   checkPromptLogprobs(prompt.ids.length, promptTop ?? null, 'prompt_logprobs');

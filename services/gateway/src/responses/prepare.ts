@@ -59,7 +59,7 @@ async function fittingChat(
   if (body.truncation !== 'auto') return whole;
   const room = contextLength(context) - (body.max_output_tokens ?? 1);
   const fits = async (chat: ChatRequest): Promise<boolean> =>
-    (await prepareChat(context.assets, chat)).ids.length <= room;
+    (await prepareChat(context.assets, chat, { enough: Math.max(0, room) })).ids.length <= room;
   if (await fits(whole)) return whole;
   const without = (turns: number): ChatRequest => chatOf(body, withoutTurns(items, turns));
   let [least, most] = [1, items.filter(isTurn).length - 1];

@@ -38,12 +38,16 @@ interface PlannedCompletion extends PlannedRequest {
   options: Omit<CompletionAnswerOptions, 'fingerprint'>;
 }
 
-async function planPrompts(context: GatewayContext, body: CompletionRequest): Promise<PlannedPrompt[]> {
+async function planPrompts(
+  context: GatewayContext,
+  body: CompletionRequest,
+  gone: () => boolean,
+): Promise<PlannedPrompt[]> {
   const length = contextLength(context);
   const prompts: PlannedPrompt[] = [];
   for (const prompt of promptList(body.prompt)) {
-    const prepared = await preparePrompt(context.assets, prompt);
-    const maxTokens = tokenBudget(prepared.ids.length, body.max_tokens ?? null, DEFAULT_MAX_TOKENS, length, 'prompt');
+    const prepared = await preparePrompt(context.assets, prompt, { enough: length, gone });
+    const maxTokens = tokenBudget(prepared, body.max_tokens ?? null, DEFAULT_MAX_TOKENS, length, 'prompt');
     if (body.echo === true) checkPromptLogprobs(prepared.ids.length, body.logprobs ?? null, 'logprobs');
     checkPromptLogprobs(prepared.ids.length, body.prompt_logprobs ?? null, 'prompt_logprobs');
     prompts.push({ ...prepared, maxTokens });
@@ -73,7 +77,7 @@ async function planCompletion(
   const caller = callerOf(request);
   const telemetry = telemetryOf(context, request, body, caller.tenant);
   const begunMs = context.clock.monotonicMs();
-  const prompts = await planPrompts(context, body);
+  const prompts = await planPrompts(context, body, () => telemetry.ended);
   const promptTokens = prompts.map((prompt) => prompt.ids.length);
   telemetry.record('tokenize', begunMs, { 'guildhall.tokens': promptTokens.reduce((sum, count) => sum + count, 0) });
   const id = completionId('cmpl');

@@ -52,7 +52,7 @@ export function filesRoute(app: GatewayApp, context: GatewayContext): void {
       },
       async (request) => {
         if (!request.isMultipart())
-          throw fail('invalid_value', 'send the file as multipart/form-data', { field: 'content-type' });
+          throw fail('unsupported_media_type', 'send the file as multipart/form-data', { field: 'content-type' });
         const { tenant } = callerOf(request);
         return fileAnswer(await passUpload(services, request.parts(), tenant));
       },

@@ -3,7 +3,7 @@ import { MESSAGE_FIELDS, promptOf } from '../anthropic/translate.ts';
 import { callerOf } from '../caller.ts';
 import type { GatewayContext } from '../context.ts';
 import { withNames } from '../dialect-errors.ts';
-import { prepareChat } from '../prompt.ts';
+import { assertCounted, countedFor, prepareChat } from '../prompt.ts';
 import { withRequestScope } from '../request-scope.ts';
 import { runWhole } from '../run-completion.ts';
 import {
@@ -59,7 +59,11 @@ export function messagesRoute(app: GatewayApp, context: GatewayContext): void {
     async (request, reply) => {
       void reply.header('request-id', request.id);
       context.models.resolve(request.body.model);
-      const prompt = await withNames(MESSAGE_FIELDS, () => prepareChat(context.assets, promptOf(request.body)));
+      const prompt = await withNames(MESSAGE_FIELDS, async () => {
+        const counted = await prepareChat(context.assets, promptOf(request.body), countedFor(request));
+        assertCounted(counted.ids, 'messages');
+        return counted;
+      });
       return { input_tokens: prompt.ids.length };
     },
   );

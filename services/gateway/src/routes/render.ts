@@ -72,9 +72,9 @@ function vllmParams(
 async function renderChat(context: GatewayContext, body: ChatRequest): Promise<Rendered> {
   const { assets, config, models } = context;
   models.resolve(body.model);
-  const prompt = await prepareChat(assets, body);
+  const prompt = await prepareChat(assets, body, { enough: contextLength(context) });
   const asked = body.max_completion_tokens ?? body.max_tokens ?? null;
-  const maxTokens = tokenBudget(prompt.ids.length, asked, config.defaultMaxTokens, contextLength(context), 'messages');
+  const maxTokens = tokenBudget(prompt, asked, config.defaultMaxTokens, contextLength(context), 'messages');
   const topLogprobs = body.logprobs === true ? (body.top_logprobs ?? 0) : -1;
   return renderedOf(context, { body, id: completionId('chatcmpl'), prompt, maxTokens, topLogprobs });
 }
@@ -83,9 +83,9 @@ async function renderCompletion(context: GatewayContext, body: CompletionRequest
   context.models.resolve(body.model);
   const all: Rendered[] = [];
   for (const given of promptList(body.prompt)) {
-    const prompt = await preparePrompt(context.assets, given);
     const length = contextLength(context);
-    const maxTokens = tokenBudget(prompt.ids.length, body.max_tokens ?? null, DEFAULT_MAX_TOKENS, length, 'prompt');
+    const prompt = await preparePrompt(context.assets, given, { enough: length });
+    const maxTokens = tokenBudget(prompt, body.max_tokens ?? null, DEFAULT_MAX_TOKENS, length, 'prompt');
     all.push(
       renderedOf(context, { body, id: completionId('cmpl'), prompt, maxTokens, topLogprobs: body.logprobs ?? -1 }),
     );

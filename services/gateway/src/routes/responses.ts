@@ -4,7 +4,7 @@ import { type Caller, callerOf, checkModel } from '../caller.ts';
 import { planChat } from '../chat/plan-chat.ts';
 import type { GatewayContext } from '../context.ts';
 import { withNames } from '../dialect-errors.ts';
-import { prepareChat } from '../prompt.ts';
+import { assertCounted, countedFor, prepareChat, type PromptBounds } from '../prompt.ts';
 import { withRequestScope } from '../request-scope.ts';
 import { noteBrokenStream, runStream, runWhole } from '../run-completion.ts';
 import { follow, retell } from '../responses/follow.ts';
@@ -62,7 +62,10 @@ export function responsesRoute(app: GatewayApp, context: GatewayContext): void {
     },
     async (request) => {
       const { tenant } = callerOf(request);
-      return { object: 'response.input_tokens' as const, input_tokens: await countOf(context, request.body, tenant) };
+      return {
+        object: 'response.input_tokens' as const,
+        input_tokens: await countOf(context, request.body, tenant, countedFor(request)),
+      };
     },
   );
   storedRoutes(app, context);
@@ -189,11 +192,20 @@ async function whileConnected(reply: FastifyReply, task: (signal: AbortSignal) =
   }
 }
 
-async function countOf(context: GatewayContext, body: InputTokensRequest, tenant: string): Promise<number> {
+async function countOf(
+  context: GatewayContext,
+  body: InputTokensRequest,
+  tenant: string,
+  bounds: PromptBounds,
+): Promise<number> {
   context.models.resolve(body.model);
   const history = await historyOf(context.responses, tenant, body.previous_response_id ?? null, ttlOf(context));
   const own = await resolved(context.responses, tenant, itemsOf(body.input));
   const chat = promptOf(body, [...history.map((item) => ({ item, place: null })), ...own]);
-  const prompt = await withNames(RESPONSE_FIELDS, () => prepareChat(context.assets, chat));
+  const prompt = await withNames(RESPONSE_FIELDS, async () => {
+    const counted = await prepareChat(context.assets, chat, bounds);
+    assertCounted(counted.ids, 'messages');
+    return counted;
+  });
   return prompt.ids.length;
 }

@@ -1,5 +1,5 @@
 import { contextLength, type GatewayContext } from '../context.ts';
-import { checkTokenIds, renderMessages } from '../prompt.ts';
+import { assertCounted, checkTokenIds, countedFor, type PromptBounds, renderMessages } from '../prompt.ts';
 import { errorResponse } from '../schema/error.ts';
 import {
   detokenizeRequest,
@@ -11,15 +11,16 @@ import {
 import { tokenText } from '../token-text.ts';
 import type { GatewayApp } from './types.ts';
 
-async function tokensOf(context: GatewayContext, body: TokenizeRequest): Promise<Int32Array> {
+/** Throws `invalid_value` for a text that has more tokens than are counted, or that cannot be cut. */
+async function tokensOf(context: GatewayContext, body: TokenizeRequest, bounds: PromptBounds): Promise<Int32Array> {
   const { assets } = context;
   const { messages, prompt } = body;
-  if (messages === null || messages === undefined) {
-    return assets.tokenizer.encode(prompt ?? '', { addSpecial: body.add_special_tokens ?? true });
-  }
-  return assets.tokenizer.encode(renderMessages(assets, { ...body, messages }).text, {
-    addSpecial: body.add_special_tokens ?? false,
-  });
+  const field = messages === null || messages === undefined ? 'prompt' : 'messages';
+  const text = field === 'prompt' ? (prompt ?? '') : renderMessages(assets, { ...body, messages: messages ?? [] }).text;
+  const addSpecial = body.add_special_tokens ?? field === 'prompt';
+  const ids = await assets.tokenizer.encode(text, { ...bounds, addSpecial, field });
+  assertCounted(ids, field);
+  return ids;
 }
 
 /** POST /tokenize and POST /detokenize, shaped like vLLM's. */
@@ -36,7 +37,7 @@ export function tokenizeRoute(app: GatewayApp, context: GatewayContext): void {
     async (request) => {
       const { model, return_token_strs: withTexts } = request.body;
       if (model !== null && model !== undefined) context.models.resolve(model);
-      const tokens = [...(await tokensOf(context, request.body))];
+      const tokens = Array.from(await tokensOf(context, request.body, countedFor(request)));
       return {
         count: tokens.length,
         max_model_len: contextLength(context),

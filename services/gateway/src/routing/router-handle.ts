@@ -11,6 +11,8 @@ const MAX_SUSPECT_MS = 10_000;
 /** Time in which a router that drains has said so in its report. */
 const LEAVING_MS = 3000;
 const INFO_DEADLINE_MS = 5000;
+/** Time until a router that has not told of itself is asked again. */
+const INFO_RETRY_MS = 1000;
 
 /** What routers that can read each other's pages have in common. */
 export interface PageClass {
@@ -47,6 +49,7 @@ export class RouterHandle implements PricedCandidate {
   #suspectUntilMs = 0;
   #info: router.RouterInfo | null = null;
   #gone = false;
+  readonly #retired = new AbortController();
 
   /** `report` holds the bytes that `member` was read from. */
   constructor(
@@ -156,10 +159,21 @@ export class RouterHandle implements PricedCandidate {
   /** The router is no member any more: no new calls; the channel closes when the last one has ended. */
   retire(): void {
     this.#gone = true;
+    this.#retired.abort();
     if (this.#inFlight === 0) this.#client.close();
   }
 
-  /** Asks the router for what its Member does not say. A failure leaves the old answer. */
+  /** Asks the router for what its Member does not say, again and again until it has told or is gone. */
+  async learnInfo(): Promise<void> {
+    for (;;) {
+      await this.refreshInfo();
+      if (this.#info !== null || this.#gone) return;
+      await this.#clock.sleep(INFO_RETRY_MS, this.#retired.signal).catch(() => undefined);
+      if (this.#retired.signal.aborted) return;
+    }
+  }
+
+  /** Asks once. A failure leaves the old answer. */
   refreshInfo(): Promise<void> {
     const deadline = new Date(this.#clock.nowMs() + INFO_DEADLINE_MS);
     return new Promise((resolve) => {

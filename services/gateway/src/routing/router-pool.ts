@@ -139,7 +139,7 @@ export class RouterPool {
   #add(member: control.Member, bytes: Buffer): RouterHandle {
     const handle = new RouterHandle(member, bytes, this.#options.connect(member.address), this.#options.clock);
     this.#options.logger.info({ router: member.id, address: member.address }, 'router found');
-    void handle.refreshInfo();
+    void handle.learnInfo();
     return handle;
   }
 }

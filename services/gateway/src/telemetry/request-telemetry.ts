@@ -82,6 +82,7 @@ export class RequestTelemetry {
   readonly #texts: string[] = [];
   #model = '';
   #errorType = '';
+  #ended = false;
   #firstTokenMs: number | null = null;
 
   constructor(deps: TelemetryDeps, request: ToldRequest, operation: string) {
@@ -192,8 +193,14 @@ export class RequestTelemetry {
     this.#head.span?.fail(code, errorInfo(code).summary);
   }
 
+  /** True once the answer was sent, or nobody waits for it. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
   /** The answer was sent, or else nobody waits for it any more. */
   end(status: number, sent: boolean): void {
+    this.#ended = true;
     const { metrics, clock } = this.#deps;
     if (!sent && this.#errorType === '') this.failed(fail('cancelled', 'the client closed the connection'));
     const seconds = (clock.monotonicMs() - this.#startedMs) / 1000;

@@ -67,13 +67,23 @@ export class GatewayUnderTest {
   /** Starts Redis, the routers and the gateway, and waits until the gateway knows the routers. */
   static async start(config: Partial<GatewayConfig>, ...routers: FakeRouterOptions[]): Promise<GatewayUnderTest> {
     const test = new GatewayUnderTest(await RedisServer.start(), 'gateway-1', false);
-    test.#fakes = new Cluster(test.#clusterOptions);
-    for (const router of routers) await test.addRouter(router);
-    await test.#open(config);
-    await eventually(() => test.context.pool.usable.length === routers.length, 'the gateway knows the routers');
-    if (routers.length > 0)
-      await eventually(() => test.context.pool.maxContext !== null, 'the routers have told their limits');
+    try {
+      await test.#begin(config, routers);
+    } catch (err) {
+      // Servers that are left would keep the test's process from ending.
+      await test.stop();
+      throw err;
+    }
     return test;
+  }
+
+  async #begin(config: Partial<GatewayConfig>, routers: readonly FakeRouterOptions[]): Promise<void> {
+    this.#fakes = new Cluster(this.#clusterOptions);
+    for (const router of routers) await this.addRouter(router);
+    await this.#open(config);
+    await eventually(() => this.context.pool.usable.length === routers.length, 'the gateway knows the routers');
+    if (routers.length > 0)
+      await eventually(() => this.context.pool.maxContext !== null, 'the routers have told their limits');
   }
 
   /** Starts another gateway in this one's cluster, and waits until it knows as many routers. Stop it first. */

@@ -97,6 +97,8 @@ test('a strict value matches its schema, any other its types', () => {
       options: { $ref: '#/$defs/options' },
       code: { type: 'string', pattern: '^[A-Z]{3}$' },
       part: { type: 'string', pattern: 'a|b' },
+      short: { type: 'string', minLength: 1, maxLength: 500 },
+      day: { anyOf: [{ type: 'string', format: 'date' }, { type: 'null' }] },
     },
     required: ['city'],
     $defs: { options: { type: 'object', properties: { x: { type: 'boolean' } } } },
@@ -115,8 +117,19 @@ test('a strict value matches its schema, any other its types', () => {
     ...common,
     '<parameter=days>?': { type: 'json_schema', json_schema: { ...WEATHER.properties.days, $defs } },
     '<parameter=options>?': { type: 'json_schema', json_schema: { ...$defs.options, $defs } },
-    '<parameter=code>?': { type: 'regex', pattern: '[A-Z]{3}' },
-    '<parameter=part>?': { type: 'regex', pattern: '[^\\n]*(a|b)[^\\n]*' },
+    '<parameter=code>?': { type: 'line', schema: { pattern: '^[A-Z]{3}$' } },
+    '<parameter=part>?': { type: 'line', schema: { pattern: 'a|b' } },
+    '<parameter=short>?': { type: 'line', schema: { minLength: 1, maxLength: 500 } },
+    '<parameter=day>?': {
+      type: 'or',
+      elements: [
+        { type: 'line', schema: { format: 'date' } },
+        {
+          type: 'sequence',
+          elements: [{ type: 'json_schema', json_schema: { type: 'null', $defs } }, constant('\n')[0]],
+        },
+      ],
+    },
   });
   assert.deepEqual(values([tool('f', parameters)]), {
     ...common,
@@ -124,6 +137,8 @@ test('a strict value matches its schema, any other its types', () => {
     '<parameter=options>?': { type: 'json_schema', json_schema: { type: ['object'] } },
     '<parameter=code>?': text,
     '<parameter=part>?': text,
+    '<parameter=short>?': text,
+    '<parameter=day>?': text,
   });
 });
 

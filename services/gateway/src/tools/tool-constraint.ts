@@ -1,3 +1,4 @@
+import { fail } from '@guildhall/common';
 import { router } from '@guildhall/proto';
 import type { ToolParserName } from '../parsers/registry.ts';
 import { callRules, type ToolChoice } from './tool-choice.ts';
@@ -100,10 +101,31 @@ function xmlParameters(tool: ToolInput): Format {
   const required = new Set(Array.isArray(schema['required']) ? schema['required'] : []);
   const elements = properties.map(([key, value]): Format => {
     const content = xmlValue(value, root, isStrict(tool));
-    const parameter = { type: 'tag', begin: `<parameter=${key}>\n`, content, end: '\n</parameter>\n' };
+    const begin = `<parameter=${key}>\n`;
+    const parameter = { type: 'tag', begin, content: withLineEnds(content), end: endOf(content) };
     return required.has(key) ? parameter : { type: 'or', elements: [NOTHING, parameter] };
   });
   return { type: 'sequence', elements };
+}
+
+const LINE_END: Format = { type: 'const_string', value: '\n' };
+
+/** Whether a format has its own line break at the end. */
+function hasLine({ type, elements }: Format): boolean {
+  return type === 'line' || (type === 'or' && (elements as Format[]).some(hasLine));
+}
+
+/** Of several forms, either all or none have their line breaks. */
+function withLineEnds(format: Format): Format {
+  if (format['type'] !== 'or' || !hasLine(format)) return format;
+  const elements = (format['elements'] as Format[]).map((element) =>
+    hasLine(element) ? withLineEnds(element) : { type: 'sequence', elements: [element, LINE_END] },
+  );
+  return { ...format, elements };
+}
+
+function endOf(content: Format): string {
+  return hasLine(content) ? '</parameter>\n' : '\n</parameter>\n';
 }
 
 /** A value as the parser reads it back: strings as they are, everything else as JSON. */
@@ -120,10 +142,34 @@ function xmlValue(given: unknown, root: JsonSchema, strict: boolean): Format {
   if ((types & TYPE.string) === 0) {
     return { type: 'json_schema', json_schema: strict ? withDefinitions(schema, root) : schemaOfTypes(types) };
   }
-  if (strict && types === TYPE.string && typeof schema['pattern'] === 'string') {
-    return { type: 'regex', pattern: wholePattern(schema['pattern']) };
+  return strict ? strictText(schema, types, root) : ANY_TEXT;
+}
+
+/** Keywords that say something about strings. */
+const STRING_KEYWORDS = ['pattern', 'format', 'minLength', 'maxLength'] as const;
+
+/** A value that may be a string, under the keywords of its schema: one line of text wherever there are any. */
+function strictText(schema: JsonSchema, types: ValueTypes, root: JsonSchema): Format {
+  const keywords = STRING_KEYWORDS.filter((key) => schema[key] !== undefined);
+  if (keywords.length > 0 && types === TYPE.string && schema['allOf'] === undefined) {
+    return { type: 'line', schema: Object.fromEntries(keywords.map((key) => [key, schema[key]])) };
   }
-  return ANY_TEXT;
+  const own = keywords[0] ?? keywordIn(schema['allOf'], root);
+  if (own !== undefined) {
+    const why = 'of a strict parameter that is more than a string cannot be enforced; put it into a branch of "anyOf"';
+    throw fail('unsupported', `tools: keyword "${own}" ${why}`, { field: 'tools' });
+  }
+  const branches = schema['anyOf'] ?? schema['oneOf'];
+  if (!Array.isArray(branches) || keywordIn(branches, root) === undefined) return ANY_TEXT;
+  return { type: 'or', elements: branches.map((branch: unknown) => xmlValue(branch, root, true)) };
+}
+
+/** A keyword of strings that a list of schemas has somewhere, through the references that they are. */
+function keywordIn(schemas: unknown, root: JsonSchema): string | undefined {
+  const list: unknown[] = Array.isArray(schemas) ? schemas : [];
+  const found = list.map((schema) => (isSchema(schema) ? (resolveReference(root, schema['$ref']) ?? schema) : schema));
+  const text = JSON.stringify(found);
+  return STRING_KEYWORDS.find((key) => text.includes(`"${key}":`));
 }
 
 /** A part of a schema that can stand alone: with the definitions that it may refer to. */
@@ -139,13 +185,4 @@ function withDefinitions(schema: JsonSchema, root: JsonSchema): JsonSchema {
 function schemaOfTypes(types: ValueTypes): JsonSchema {
   if (types === ANY_TYPE) return {};
   return { type: JSON_TYPES.filter(([type]) => (types & type) !== 0).map(([, name]) => name) };
-}
-
-/** A pattern of a schema is found anywhere in the text unless it is anchored; a grammar's matches the whole text. */
-function wholePattern(pattern: string): string {
-  const begins = pattern.startsWith('^');
-  const ends = /(?:^|[^\\])(?:\\\\)*\$$/.test(pattern);
-  const bare = pattern.slice(begins ? 1 : 0, ends ? -1 : undefined);
-  if (begins && ends && !bare.includes('|')) return bare;
-  return `${begins ? '' : '[^\\n]*'}(${bare})${ends ? '' : '[^\\n]*'}`;
 }

@@ -3,4 +3,5 @@ export { loadModelConfig, numFullLayers, numLinearLayers, type ModelConfig } fro
 export { ChatTemplate, type ChatMessage, type RenderInput } from './chat-template.ts';
 export { IncrementalDetokenizer } from './detokenizer.ts';
 export { loadGenerationConfig, type GenerationConfig } from './generation-config.ts';
-export { Tokenizer, tokenizerSize } from './tokenizer.ts';
+export { MAX_UNCUT, PIECE_LENGTH } from './text-pieces.ts';
+export { type EncodeOptions, Tokenizer, tokenizerSize } from './tokenizer.ts';

@@ -4,6 +4,8 @@ import tokenizers from 'tokenizers';
 import type { Tokenizer as RustTokenizer } from 'tokenizers';
 import { describe, isRecord, parseJsonObject, readTextFile } from '../json-file.ts';
 import { tokenToBytes } from './byte-level.ts';
+import { canCut, endOfPiece, MAX_UNCUT, PIECE_LENGTH } from './text-pieces.ts';
+import { Turns } from './turns.ts';
 
 const FILE = 'tokenizer.json';
 const MAX_BYTES = 256 * 1024 * 1024;
@@ -18,6 +20,20 @@ interface Vocabulary {
   special: Set<number>;
   /** Ids of added tokens, special ones among them. */
   added: Set<number>;
+  /** Long texts may be cut into pieces. */
+  cuts: boolean;
+}
+
+/** How a text is encoded. */
+export interface EncodeOptions {
+  /** Add what the post-processor adds around a text; chat templates spell that out themselves. */
+  addSpecial?: boolean;
+  /** Tokens after which the rest of a long text need not be encoded: a longer result may lack its end. */
+  enough?: number;
+  /** Asked before each piece of a text: nobody wants the tokens any more. */
+  gone?: () => boolean;
+  /** Names the text in errors. */
+  field?: string;
 }
 
 /**
@@ -30,6 +46,7 @@ export class Tokenizer {
   readonly #core: RustTokenizer;
   readonly #vocabulary: Vocabulary;
   readonly #bytes: (Uint8Array | undefined)[] = [];
+  readonly #turns = new Turns();
 
   private constructor(core: RustTokenizer, vocabulary: Vocabulary) {
     this.#core = core;
@@ -53,12 +70,40 @@ export class Tokenizer {
   }
 
   /**
-   * Token ids of a text. Special tokens that are spelled out in it become their ids.
-   * @param options.addSpecial add what the post-processor adds around a text; chat templates spell that out themselves.
+   * Token ids of a text. Special tokens that are spelled out in it become their ids. A long text is encoded piece by piece, beside few other
+   * long ones, with the tokens of the whole.
+   * @throws invalid_value for a text that cannot be cut for too long; cancelled when nobody wants the tokens any more.
    */
-  async encode(text: string, options: { addSpecial?: boolean } = {}): Promise<Int32Array> {
-    const encoding = await this.#core.encode(text, null, { addSpecialTokens: options.addSpecial ?? false });
+  async encode(text: string, options: EncodeOptions = {}): Promise<Int32Array> {
+    const { addSpecial = false, enough = Infinity, gone } = options;
+    const encode = (piece: string): Promise<Int32Array> => {
+      if (gone?.() === true) throw fail('cancelled', 'the client closed the connection');
+      return this.#encodePiece(piece, addSpecial);
+    };
+    if (text.length <= PIECE_LENGTH) return encode(text);
+    const cuts = this.#vocabulary.cuts && !(addSpecial && (await this.#addsSpecial()));
+    const ends = cuts ? endsOfPieces(text, options.field) : [text.length];
+    const pieces: Int32Array[] = [];
+    let [from, count] = [0, 0];
+    for (const end of ends) {
+      const piece = text.slice(from, end);
+      const ids = await this.#turns.run(async () => encode(piece));
+      pieces.push(ids);
+      from = end;
+      count += ids.length;
+      if (count > enough) break;
+    }
+    return joined(pieces, count);
+  }
+
+  async #encodePiece(text: string, addSpecial: boolean): Promise<Int32Array> {
+    const encoding = await this.#core.encode(text, null, { addSpecialTokens: addSpecial });
     return Int32Array.from(encoding.getIds());
+  }
+
+  /** The post-processor puts tokens around texts. */
+  async #addsSpecial(): Promise<boolean> {
+    return (await this.#encodePiece('', true)).length > 0;
   }
 
   /** Text of token ids; invalid UTF-8 becomes U+FFFD, ids without a token become nothing. */
@@ -105,6 +150,31 @@ export class Tokenizer {
 
 const EMPTY = new Uint8Array(0);
 
+function endsOfPieces(text: string, field: string | undefined): number[] {
+  const ends: number[] = [];
+  for (let from = 0; from < text.length; from = ends.at(-1) ?? text.length) {
+    const end = endOfPiece(text, from);
+    if (end - from > MAX_UNCUT) {
+      const message = `more than ${MAX_UNCUT} characters without the end of a word: put spaces or line breaks between them`;
+      throw fail('invalid_value', field === undefined ? message : `${field}: ${message}`, { field: field ?? null });
+    }
+    ends.push(end);
+  }
+  return ends;
+}
+
+function joined(pieces: readonly Int32Array[], count: number): Int32Array {
+  const [only] = pieces;
+  if (pieces.length === 1 && only !== undefined) return only;
+  const ids = new Int32Array(count);
+  let at = 0;
+  for (const piece of pieces) {
+    ids.set(piece, at);
+    at += piece.length;
+  }
+  return ids;
+}
+
 /**
  * One more than the largest token id in tokenizer.json: ids from here on are padding rows of the checkpoint.
  * @throws as Tokenizer.load.
@@ -121,7 +191,13 @@ function readVocabulary(path: string, text: string): Vocabulary {
   if (!isRecord(vocab)) {
     throw fail('checkpoint_invalid', `${path}: model.vocab: found ${describe(vocab)}, expected an object of token ids`);
   }
-  const vocabulary: Vocabulary = { tokens: [], ids: new Map(), special: new Set(), added: new Set() };
+  const vocabulary: Vocabulary = {
+    tokens: [],
+    ids: new Map(),
+    special: new Set(),
+    added: new Set(),
+    cuts: canCut(root),
+  };
   for (const [token, id] of Object.entries(vocab)) addToken(path, vocabulary, token, id);
   const added = root['added_tokens'] ?? [];
   if (!Array.isArray(added)) {

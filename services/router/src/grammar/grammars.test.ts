@@ -45,9 +45,11 @@ const scalar: fc.Arbitrary<Record<string, unknown>> = fc.oneof(
   fc
     .tuple(fc.nat(3), fc.nat(4))
     .map(([minLength, more]) => ({ type: 'string', minLength, maxLength: minLength + more })),
+  fc.constantFrom({ type: 'string', minLength: 7 }, { type: 'string', maxLength: 300 }),
   fc.constantFrom(
     { type: 'string', pattern: '^[a-c]{1,3}".$' },
     { type: 'string', pattern: 'x|^y' },
+    { type: 'string', pattern: '^[ab"]*$', minLength: 2, maxLength: 5 },
     { type: 'string', pattern: String.raw`^\S+\s\D$` },
   ),
 );
@@ -70,6 +72,12 @@ const schemas = fc.letrec<{ schema: Record<string, unknown> }>((tie) => ({
     fc
       .tuple(tie('schema'), fc.nat(2), fc.nat(2))
       .map(([items, minItems, more]) => ({ type: 'array', items, minItems, maxItems: minItems + more })),
+    fc.tuple(fc.nat(9), fc.nat(20)).map(([minItems, more]) => ({
+      type: 'array',
+      items: { type: 'boolean' },
+      minItems,
+      maxItems: minItems + more,
+    })),
     fc.array(tie('schema'), { minLength: 1, maxLength: 2 }).map((prefixItems) => ({ type: 'array', prefixItems })),
     fc.array(tie('schema'), { minLength: 1, maxLength: 3 }).map((anyOf) => ({ anyOf })),
   ),

@@ -25,7 +25,12 @@ export interface GrammarsOptions {
   memoryBytes: number;
   /** How long a grammar took to compile, and what came of it. */
   onCompiled?: (outcome: 'compiled' | 'refused', ms: number) => void;
+  /** What came of the grammar of a request. */
+  onPrepared?: (outcome: PreparedOutcome) => void;
 }
+
+/** `kept`: it was compiled already. `shared`: another request was having it compiled. */
+export type PreparedOutcome = 'kept' | 'shared' | 'compiled' | 'refused' | 'overloaded';
 
 /** A grammar whose compilation takes longer stays in the thread where it was compiled, so that no step waits for it. */
 const LIGHT_MS = 100;
@@ -86,9 +91,7 @@ export class Grammars {
     if (afterToken >= this.#o.vocabulary.size) {
       throw fail('invalid_value', `${FIELD}.after_token: ${afterToken} is no token`, { field: FIELD });
     }
-    const text = grammarText(constraint, FIELD);
-    const markers = addedTokens || text.kind === 'structural_tag';
-    const entry = await this.#entry({ key: keyOf(text, markers), text, markers });
+    const entry = await this.#entryOf(constraint, addedTokens);
     entry.users += 1;
     let released = false;
     return {
@@ -113,14 +116,30 @@ export class Grammars {
     await Promise.all([this.#trial?.terminate(), this.#light?.stop(), ...[...lanes].map((lane) => lane.stop())]);
   }
 
-  async #entry(source: GrammarSource): Promise<Entry> {
-    const kept = this.#kept.get(source.key);
-    if (kept !== undefined) {
-      // Last used, last to go.
-      this.#kept.delete(source.key);
-      this.#kept.set(source.key, kept);
-      return kept;
+  async #entryOf(constraint: ConstraintText, addedTokens: boolean): Promise<Entry> {
+    try {
+      const text = grammarText(constraint, FIELD);
+      const markers = addedTokens || text.kind === 'structural_tag';
+      const source = { key: keyOf(text, markers), text, markers };
+      const kept = this.#kept.get(source.key);
+      const outcome = kept !== undefined ? 'kept' : this.#pending.has(source.key) ? 'shared' : 'compiled';
+      const entry = kept === undefined ? await this.#compiled(source) : this.#again(source.key, kept);
+      this.#o.onPrepared?.(outcome);
+      return entry;
+    } catch (err) {
+      this.#o.onPrepared?.(isGuildhallError(err) && err.code === 'overloaded' ? 'overloaded' : 'refused');
+      throw err;
     }
+  }
+
+  /** Last used, last to go. */
+  #again(key: string, kept: Entry): Entry {
+    this.#kept.delete(key);
+    this.#kept.set(key, kept);
+    return kept;
+  }
+
+  async #compiled(source: GrammarSource): Promise<Entry> {
     let pending = this.#pending.get(source.key);
     if (pending === undefined) {
       if (this.#pending.size >= MAX_WAITING) {
@@ -203,7 +222,7 @@ export class Grammars {
 function refusal(err: unknown, limitMs: number): Error {
   const late = isGuildhallError(err) && err.code === 'deadline_exceeded';
   const message = late
-    ? `takes more than ${limitMs} ms to compile: too complex; counted repetitions (maxLength, maxItems, {m,n}) cost most`
+    ? `takes more than ${limitMs} ms to compile: too complex; counted repetitions ({m,n} of expressions and grammars) cost most`
     : `cannot be compiled: ${wordsOf(err)}`;
   return fail('invalid_value', `${FIELD}: ${message}`, { field: FIELD, cause: err });
 }
@@ -215,7 +234,9 @@ function wordsOf(err: unknown): string {
 }
 
 function keyOf(text: GrammarText, markers: boolean): string {
-  return createHash('sha256').update(`${text.kind} ${markers} ${text.text}`).digest('base64');
+  return createHash('sha256')
+    .update(`${text.kind} ${markers} ${JSON.stringify(text.lengths)} ${text.text}`)
+    .digest('base64');
 }
 
 function sharedTokens({ tokens, size, stopIds }: Vocabulary): GrammarTokens {

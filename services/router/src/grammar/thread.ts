@@ -9,7 +9,21 @@ import type {
   ThreadOptions,
   ThreadReply,
 } from './messages.ts';
+import { CountingMatcher } from './counting-matcher.ts';
+import { TokenLengths } from './token-lengths.ts';
 import { type CompiledGrammar, type Compiler, loadXGrammar, type Matcher, type XGrammar } from './xgrammar.ts';
+
+/** A compiled grammar and what it was compiled from. */
+interface Compiled {
+  grammar: CompiledGrammar;
+  source: GrammarSource;
+}
+
+/** A matcher of the engine, and what counts for it where its grammar has bounds for strings. */
+interface Held {
+  matcher: Matcher;
+  counting: CountingMatcher | null;
+}
 
 /** Compiles grammars and holds matchers, one call after the other. */
 class GrammarThread {
@@ -17,8 +31,10 @@ class GrammarThread {
   readonly #engine: ReturnType<typeof loadXGrammar>;
   /** With and without markers as text; made when first asked for. */
   readonly #compilers = new Map<boolean, Compiler>();
-  readonly #grammars = new Map<string, CompiledGrammar>();
-  readonly #matchers = new Map<number, Matcher>();
+  /** Tokens and their lengths, by the same. */
+  readonly #tokens = new Map<boolean, TokenLengths>();
+  readonly #grammars = new Map<string, Compiled>();
+  readonly #matchers = new Map<number, Held>();
 
   constructor(options: ThreadOptions) {
     this.#options = options;
@@ -36,10 +52,10 @@ class GrammarThread {
 
   async answer(message: ThreadMessage): Promise<void> {
     if (message.kind === 'close') {
-      this.#matchers.get(message.matcher)?.dispose();
+      this.#matchers.get(message.matcher)?.matcher.dispose();
       this.#matchers.delete(message.matcher);
     } else if (message.kind === 'forget') {
-      this.#grammars.get(message.key)?.dispose();
+      this.#grammars.get(message.key)?.grammar.dispose();
       this.#grammars.delete(message.key);
     } else if (message.kind === 'compile') {
       reply({ kind: 'compiled', call: message.call, result: await this.#compile(message.source) });
@@ -54,14 +70,15 @@ class GrammarThread {
     return this.#engine.lastFailure() ?? errorMessage(err);
   }
 
-  async #compile({ key, text, markers }: GrammarSource): Promise<CompileResult> {
+  async #compile(source: GrammarSource): Promise<CompileResult> {
+    const { key, text, markers } = source;
     const begun = performance.now();
     if (!this.#grammars.has(key)) {
       const compiler = await this.#compiler(markers);
       const grammar = await (text.kind === 'ebnf'
         ? compiler.compileGrammar(text.text)
         : compiler.compileStructuralTag(text.text));
-      this.#grammars.set(key, grammar);
+      this.#grammars.set(key, { grammar, source });
     }
     return { ms: performance.now() - begun, heapBytes: this.#engine.heapBytes() };
   }
@@ -70,8 +87,7 @@ class GrammarThread {
     const made = this.#compilers.get(markers);
     if (made !== undefined) return made;
     const { vocabulary } = this.#options;
-    const tokens = vocabulary.tokens.slice();
-    if (markers) for (const { id, token } of vocabulary.markers) tokens[id] = token;
+    const tokens = [...this.#tokensOf(markers).tokens];
     const { TokenizerInfo, GrammarCompiler } = this.#api;
     const info = await TokenizerInfo.createTokenizerInfo(tokens, 'byte_level', false, vocabulary.size, [
       ...vocabulary.stopIds,
@@ -82,38 +98,61 @@ class GrammarThread {
     return compiler;
   }
 
+  #tokensOf(markers: boolean): TokenLengths {
+    const made = this.#tokens.get(markers);
+    if (made !== undefined) return made;
+    const { vocabulary } = this.#options;
+    const tokens = vocabulary.tokens.slice();
+    if (markers) for (const { id, token } of vocabulary.markers) tokens[id] = token;
+    const lengths = new TokenLengths(tokens, vocabulary.size);
+    this.#tokens.set(markers, lengths);
+    return lengths;
+  }
+
   async #states(message: Exclude<ThreadCall, { kind: 'compile' }>): Promise<MatcherState[]> {
     if (message.kind === 'open') return [await this.#open(message)];
     if (message.kind === 'rollback') {
-      this.#matcher(message.matcher).rollBack(message.count);
+      const { matcher, counting } = this.#held(message.matcher);
+      if (counting === null) matcher.rollBack(message.count);
+      else counting.rollback(message.count);
       return [await this.#state(message.matcher)];
     }
     const states: MatcherState[] = [];
     for (const [i, id] of message.matchers.entries()) {
-      const taken = this.#matcher(id).acceptToken(message.tokens[i] as number);
+      const taken = this.#accept(this.#held(id), message.tokens[i] as number);
       states.push(taken ? await this.#state(id) : 'refused');
     }
     return states;
   }
 
   async #open({ matcher: id, key, stopIds, tokens }: Extract<ThreadCall, { kind: 'open' }>): Promise<MatcherState> {
-    const grammar = this.#grammars.get(key);
-    if (grammar === undefined) throw fail('integrity', 'a matcher was asked for before its grammar');
-    const matcher = await this.#api.GrammarMatcher.createGrammarMatcher(grammar, [...stopIds]);
-    this.#matchers.set(id, matcher);
-    for (const token of tokens) if (!matcher.acceptToken(token)) return 'refused';
+    const compiled = this.#grammars.get(key);
+    if (compiled === undefined) throw fail('integrity', 'a matcher was asked for before its grammar');
+    const { lengths } = compiled.source.text;
+    const matcher = await this.#api.GrammarMatcher.createGrammarMatcher(compiled.grammar, [...stopIds]);
+    const tokenLengths = this.#tokensOf(compiled.source.markers);
+    const held = { matcher, counting: lengths === null ? null : new CountingMatcher(matcher, lengths, tokenLengths) };
+    this.#matchers.set(id, held);
+    for (const token of tokens) if (!this.#accept(held, token)) return 'refused';
     return await this.#state(id);
   }
 
-  #matcher(id: number): Matcher {
-    const matcher = this.#matchers.get(id);
-    if (matcher === undefined) throw fail('integrity', `there is no matcher ${id}`);
-    return matcher;
+  #held(id: number): Held {
+    const held = this.#matchers.get(id);
+    if (held === undefined) throw fail('integrity', `there is no matcher ${id}`);
+    return held;
+  }
+
+  #accept({ matcher, counting }: Held, token: number): boolean {
+    if (counting === null) return matcher.acceptToken(token);
+    return this.#options.vocabulary.stopIds.includes(token) ? counting.acceptStop(token) : counting.accept(token);
   }
 
   async #state(id: number): Promise<MatcherState> {
-    const matcher = this.#matcher(id);
-    return matcher.isTerminated() ? 'ended' : ((await matcher.getNextTokenBitmask()) as Int32Array<ArrayBuffer>);
+    const { matcher, counting } = this.#held(id);
+    if (matcher.isTerminated()) return 'ended';
+    const mask = (await matcher.getNextTokenBitmask()) as Int32Array<ArrayBuffer>;
+    return counting === null ? mask : counting.limit(mask);
   }
 }
 

@@ -39,3 +39,10 @@ export function vocabularyOf(
   });
   return { tokens, markers, size, stopIds };
 }
+
+const BYTE_OF_CHAR: ReadonlyMap<string, number> = new Map(BYTE_CHARS.map((char, byte) => [char, byte]));
+
+/** Bytes of a token that is given as byte-level text. */
+export function bytesOfToken(token: string): Uint8Array {
+  return Uint8Array.from(token, (char) => BYTE_OF_CHAR.get(char) ?? 0x3f);
+}

@@ -55,7 +55,7 @@ export interface Walk {
 
 /**
  * Takes allowed tokens at random until a stop token or `limit`. Towards the end of long walks those that close something
- * are preferred, so that most walks end.
+ * or must come first (an address has "@" and ".") are preferred, so that most walks end.
  */
 export async function walk(grammar: SequenceGrammar, seed: number, limit = 400): Promise<Walk> {
   const ids: number[] = [];
@@ -66,7 +66,7 @@ export async function walk(grammar: SequenceGrammar, seed: number, limit = 400):
     const draw = uniformAt(seed, ids.length);
     if (stop !== undefined && (allowed.length === TINY_STOPS.length || draw < 0.3))
       return { ids, text: text(), ended: true };
-    const closing = allowed.filter((id) => /^["\]}]+$/.test(tinyTokenizer.decode([id])));
+    const closing = allowed.filter((id) => /^["\]}@.]+$/.test(tinyTokenizer.decode([id])));
     const open = allowed.filter((id) => !TINY_STOPS.includes(id));
     const from = closing.length > 0 && draw < Math.min(0.7, ids.length / 100) ? closing : open;
     const next = from[Math.floor(uniformAt(seed, ids.length + 1e6) * from.length)] as number;
