@@ -4,6 +4,8 @@ import { FuzzRun, readRequest, seedOf } from './fuzz-run.ts';
 import { FuzzedWorld } from './fuzzed-world.ts';
 
 const COUNT = Number(process.env['GUILDHALL_FUZZ_REQUESTS'] ?? 2000);
+/** The same requests each time, so that a change is judged by what it changes; the long test takes new ones. */
+const SEED = 6;
 const INDEX = process.env['GUILDHALL_FUZZ_INDEX'];
 const REPLAY = process.env['GUILDHALL_FUZZ_REPLAY'];
 /** A batch of a line or two is over before it can be stopped, which is refused. */
@@ -13,7 +15,7 @@ const world = await FuzzedWorld.start();
 after(() => world.stop());
 
 test('requests made from the description are answered as it says, or refused', async (t) => {
-  const run = new FuzzRun(world, seedOf());
+  const run = new FuzzRun(world, seedOf(SEED));
   t.diagnostic(`seed ${run.seed}`);
   if (REPLAY !== undefined) return run.check(readRequest(REPLAY));
   if (INDEX !== undefined) return run.send(Number(INDEX), Number(INDEX) + 1);
