@@ -156,7 +156,7 @@ export function brokenForm(random: Random): Form {
       };
     case 'junk':
       return { contentType, body: Buffer.from(anyText(random)) };
-    default:
+    case 'parts':
       return { contentType, body };
   }
 }
