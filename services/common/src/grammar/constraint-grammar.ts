@@ -161,9 +161,12 @@ function withGrammars(value: unknown, place: string, depth: number, whole: Whole
   );
 }
 
+/** A property of such a name has a schema, not a text or number. */
 function withoutStringKeywords(value: SchemaObject, place: string): SchemaObject {
   const schema = value['json_schema'];
-  const keyword = (KEYWORDS_OF_TYPE.string ?? []).find((key) => JSON.stringify(schema).includes(`"${key}":`));
+  const keyword = (KEYWORDS_OF_TYPE.string ?? []).find((key) =>
+    new RegExp(`"${key}":["0-9]`).test(JSON.stringify(schema)),
+  );
   if (keyword === undefined) return value;
   const why = 'is not enforced in qwen_xml_parameter; use "tools" with "strict", or a tag for each parameter';
   throw unsupported(below(place, 'json_schema'), keyword, why);

@@ -159,3 +159,13 @@ test("Hermes' form has the schema itself", () => {
     end: '}\n</tool_call>',
   });
 });
+
+test('keywords of strings that a text beside other types cannot be held to are refused by name', () => {
+  const strict = (value: unknown): (() => unknown) => {
+    return () => toolConstraint([tool('f', { properties: { a: value } }, true)], 'auto', true);
+  };
+  const refused = { code: 'unsupported', field: 'tools', message: /"maxLength"/ };
+  assert.throws(strict({ type: ['string', 'null'], maxLength: 3 }), refused);
+  assert.throws(strict({ allOf: [{ type: 'string' }, { maxLength: 3 }] }), refused);
+  strict({ allOf: [{ properties: { maxLength: { type: 'integer' } } }, { type: ['string', 'object'] }] })();
+});

@@ -164,12 +164,15 @@ function strictText(schema: JsonSchema, types: ValueTypes, root: JsonSchema): Fo
   return { type: 'or', elements: branches.map((branch: unknown) => xmlValue(branch, root, true)) };
 }
 
-/** A keyword of strings that a list of schemas has somewhere, through the references that they are. */
+/**
+ * A keyword of strings that a list of schemas has somewhere, through the references that they are. A property of such a
+ * name has a schema, not a text or number.
+ */
 function keywordIn(schemas: unknown, root: JsonSchema): string | undefined {
   const list: unknown[] = Array.isArray(schemas) ? schemas : [];
   const found = list.map((schema) => (isSchema(schema) ? (resolveReference(root, schema['$ref']) ?? schema) : schema));
   const text = JSON.stringify(found);
-  return STRING_KEYWORDS.find((key) => text.includes(`"${key}":`));
+  return STRING_KEYWORDS.find((key) => new RegExp(`"${key}":["0-9]`).test(text));
 }
 
 /** A part of a schema that can stand alone: with the definitions that it may refer to. */
