@@ -248,7 +248,8 @@ function takesForm({ method, path }: Operation): boolean {
 /** Whether an id is of the kind that a parameter names. */
 function fits(name: string, id: string): boolean {
   if (name === 'model') return id.startsWith('tiny');
-  return id.startsWith(name === 'response_id' ? 'resp_' : name === 'batch_id' ? 'batch_' : 'file-');
+  const kinds: Record<string, string> = { response_id: 'resp_', batch_id: 'batch_', upload_id: 'upload_' };
+  return id.startsWith(kinds[name] ?? 'file-');
 }
 
 function asQuery(pairs: readonly [string, string][]): string {
