@@ -119,7 +119,7 @@ export const SUITES: Suite[] = [
   {
     name: 'integration',
     about: 'several real processes: hello, placement, bad checkpoints, bad messages',
-    budgetSeconds: 150,
+    budgetSeconds: 240,
     cores: 1,
     kind: 'node',
     run: ['test/integration/*.test.ts'],
@@ -128,7 +128,7 @@ export const SUITES: Suite[] = [
   {
     name: 'e2e',
     about: 'the whole stack through the official client',
-    budgetSeconds: 120,
+    budgetSeconds: 170,
     cores: 1,
     kind: 'node',
     run: ['test/e2e/*.test.ts'],
@@ -184,7 +184,7 @@ export const SUITES: Suite[] = [
   {
     name: 'monitoring',
     about: 'alerts by promtool, and every panel of the dashboards by a real Prometheus over a real run',
-    budgetSeconds: 90,
+    budgetSeconds: 120,
     cores: 1,
     kind: 'node',
     run: ['test/monitoring/*.test.ts'],

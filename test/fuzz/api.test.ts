@@ -4,23 +4,24 @@ import { FuzzRun, readRequest, seedOf } from './fuzz-run.ts';
 import { FuzzedWorld } from './fuzzed-world.ts';
 
 const COUNT = Number(process.env['GUILDHALL_FUZZ_REQUESTS'] ?? 2000);
+/** The same requests each time, so that a change is judged by what it changes; the long test takes new ones. */
+const SEED = 6;
 const INDEX = process.env['GUILDHALL_FUZZ_INDEX'];
 const REPLAY = process.env['GUILDHALL_FUZZ_REPLAY'];
-/** A batch of a line or two is over before it can be stopped, which is refused. */
+/**
+ * What chance does not get right: a batch of a line or two is over before it can be stopped, and parts have to add up
+ * to what their upload announced.
+ */
 const REFUSED: ReadonlySet<string> = new Set([
   'POST /v1/batches/{batch_id}/cancel',
-  // Parts have to come before it, with the bytes that were announced: `test/integration/uploads.test.ts`.
-  'POST /v1/uploads/{upload_id}/parts',
   'POST /v1/uploads/{upload_id}/complete',
-  // An upload is cancelled once, and there may be none that is pending.
-  'POST /v1/uploads/{upload_id}/cancel',
 ]);
 
 const world = await FuzzedWorld.start();
 after(() => world.stop());
 
 test('requests made from the description are answered as it says, or refused', async (t) => {
-  const run = new FuzzRun(world, seedOf());
+  const run = new FuzzRun(world, seedOf(SEED));
   t.diagnostic(`seed ${run.seed}`);
   if (REPLAY !== undefined) return run.check(readRequest(REPLAY));
   if (INDEX !== undefined) return run.send(Number(INDEX), Number(INDEX) + 1);

@@ -52,7 +52,9 @@ function file(random: Random, named: boolean): (Buffer | string)[] {
 }
 
 /** Parts that a form of this API may have, in the order in which they are sent. */
-function rightParts(random: Random): (Buffer | string)[][] {
+function rightParts(random: Random, path: string): (Buffer | string)[][] {
+  if (path.endsWith('/parts'))
+    return [part(['content-disposition: form-data; name="data"; filename="blob"'], 'a part')];
   const parts = [file(random, true), field('purpose', random.pick(['batch', 'batch', 'user_data', 'evals']))];
   if (random.chance(0.2))
     parts.push(field('expires_after[anchor]', 'created_at'), field('expires_after[seconds]', '3600'));
@@ -73,8 +75,8 @@ const BREAKAGES = {
   encoding: 1,
 };
 
-function brokenParts(random: Random): (Buffer | string)[][] {
-  const parts = rightParts(random);
+function brokenParts(random: Random, path: string): (Buffer | string)[][] {
+  const parts = rightParts(random, path);
   switch (random.weighted(BREAKAGES)) {
     case 'missing':
       return random.some(parts, parts.length - 1);
@@ -101,7 +103,10 @@ function brokenParts(random: Random): (Buffer | string)[][] {
         ...parts,
       ];
     case 'noDisposition':
-      return [part(['x: y'], 'z'), ...parts];
+      return [
+        part([random.pick(['x: y', 'content-disposition: form-data', 'content-disposition: x; name'])], 'z'),
+        ...parts,
+      ];
     case 'encoding':
       return [
         part(['content-disposition: form-data; name="file"; filename="a"', 'content-transfer-encoding: base64'], '%%%'),
@@ -116,27 +121,30 @@ function joined(parts: (Buffer | string)[][], boundary: string, end: string): Bu
   return Buffer.concat([...pieces, `--${boundary}${end}`].map((piece) => Buffer.from(piece)));
 }
 
-export function rightForm(random: Random): Form {
-  return { contentType: 'multipart/form-data; boundary=----x', body: joined(rightParts(random), '----x', `--${CRLF}`) };
+export function rightForm(random: Random, path: string): Form {
+  return {
+    contentType: 'multipart/form-data; boundary=----x',
+    body: joined(rightParts(random, path), '----x', `--${CRLF}`),
+  };
 }
 
 /** A form that is wrong in its parts, its boundary or its end. */
-export function brokenForm(random: Random): Form {
+export function brokenForm(random: Random, path: string): Form {
   const how = random.weighted({ parts: 6, boundary: 2, end: 2, cut: 2, type: 2, junk: 1 });
-  const body = joined(how === 'parts' ? brokenParts(random) : rightParts(random), '----x', `--${CRLF}`);
+  const body = joined(how === 'parts' ? brokenParts(random, path) : rightParts(random, path), '----x', `--${CRLF}`);
   const contentType = 'multipart/form-data; boundary=----x';
   switch (how) {
     case 'boundary': {
       const boundary = random.pick(BOUNDARIES);
       return {
         contentType: `multipart/form-data; boundary="${boundary}"`,
-        body: random.chance(0.5) ? body : joined(rightParts(random), boundary, '--'),
+        body: random.chance(0.5) ? body : joined(rightParts(random, path), boundary, '--'),
       };
     }
     case 'end':
       return {
         contentType,
-        body: joined(rightParts(random), '----x', random.pick(['', '-', `${CRLF}${CRLF}`, '--trailing', CRLF])),
+        body: joined(rightParts(random, path), '----x', random.pick(['', '-', `${CRLF}${CRLF}`, '--trailing', CRLF])),
       };
     case 'cut':
       return { contentType, body: body.subarray(0, random.below(body.length)) };
@@ -153,7 +161,7 @@ export function brokenForm(random: Random): Form {
       };
     case 'junk':
       return { contentType, body: Buffer.from(anyText(random)) };
-    default:
+    case 'parts':
       return { contentType, body };
   }
 }

@@ -15,10 +15,10 @@ const MAX_FAILURES = 10;
 /** Longest body that a message shows whole, bytes. */
 const SHOWN = 48 << 10;
 
-/** The seed of a run: that of the environment, or a new one. */
-export function seedOf(env: NodeJS.ProcessEnv = process.env): number {
+/** The seed of a run: that of the environment, else `usual`, else a new one. */
+export function seedOf(usual: number | null, env: NodeJS.ProcessEnv = process.env): number {
   const given = env['GUILDHALL_FUZZ_SEED'];
-  if (given === undefined) return Math.trunc(Math.random() * 2 ** 31);
+  if (given === undefined) return usual ?? Math.trunc(Math.random() * 2 ** 31);
   if (!/^\d{1,10}$/.test(given)) throw new TypeError('GUILDHALL_FUZZ_SEED must be a whole number');
   return Number(given);
 }

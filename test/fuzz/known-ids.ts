@@ -2,7 +2,7 @@ import type { Answer } from './fuzz-client.ts';
 
 /** Ids of each kind that are remembered. */
 const KEPT = 12;
-const ID = /^\{[^]{0,300}?"id":"((?:resp_|batch_|file-|upload_)[\w-]{1,80})"/;
+const ID = /^\{[^]{0,300}?"id":"((?:resp_|batch_|file-|upload_|part_)[\w-]{1,80})"/;
 
 /** Ids of what requests have made, so that others can name it. */
 export class KnownIds {

@@ -176,8 +176,8 @@ export class Requests {
     if (kind === 'raw') return { ...request, target: '', body: null, raw: rawRequest(random) };
     const form = takesForm(operation)
       ? kind === 'right' || random.chance(0.3)
-        ? rightForm(random)
-        : brokenForm(random)
+        ? rightForm(random, operation.path)
+        : brokenForm(random, operation.path)
       : null;
     const body = form?.body ?? this.#body(random, operation, kind);
     if (body !== null) headers.push(['content-type', form?.contentType ?? 'application/json']);
@@ -242,14 +242,15 @@ function turnsOf(operation: Operation): number {
 }
 
 function takesForm({ method, path }: Operation): boolean {
-  return method === 'POST' && path === '/v1/files';
+  return method === 'POST' && (path === '/v1/files' || path.endsWith('/parts'));
 }
+
+const PREFIXES: Record<string, string> = { response_id: 'resp_', batch_id: 'batch_', upload_id: 'upload_' };
 
 /** Whether an id is of the kind that a parameter names. */
 function fits(name: string, id: string): boolean {
   if (name === 'model') return id.startsWith('tiny');
-  const kinds: Record<string, string> = { response_id: 'resp_', batch_id: 'batch_', upload_id: 'upload_' };
-  return id.startsWith(kinds[name] ?? 'file-');
+  return id.startsWith(PREFIXES[name] ?? 'file-');
 }
 
 function asQuery(pairs: readonly [string, string][]): string {

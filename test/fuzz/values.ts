@@ -38,6 +38,8 @@ export class SchemaValues {
   #make(random: Random, schema: Schema, place: Place): unknown {
     const files = place.field === 'input_file_id' ? this.#ids().filter((id) => id.startsWith('file-')) : [];
     if (files.length > 0 && random.chance(KNOWN_SHARE)) return random.pick(files);
+    const parts = place.field === 'part_ids' ? this.#ids().filter((id) => id.startsWith('part_')) : [];
+    if (parts.length > 0 && random.chance(KNOWN_SHARE)) return [random.pick(parts)];
     const known = knownValues(place.path, place.field);
     if (known !== null && random.chance(KNOWN_SHARE)) return structuredClone(random.pick(known));
     return this.#right(random, this.#api.resolve(schema), place);

@@ -2,7 +2,13 @@ import OpenAI, { toFile } from 'openai';
 import { guildhall } from '../harness/command.ts';
 import { type Cluster, until } from '../harness/index.ts';
 
-const SCHEMA = { type: 'object', properties: { name: { type: 'string', maxLength: 8 } }, required: ['name'] };
+/** A schema; another number is another grammar. */
+function personFormat(length: number): OpenAI.ResponseFormatJSONSchema {
+  const properties = { name: { type: 'string', maxLength: length } };
+  const schema = { type: 'object', properties, required: ['name'] };
+  return { type: 'json_schema', json_schema: { name: 'person', schema } };
+}
+
 const TOOL = {
   type: 'function',
   function: { name: 'look', parameters: { type: 'object', properties: { at: { type: 'string' } } } },
@@ -14,6 +20,7 @@ export class ApiLoad {
   readonly #free: OpenAI;
   readonly #bounded: OpenAI;
   readonly #stranger: OpenAI;
+  #rounds = 0;
 
   private constructor(cluster: Cluster, keys: { free: string; bounded: string }) {
     const client = (apiKey: string): OpenAI => new OpenAI({ baseURL: `${cluster.url}/v1`, apiKey, maxRetries: 0 });
@@ -38,9 +45,11 @@ export class ApiLoad {
   /** One request of each kind. Those that are to be refused are. */
   async round(): Promise<void> {
     const api = this.#free;
-    const json = { type: 'json_schema', json_schema: { name: 'person', schema: SCHEMA } } as const;
+    this.#rounds += 1;
     await Promise.all([
-      api.chat.completions.create({ ...ASK, response_format: json }),
+      // One that is compiled already, and one that never was.
+      api.chat.completions.create({ ...ASK, response_format: personFormat(8) }),
+      api.chat.completions.create({ ...ASK, response_format: personFormat(8 + this.#rounds) }),
       api.chat.completions.create({ ...ASK, tools: [TOOL] }),
       api.responses.create({ model: 'tiny', input: 'Hello', max_output_tokens: 4 }),
       api.responses.create({ model: 'tiny', input: 'Hello', max_output_tokens: 4, background: true }),
@@ -71,7 +80,8 @@ export class ApiLoad {
       endpoint: '/v1/chat/completions',
       completion_window: '24h',
     });
-    await until('the batch', async () => (await this.#free.batches.retrieve(batch.id)).status === 'completed');
+    const over = async (): Promise<boolean> => (await this.#free.batches.retrieve(batch.id)).status === 'completed';
+    await until('the batch', over, 120_000);
   }
 }
 

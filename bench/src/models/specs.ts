@@ -5,8 +5,11 @@ import { hybridTensors, twinTensors } from './tensor-plan.ts';
 export const MODEL_NAMES = ['qwen35moe', 'qwen3moe'] as const;
 export type ModelName = (typeof MODEL_NAMES)[number];
 
-/** `bench` is what figures are quoted for (3.7 GB in BF16); `small` (a few MB) lets tests and first tries be quick. */
-export const MODEL_SIZES = ['bench', 'small'] as const;
+/**
+ * `bench` is what figures are quoted for (3.7 GB in BF16); `multilingual` is the same with as many tokens as Qwen3.5 has
+ * (4.6 GB); `small` (a few MB) lets tests and first tries be quick.
+ */
+export const MODEL_SIZES = ['bench', 'multilingual', 'small'] as const;
 export type ModelSize = (typeof MODEL_SIZES)[number];
 
 /** Hyper-parameters as config.json names them. */
@@ -64,6 +67,9 @@ const BENCH = {
   num_experts_per_tok: 8,
 };
 
+/** Size of Qwen3.5's vocabulary, padding included. */
+const MULTILINGUAL = { ...BENCH, vocab_size: 248_320 };
+
 const SMALL = {
   hidden_size: 256,
   num_hidden_layers: 4,
@@ -77,16 +83,18 @@ const SMALL = {
 
 const COMMON = { rms_norm_eps: 1e-6, hidden_act: 'silu', max_position_embeddings: 262144, rope_theta: 1e7 } as const;
 
+const BASE = { bench: BENCH, multilingual: MULTILINGUAL, small: SMALL } as const;
+
 /** The spec of a bench model. */
 export function modelSpec(name: ModelName, size: ModelSize): ModelSpec {
   return name === 'qwen35moe' ? hybridSpec(size) : twinSpec(size);
 }
 
 function hybridSpec(size: ModelSize): ModelSpec {
-  const bench = size === 'bench';
+  const bench = size !== 'small';
   const hybrid: HybridConfig = {
     model_type: 'qwen3_5_moe_text',
-    ...(bench ? BENCH : SMALL),
+    ...BASE[size],
     ...COMMON,
     head_dim: bench ? 256 : 64,
     linear_num_key_heads: bench ? 8 : 2,
@@ -127,10 +135,10 @@ function hybridConfig(hybrid: HybridConfig): Record<string, unknown> {
 }
 
 function twinSpec(size: ModelSize): ModelSpec {
-  const bench = size === 'bench';
+  const bench = size !== 'small';
   const text: TextConfig = {
     model_type: 'qwen3_moe',
-    ...(bench ? BENCH : SMALL),
+    ...BASE[size],
     ...COMMON,
     head_dim: bench ? 128 : 64,
   };

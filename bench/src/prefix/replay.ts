@@ -33,7 +33,7 @@ const ROWS = ['goodput', 'output', 'met', 'hits', 'ttft-p50', 'ttft-p99'] as con
 
 const TARGETS: Targets = { ttftMs: 1000, tpotMs: 100 };
 /** Of all routers together. */
-const PAGES: Record<ModelSize, number> = { bench: 2048, small: 256 };
+const PAGES: Record<ModelSize, number> = { bench: 2048, multilingual: 2048, small: 256 };
 
 /** Chosen so that a router without a cache is overloaded on two cores and one with a cache is not. */
 function shapeOf(size: ModelSize, vocab: number): TraceShape {

@@ -97,7 +97,7 @@ function membersText(members: readonly Member[], extra: string | null, writer: S
   let first = further === null ? '' : `${further}?`;
   for (let i = members.length - 1; i >= 0; i--) {
     const { value } = members[i] as Member;
-    bodies[i] = writer.rule(`colon ${value} ws ${after}`);
+    bodies[i] = writer.rule(`colon ${value} gap ${after}`);
     const next = nextMembers(
       members,
       bodies,
@@ -151,14 +151,14 @@ export function arrayText(schema: SchemaObject, path: string, writer: SchemaWrit
   const most = countOf(schema, 'maxItems', path, null);
   checkItems(schema, path, least, most);
   const first = prefixOf(schema, path).slice(0, most ?? undefined);
-  const prefix = first.map((item, i) => `${writer.value(item, below(below(path, 'prefixItems'), i))} ws`);
+  const prefix = first.map((item, i) => `${writer.value(item, below(below(path, 'prefixItems'), i))} gap`);
   const items = asSchema(schema['items'] ?? first.length === 0, below(path, 'items'));
   const from = Math.max(0, least - prefix.length);
   const to = items === false ? 0 : most === null ? null : most - prefix.length;
   if (to !== null && to < from) throw invalid(path, 'minItems', 'asks for more items than there can be');
   const head = prefix.join(' comma ');
   if (to === 0 || items === false) return `"[" ws ${head} "]"`;
-  const item = `${writer.value(items, below(path, 'items'))} ws`;
+  const item = `${writer.value(items, below(path, 'items'))} gap`;
   const further = (min: number, max: number | null): string => repeated(writer.rule(`comma ${item}`), min, max, writer);
   if (prefix.length > 0) return `"[" ws ${head} ${further(from, to)} "]"`;
   const rest = to === 1 ? '' : further(Math.max(0, from - 1), to === null ? null : to - 1);

@@ -73,6 +73,8 @@ test('forms that are wrong are refused with what is wrong', async () => {
       `${FILE}${part('content-disposition: form-data; name="purpose"\r\ncontent-type: application/json', '{')}${END}`,
       'invalid_json',
     ],
+    ['a part without a name', `${part('content-disposition: form-data', 'x')}${FILE}${PURPOSE}${END}`, 'unknown_field'],
+    ['a file as such a part', `${FILE.replace('name="file"; ', '')}${PURPOSE}${END}`, 'unknown_field'],
     ['a file without a name', `${FILE.replace('; filename="in.jsonl"', '')}${PURPOSE}${END}`, 'missing_field'],
     [
       'one that is a file by its type',

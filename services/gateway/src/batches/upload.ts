@@ -17,14 +17,15 @@ class UploadFields {
   #expiresAfterS = 0;
 
   /** Throws `invalid_value` and `unknown_field`. */
-  take({ fieldname: name, value: sent, valueTruncated }: MultipartValue): void {
-    const value = String(sent);
-    if (valueTruncated) throw fail('invalid_value', `${name.slice(0, 80)}: too long`, { field: name.slice(0, 80) });
+  take(part: MultipartValue): void {
+    const name = shownName(part);
+    const value = String(part.value);
+    if (part.valueTruncated) throw fail('invalid_value', `${name}: too long`, { field: name });
     if (name === 'purpose') this.purpose = value;
     else if (name === 'expires_after[anchor]') this.#anchor(value);
     else if (name === 'expires_after[seconds]') this.#expiresAfterS = Number(value);
     else if (name === 'file') throw fail('missing_field', 'file: the part needs a filename', { field: 'file' });
-    else throw fail('unknown_field', `unknown field: ${name.slice(0, 80)}`, { field: name.slice(0, 80) });
+    else throw fail('unknown_field', `unknown field: ${name}`, { field: name });
   }
 
   /** Throws `missing_field` and `invalid_value`. */
@@ -48,9 +49,14 @@ class UploadFields {
   }
 }
 
+/** Name of a part, as far as messages show it. The parser's types promise one; it has none to give where the part has none. */
+function shownName({ fieldname }: Part): string {
+  return ((fieldname as string | undefined) ?? '').slice(0, 80);
+}
+
 /** Name of a file. Throws `missing_field`: a part without one may come as a file by its content type. */
 function namedFile({ filename }: MultipartFile): string {
-  // The parser's types promise a name; it has none to give where the part has none.
+  // As above.
   const name = (filename as string | undefined) ?? '';
   if (name === '') throw fail('missing_field', 'file: the part needs a filename', { field: 'file' });
   return name;
@@ -78,7 +84,7 @@ export async function passUpload(
         continue;
       }
       if (part.fieldname !== 'file' || fields.filename !== null)
-        throw fail('unknown_field', 'the form holds one file, named `file`', { field: part.fieldname.slice(0, 80) });
+        throw fail('unknown_field', 'the form holds one file, named `file`', { field: shownName(part) });
       fields.filename = namedFile(part);
       for await (const chunk of ofForm(part.file)) await send({ $case: 'data', value: chunk as Buffer });
     }

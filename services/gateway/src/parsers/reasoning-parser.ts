@@ -3,7 +3,7 @@ import { emptyText, heldLength, type OutputParser, say, StepParser, type TextDel
 const OPEN = '<think>';
 const CLOSE = '</think>';
 
-type State = 'start' | 'reasoning' | 'gap' | 'content';
+type State = 'start' | 'opened' | 'reasoning' | 'gap' | 'content';
 
 /**
  * Splits the think block from the answer, as Qwen3.5 writes it: `reasoning\n</think>\n\nanswer`. Its chat template
@@ -33,6 +33,7 @@ export class ReasoningParser extends StepParser implements OutputParser {
   protected step(delta: TextDelta): boolean {
     if (this.held === '') return false;
     if (this.#state === 'start') return this.#stepStart();
+    if (this.#state === 'opened') return this.#stepOpened();
     if (this.#state === 'reasoning') return this.#stepReasoning(delta);
     if (this.#state === 'gap') return this.#stepGap();
     say(delta, 'content', this.held);
@@ -43,12 +44,19 @@ export class ReasoningParser extends StepParser implements OutputParser {
   #stepStart(): boolean {
     const text = this.held.trimStart();
     if (text.startsWith(OPEN)) {
-      this.held = text.slice(OPEN.length).replace(/^\n/, '');
-      this.#state = 'reasoning';
+      this.held = text.slice(OPEN.length);
+      this.#state = 'opened';
       return true;
     }
     if (OPEN.startsWith(text)) return false;
     this.#state = 'content';
+    return true;
+  }
+
+  /** The line break of the tag may come later than the tag. */
+  #stepOpened(): boolean {
+    if (this.held.startsWith('\n')) this.held = this.held.slice(1);
+    this.#state = 'reasoning';
     return true;
   }
 

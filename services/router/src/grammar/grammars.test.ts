@@ -236,7 +236,7 @@ test("what cannot be compiled is refused with the engine's words; running matche
     { structuralTag: '7' },
   ];
   for (const given of refused)
-    await assert.rejects(prepared(given), { code: 'invalid_value', field: 'constraint' }, JSON.stringify(given));
+    await assert.rejects(prepared(given), { code: 'invalid_value', field: /^constraint/ }, JSON.stringify(given));
   await assert.rejects(prepared({ jsonObject: true, afterToken: 5000 }), { code: 'invalid_value' });
   assert.deepEqual(await running.mask(), before);
   running.close();
