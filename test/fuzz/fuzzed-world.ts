@@ -144,6 +144,8 @@ export class FuzzedWorld {
     const paths = stored.map((entry) => `/v1/responses/${entry.split(':')[0] ?? ''}`);
     const list = (await (await this.gateway.fetch('/v1/files')).json()) as { data: { id: string }[] };
     paths.push(...list.data.map(({ id }) => `/v1/files/${id}`));
+    for (const id of await this.#redis.zrange(keys.uploadsOf(''), 0, '-1'))
+      await (await this.gateway.fetch(`/v1/uploads/${id}/cancel`, undefined, { method: 'POST' })).arrayBuffer();
     for (const path of paths) await (await this.gateway.fetch(path, undefined, { method: 'DELETE' })).arrayBuffer();
   }
 

@@ -17,8 +17,8 @@ const HEAP_NOISE = 8 << 20;
 const ROUTER_PER_REQUEST = 4096;
 /** Sockets and timers beyond those of the first rest: connections between processes are made anew. */
 const HANDLE_SLACK = 8;
-/** Redis keeps batches for some days; what belongs to one comes and goes with it. */
-const KEPT_FAMILIES = /:(batch|batches|queues)$/;
+/** Redis keeps batches for some days, and uploads for some hours; what belongs to one comes and goes with it. */
+const KEPT_FAMILIES = /:(batch|batches|queues|upload|upload-parts|uploads-by-expiry)$/;
 
 const world = await FuzzedWorld.start();
 after(() => world.stop());

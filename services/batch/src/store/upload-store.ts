@@ -12,7 +12,7 @@ export const MAX_PART_BYTES = 64 << 20;
 /** Parts that one upload may store. */
 export const MAX_PARTS = 10_000;
 /** Uploads of one tenant that may be pending. */
-export const MAX_PENDING = 100;
+export const MAX_PENDING = 1000;
 /** What is known of an upload that has ended is kept for so long after its expiry; a completion that takes long ends before that. */
 const KEEP_MS = 3_600_000;
 
