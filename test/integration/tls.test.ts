@@ -198,7 +198,7 @@ test('a certificate that is rotated counts for new connections; kept ones, strea
       () => false,
     );
   });
-  const last = await beginStream(address, kept, 400);
+  const last = await beginStream(address, kept, 100);
   streams.add(last.shown);
   assert.deepEqual([...streams], ['own'], 'the connection from before has served all of it');
   gateway.kill('SIGTERM');
