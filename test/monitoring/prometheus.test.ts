@@ -111,8 +111,10 @@ const COUNTED = [
 ];
 
 test('keys, quotas, grammars, tool calls, responses and batches are counted', async () => {
-  for (const expr of COUNTED)
-    await until(expr, async () => ((await prometheus.query(`sum(${expr})`))[0]?.value ?? 0) > 0);
+  const isCounted = async (expr: string): Promise<boolean> =>
+    ((await prometheus.query(`sum(${expr})`))[0]?.value ?? 0) > 0;
+  const counted = Promise.all(COUNTED.map((expr) => until(expr, () => isCounted(expr))));
+  await Promise.all([load(counted), counted]);
 });
 
 test('no alert fires for a cluster that is well, and those for a dead worker do', async () => {
