@@ -213,6 +213,7 @@ test('what cannot be asked for is refused by its name, at once, while others are
     [{ guided_choice: [] }, 'guided_choice', /./],
     [{ guided_grammar: 'root ::= "a' }, 'guided_grammar', /cannot be compiled/],
     [{ guided_grammar: 'start ::= "a"' }, 'guided_grammar', /root/],
+    [{ guided_grammar: 'root ::= root', enable_thinking: false }, 'guided_grammar', /no text matches/],
     [
       { structured_outputs: { structural_tag: { type: 'structural_tag', format: { type: 'none' } } } },
       'structured_outputs.structural_tag',

@@ -281,7 +281,9 @@ async function maskOf(grammar: SequenceGrammar): Promise<Int32Array | GuildhallE
   try {
     return await grammar.mask();
   } catch (err) {
-    return computationFailed(toGuildhallError(err));
+    const cause = toGuildhallError(err);
+    // A grammar that leads nowhere is the client's.
+    return cause.code === 'invalid_value' ? cause : computationFailed(cause);
   }
 }
 

@@ -242,6 +242,17 @@ test("what cannot be compiled is refused with the engine's words; running matche
   running.close();
 });
 
+test('a grammar that leads nowhere is refused where it does', async () => {
+  const nowhere = { code: 'invalid_value', field: 'constraint', message: /after which no text matches/ };
+  const empty = grammars.matcher(await prepared({ grammar: 'root ::= root' }), []);
+  await assert.rejects(empty.mask(), nowhere);
+  const later = grammars.matcher(await prepared({ grammar: 'root ::= "a" other\nother ::= "b" other' }), []);
+  const [a] = allowedIds(await later.mask());
+  assert.ok(a !== undefined);
+  empty.close();
+  later.close();
+});
+
 test('a grammar that takes too long is refused in time, and the next one is compiled', async () => {
   const strict = tinyGrammars({ compileLimitMs: 2000 });
   const slow = 'root ::= (([a-z]{1,99} "b"?){1,99} "c"?){1,99}';

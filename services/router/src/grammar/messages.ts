@@ -20,8 +20,11 @@ export interface GrammarSource {
 /** Bit (id % 32) of word (id / 32) is set for each token that may follow. */
 export type TokenMask = Int32Array<ArrayBuffer>;
 
-/** What a matcher says after tokens: what may follow; `ended` after a stop token; `refused` for tokens that do not match. */
-export type MatcherState = TokenMask | 'ended' | 'refused';
+/**
+ * What a matcher says after tokens: what may follow; `ended` after a stop token; `refused` for tokens that do not match;
+ * `stuck` where nothing can follow, as in `root ::= root`.
+ */
+export type MatcherState = TokenMask | 'ended' | 'refused' | 'stuck';
 
 export type ThreadCall =
   | { kind: 'compile'; source: GrammarSource }

@@ -92,12 +92,17 @@ export class SequenceGrammar {
     this.#follow(lane.generation === this.#generation ? last : this.#open());
   }
 
-  /** Which tokens may follow. Throws `internal` if none is known: a token did not match, or the engine is lost. */
+  /**
+   * Which tokens may follow. Throws `invalid_value` where the grammar leads nowhere, and `internal` if nothing is known:
+   * a token did not match, or the engine is lost.
+   */
   async mask(): Promise<TokenMask> {
     if (this.#progress.phase === 'thinking') return this.#tokens.allButStops;
     const state = await this.#state;
     if (state === 'ended') throw fail('internal', 'the answer has ended, and its grammar with it');
     if (state === 'refused') throw fail('internal', "a generated token does not match the request's grammar");
+    if (state === 'stuck')
+      throw fail('invalid_value', 'the grammar leads to a place after which no text matches', { field: 'constraint' });
     return this.#progress.phase === 'gap' ? this.#withBreaks(state) : state;
   }
 

@@ -152,7 +152,8 @@ class GrammarThread {
     const { matcher, counting } = this.#held(id);
     if (matcher.isTerminated()) return 'ended';
     const mask = (await matcher.getNextTokenBitmask()) as Int32Array<ArrayBuffer>;
-    return counting === null ? mask : counting.limit(mask);
+    const limited = counting === null ? mask : counting.limit(mask);
+    return limited.every((word) => word === 0) ? 'stuck' : limited;
   }
 }
 
