@@ -134,7 +134,13 @@ export function redisKeys(cluster: string): RedisKeys {
 export function outlivesProcesses(cluster: string, key: string): boolean {
   const accounts = accountKeys(cluster);
   const keys = redisKeys(cluster);
-  const whole = [accounts.apiKeys, keys.filesByExpiry, keys.batchesRunning, keys.responsesRunning];
+  const whole = [
+    accounts.apiKeys,
+    keys.filesByExpiry,
+    keys.uploadsByExpiry,
+    keys.batchesRunning,
+    keys.responsesRunning,
+  ];
   const prefixes = [
     accounts.apiKeyPrefix,
     accounts.quota(''),
@@ -142,6 +148,9 @@ export function outlivesProcesses(cluster: string, key: string): boolean {
     accounts.usageSource(''),
     keys.file(''),
     keys.filesOf(''),
+    keys.upload(''),
+    keys.uploadParts(''),
+    keys.uploadsOf(''),
     keys.batch(''),
     keys.batchesOf(''),
     keys.batchDone(''),

@@ -24,7 +24,9 @@ export function canCut(root: Record<string, unknown>): boolean {
   if (normalizer !== null && !(isRecord(normalizer) && normalizer['type'] === 'NFC')) return false;
   if (!isRecord(pre) || pre['type'] !== 'Sequence' || !Array.isArray(pre['pretokenizers'])) return false;
   const [split, bytes, ...others] = pre['pretokenizers'] as unknown[];
-  return others.length === 0 && isKnownSplit(split) && isPlainBytes(bytes) && (added as unknown[]).every(isWhole);
+  return (
+    others.length === 0 && isKnownSplit(split) && isPlainBytes(bytes) && Array.isArray(added) && added.every(isWhole)
+  );
 }
 
 function isKnownSplit(split: unknown): boolean {
