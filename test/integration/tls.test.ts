@@ -176,7 +176,7 @@ test('a certificate that is rotated counts for new connections; kept ones, strea
   const secret = new MountedSecret(join(scratch, 'mounted'), own);
   const gateway = cluster.spawn('gateway', [
     ...['--id=gateway-rotated', `--model=${cluster.options.model}`, '--served-model-name=tls'],
-    ...[`--https-cert=${secret.cert}`, `--https-key=${secret.key}`],
+    ...[`--https-cert=${secret.cert}`, `--https-key=${secret.key}`, '--drain-ms=60000'],
   ]);
   const { address } = await gateway.listening();
   const kept = new Agent({ keepAlive: true, maxSockets: 1, ca: readFileSync(own.ca) });

@@ -92,7 +92,7 @@ test('a batch runs from a file that came in parts', async () => {
   const rows = Buffer.from([line(1), line(2)].join('\n'));
   const filename = 'in.jsonl';
   const { id } = await alice.uploads.create({
-    bytes: text.length,
+    bytes: rows.length,
     filename,
     mime_type: 'text/jsonl',
     purpose: 'batch',
