@@ -44,6 +44,23 @@ const ROUTERS = [
   'services/router/src/kv/tiers/crash.test.ts',
 ];
 
+/** Units that start many processes or compute for long: too long for every change. */
+const LONG_UNITS = [
+  'services/cli/src/check/check.test.ts',
+  'services/cli/src/commands/{drain,drain-worker,keys}.test.ts',
+  'services/cli/src/hub/{pull-parts,s3-source}.test.ts',
+  'services/cli/src/plan/simulated.test.ts',
+  'services/cli/src/simulate/simulation.test.ts',
+  'services/controller/src/autoscaler/simulation/simulation.test.ts',
+  'services/router/src/grammar/{counting,grammars}.test.ts',
+];
+
+/** Whole clusters that start more than once, or that are asked for long. */
+const CLUSTERS = [
+  'test/e2e/{bench-serve,dialects,kept-accounts}.test.ts',
+  'test/integration/{batches-s3,bench-prefix,memory-soak,redis-cluster,usage-sums,weights-from-peers}.test.ts',
+];
+
 /** Tests with real containers. */
 const RELEASE = ['test/k8s/kubelet.test.ts', 'test/k8s/release.test.ts', 'test/k8s/autoscaler.test.ts'];
 
@@ -97,7 +114,15 @@ export const SUITES: Suite[] = [
     budgetSeconds: 450,
     kind: 'node',
     run: ['native/test/*.test.ts', 'services/*/src/**/*.test.ts', 'scripts/*.test.ts', 'bench/src/**/*.test.ts'],
-    except: ROUTERS,
+    except: [...ROUTERS, ...LONG_UNITS],
+    concurrency: 3,
+  },
+  {
+    name: 'long-units',
+    about: 'units that start many processes or compute for long: commands, simulations, grammars',
+    budgetSeconds: 180,
+    kind: 'node',
+    run: LONG_UNITS,
     concurrency: 3,
   },
   {
@@ -119,10 +144,11 @@ export const SUITES: Suite[] = [
   {
     name: 'integration',
     about: 'several real processes: hello, placement, bad checkpoints, bad messages',
-    budgetSeconds: 240,
+    budgetSeconds: 150,
     cores: 1,
     kind: 'node',
     run: ['test/integration/*.test.ts'],
+    except: CLUSTERS,
     concurrency: 1,
   },
   {
@@ -132,6 +158,16 @@ export const SUITES: Suite[] = [
     cores: 1,
     kind: 'node',
     run: ['test/e2e/*.test.ts'],
+    except: CLUSTERS,
+    concurrency: 1,
+  },
+  {
+    name: 'clusters',
+    about: 'whole clusters: restarts, Redis Cluster, S3, sums of usage, long loads, dialects over real routers',
+    budgetSeconds: 300,
+    cores: 1,
+    kind: 'node',
+    run: CLUSTERS,
     concurrency: 1,
   },
   {
@@ -282,12 +318,14 @@ export const SETS: Record<string, string[]> = {
     'images',
     'sanitize',
     'routers',
+    'long-units',
     'chart',
     'image',
     'readme',
     'smoke',
     'release',
     'faults',
+    'clusters',
     'chaos',
     'k8s',
     'fuzz',
