@@ -225,7 +225,7 @@ test('fields and forms that are wrong are named', async () => {
   for (const [extra, param] of wrong)
     await assert.rejects(alice.uploads.create({ ...body, ...extra } as never), { status: 400, param });
   const { id } = await begin(5);
-  const post = async (form: FormData): Promise<{ status: number; param: string | null }> => {
+  const post = async (form: FormData | Blob): Promise<{ status: number; param: string | null }> => {
     const headers = { authorization: 'Bearer key-of-alice' };
     const answer = await fetch(`${cluster.url}/v1/uploads/${id}/parts`, { method: 'POST', headers, body: form });
     const { error } = (await answer.json()) as { error: { param: string | null } };
@@ -239,5 +239,9 @@ test('fields and forms that are wrong are named', async () => {
   assert.deepEqual(await post(form('other', new Blob(['a']))), { status: 400, param: 'other' });
   assert.deepEqual(await post(form('data', 'text')), { status: 400, param: 'data' });
   assert.deepEqual(await post(new FormData()), { status: 400, param: 'data' });
+  const unnamed = new Blob(['--x\r\ncontent-disposition: form-data\r\n\r\nz\r\n--x--\r\n'], {
+    type: 'multipart/form-data; boundary=x',
+  });
+  assert.equal((await post(unnamed)).status, 400);
   await assert.rejects(begin(2 ** 40), { status: 400, param: 'bytes' });
 });

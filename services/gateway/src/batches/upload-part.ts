@@ -3,7 +3,7 @@ import type { batches } from '@guildhall/proto';
 import type { BatchServices } from './batch-services.ts';
 import { ofForm } from './form.ts';
 import { StreamedCall } from './streamed-call.ts';
-import type { Part } from './upload.ts';
+import { type Part, shownName } from './upload.ts';
 
 /**
  * Passes a part of an upload on as it comes in. Throws what the service refuses, `missing_field` for a form without `data`, and
@@ -23,8 +23,8 @@ export async function passPart(
     await call.send({ piece: { $case: 'upload', value: upload } });
     for await (const part of ofForm(parts)) {
       if (part.type === 'field' || part.fieldname !== 'data' || found) {
-        const field = part.fieldname.slice(0, 80);
-        throw fail('unknown_field', `the form holds one file, named \`data\`, and not ${field}`, { field });
+        const field = shownName(part);
+        throw fail('unknown_field', `the form holds one file, named \`data\`, and not '${field}'`, { field });
       }
       found = true;
       for await (const chunk of ofForm(part.file))

@@ -50,7 +50,7 @@ class UploadFields {
 }
 
 /** Name of a part, as far as messages show it. The parser's types promise one; it has none to give where the part has none. */
-function shownName({ fieldname }: Part): string {
+export function shownName({ fieldname }: Part): string {
   return ((fieldname as string | undefined) ?? '').slice(0, 80);
 }
 
