@@ -252,7 +252,6 @@ export const SUITES: Suite[] = [
     name: 'release',
     about: 'pods as real containers: a release of the chart under load, with upgrades, losses and scaling',
     budgetSeconds: 900,
-    cores: 1,
     lane: 'kubernetes',
     kind: 'node',
     before: [
