@@ -54,12 +54,12 @@ export class SseStream {
     if (events.length > 0) await this.#write(events.map(eventText).join(''));
   }
 
-  /** Sends last events whatever the signal says, as far as the client still reads, and ends the stream. */
+  /** Sends last events whatever the signal says, as far as the client still reads, and ends the stream, be it empty. */
   end(events: readonly NamedEvent[] = []): void {
     const { response } = this.#options;
-    if (!response.destroyed && events.length > 0) {
+    if (!response.destroyed) {
       this.#open();
-      response.write(events.map(eventText).join(''));
+      if (events.length > 0) response.write(events.map(eventText).join(''));
     }
     this.#end();
   }

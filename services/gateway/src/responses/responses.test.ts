@@ -136,6 +136,12 @@ test('a background response is queued, told as it comes, and over in the end', a
   for await (const event of await client.responses.retrieve(made.id, { stream: true, starting_after: 4 }))
     rest.push(event);
   assert.deepEqual(rest, events.slice(5));
+  // Nothing came after the last one: a stream without events, and a whole answer.
+  const path = `/v1/responses/${made.id}?stream=true&starting_after=${events.length + 5}`;
+  const beyond = await gateway.fetch(path, undefined, { headers: { authorization: 'Bearer key-one' } });
+  assert.deepEqual([beyond.status, await beyond.text()], [200, '']);
+  assert.match(beyond.headers.get('content-type') ?? '', /^text\/event-stream/);
+  assert.match(beyond.headers.get('x-request-id') ?? '', /./);
 });
 
 const CALL =
