@@ -252,6 +252,20 @@ test('a pod that takes too long is ended', async () => {
   await kubectl('delete', 'pod', 'overdue');
 });
 
+test('a container whose probes hang is restarted, and ends when its pod is deleted', async () => {
+  const livenessProbe = {
+    exec: { command: ['sleep', '1000'] },
+    periodSeconds: 1,
+    timeoutSeconds: 1,
+    failureThreshold: 2,
+  };
+  await apply(pod('hanging', 'sleep 1000', { livenessProbe }, { terminationGracePeriodSeconds: 1 }));
+  await eventually(async () => {
+    return ((await read('hanging')).status?.containerStatuses?.[0]?.restartCount ?? 0) > 0;
+  }, 'a restart');
+  await kubectl('delete', 'pod', 'hanging', '--timeout=60s');
+});
+
 test('a Job ends, and what it wrote to a claimed volume stays', async () => {
   const claim = {
     apiVersion: 'v1',

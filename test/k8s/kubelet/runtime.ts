@@ -1,8 +1,10 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '@guildhall/common';
 import { attempt, run } from './command.ts';
 import { type ContainerPlan, ociSpec } from './oci-spec.ts';
@@ -34,15 +36,42 @@ export class RunningContainer {
     await attempt('runc', ['--root', STATE, 'kill', this.id, signal]);
   }
 
-  /** Runs a command in it, as the same user and with the same rights. Never throws. */
+  /**
+   * Runs a command in it, as the same user and with the same rights. Never throws. One that takes too long is killed itself,
+   * and not `runc`, which has to reap it: a zombie in the container's process namespace would keep the container from ending.
+   */
   async exec(argv: readonly string[], timeoutMs: number): Promise<ExecResult> {
-    return await new Promise((resolve) => {
-      const options = { timeout: timeoutMs, killSignal: 'SIGKILL' as const, maxBuffer: 1 << 20 };
-      execFile('runc', ['--root', STATE, 'exec', this.id, ...argv], options, (error, stdout, stderr) => {
+    const pidFile = join(STATE, `exec-${randomUUID()}`);
+    const args = ['--root', STATE, 'exec', '--pid-file', pidFile, this.id, ...argv];
+    const killed = new AbortController();
+    const timer = setTimeout(() => void killRecorded(pidFile, killed.signal), timeoutMs);
+    const result = await new Promise<ExecResult>((resolve) => {
+      execFile('runc', args, { maxBuffer: 1 << 20 }, (error, stdout, stderr) => {
         const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 1;
         resolve({ code, output: `${stdout}${stderr}`.trim() });
       });
     });
+    clearTimeout(timer);
+    killed.abort();
+    await rm(pidFile, { force: true });
+    return result;
+  }
+}
+
+/** Kills the process of a pid file, which may still have to be written. */
+async function killRecorded(pidFile: string, ended: AbortSignal): Promise<void> {
+  while (!ended.aborted) {
+    const pid = Number(await readFile(pidFile, 'utf8').catch(() => '0'));
+    if (pid > 0) return signalled(pid);
+    await sleep(POLL_MS, undefined, { signal: ended }).catch(() => undefined);
+  }
+}
+
+function signalled(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended.
   }
 }
 
