@@ -144,7 +144,7 @@ async function timed(suite: Suite): Promise<{ counts: Counts; line: string }> {
 // One at a time: each takes all that there is.
 const cores = (suite: Suite): number => (together ? (suite.cores ?? MACHINE_CORES) : MACHINE_CORES);
 const ran = await sideBySide(
-  wanted.map((suite) => ({ cores: cores(suite), lane: suite.lane, run: () => timed(suite) })),
+  wanted.map((suite) => ({ cores: cores(suite), run: () => timed(suite) })),
   MACHINE_CORES,
 );
 const total: Counts = { passed: 0, failed: 0, skipped: 0 };

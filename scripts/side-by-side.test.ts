@@ -56,19 +56,3 @@ test('a job that fails lets the others end first', async () => {
   await assert.rejects(sideBySide([bad, { cores: 1, run: late }], 2), /broken/);
   assert.ok(ended);
 });
-
-test('jobs of one lane follow each other, others run beside them', async () => {
-  const order: string[] = [];
-  const job = (name: string, lane?: string) => ({
-    cores: 0.5,
-    lane,
-    run: async () => {
-      order.push(`${name} begins`);
-      await turn();
-      order.push(`${name} ends`);
-    },
-  });
-  await sideBySide([job('first', 'kitchen'), job('second', 'kitchen'), job('third')], 2);
-  assert.deepEqual(order.slice(0, 2), ['first begins', 'third begins']);
-  assert.ok(order.indexOf('second begins') > order.indexOf('first ends'));
-});

@@ -2,8 +2,6 @@
 export interface Job<T> {
   /** Cores; more than there are means alone. */
   cores: number;
-  /** Jobs of one lane never run at the same time: they share a folder or a port. */
-  lane?: string | undefined;
   run: () => Promise<T>;
 }
 
@@ -16,11 +14,9 @@ export async function sideBySide<T>(jobs: readonly Job<T>[], capacity: number): 
   const failures: unknown[] = [];
   let waiting = jobs;
   const running = new Set<Promise<void>>();
-  const lanes = new Set<string | undefined>();
   let free = capacity;
   const start = (job: Job<T>, cores: number): void => {
     free -= cores;
-    if (job.lane !== undefined) lanes.add(job.lane);
     const ended = job
       .run()
       .then(
@@ -29,7 +25,6 @@ export async function sideBySide<T>(jobs: readonly Job<T>[], capacity: number): 
       )
       .finally(() => {
         free += cores;
-        lanes.delete(job.lane);
         running.delete(ended);
       });
     running.add(ended);
@@ -37,7 +32,7 @@ export async function sideBySide<T>(jobs: readonly Job<T>[], capacity: number): 
   for (;;) {
     waiting = waiting.filter((job) => {
       const cores = Math.min(job.cores, capacity);
-      if (cores > free + 1e-9 || lanes.has(job.lane)) return true;
+      if (cores > free + 1e-9) return true;
       start(job, cores);
       return false;
     });

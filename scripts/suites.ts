@@ -24,8 +24,6 @@ export interface Suite {
    * nothing is said it has the machine alone: it computes, or uses ports and folders that others use too.
    */
   cores?: number;
-  /** Suites of one lane never run at the same time. */
-  lane?: string;
   /** Test files that run at the same time; processes and Redis are cheap, native threads are not. */
   concurrency?: number;
 }
@@ -238,8 +236,6 @@ export const SUITES: Suite[] = [
     name: 'k8s',
     about: 'a real control plane: the controller, the autoscaler on fake nodes, the chart on its API server',
     budgetSeconds: 600,
-    cores: 1,
-    lane: 'kubernetes',
     kind: 'node',
     before: [[node, 'test/k8s/main.ts', 'binaries']],
     within: [node, 'test/k8s/main.ts', 'sandbox', '--'],
@@ -252,7 +248,6 @@ export const SUITES: Suite[] = [
     name: 'release',
     about: 'pods as real containers: a release of the chart under load, with upgrades, losses and scaling',
     budgetSeconds: 900,
-    lane: 'kubernetes',
     kind: 'node',
     before: [
       [node, 'test/k8s/main.ts', 'binaries'],
@@ -322,11 +317,11 @@ export const SETS: Record<string, string[]> = {
     'image',
     'readme',
     'smoke',
+    'k8s',
     'release',
     'faults',
     'clusters',
     'chaos',
-    'k8s',
     'fuzz',
     'machines',
     'compat',
