@@ -20,8 +20,8 @@ export interface Suite {
   /** Seconds that one test may take; 300 where nothing is said. */
   testSeconds?: number;
   /**
-   * Cores that it keeps busy, measured: suites that mostly wait run beside others where `--together` says so. Where
-   * nothing is said it has the machine alone: it computes, or uses ports and folders that others use too.
+   * Cores that it takes: suites that take less than the machine run beside others where `--together` says so. Where
+   * nothing is said it has the machine alone: it computes, its deadlines are short, or others use its ports and folders.
    */
   cores?: number;
   /** Test files that run at the same time; processes and Redis are cheap, native threads are not. */

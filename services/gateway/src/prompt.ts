@@ -59,15 +59,18 @@ function callsOf({ tool_calls: calls, function_call: call }: Extract<ChatMessage
 }
 
 function templateVariables(input: TemplateInput): Record<string, unknown> {
-  const effort = input.reasoning_effort ?? null;
-  const fromEffort =
-    effort === null
-      ? {}
-      : effort === 'none'
-        ? { enable_thinking: false }
-        : { reasoning_effort: effort === 'max' ? 'xhigh' : effort };
   const thinking = input.enable_thinking ?? null;
-  return { ...fromEffort, ...input.chat_template_kwargs, ...(thinking === null ? {} : { enable_thinking: thinking }) };
+  return {
+    ...effortVariables(input.reasoning_effort ?? null),
+    ...input.chat_template_kwargs,
+    ...(thinking === null ? {} : { enable_thinking: thinking }),
+  };
+}
+
+function effortVariables(effort: string | null): Record<string, unknown> {
+  if (effort === null) return {};
+  if (effort === 'none') return { enable_thinking: false };
+  return { reasoning_effort: effort === 'max' ? 'xhigh' : effort };
 }
 
 // As transformers does it: the end of turn that the template puts after the last message is cut off again.

@@ -109,3 +109,14 @@ test('an upload that ends while a part comes in keeps nothing of it', async () =
   assert.deepEqual(blobs(`uploads/${id}`), []);
   assert.equal(await redis.exists(keys.uploadParts(id)), 0);
 });
+
+test('parts have at most twice the bytes of their upload in all', async () => {
+  const { id } = await uploads.create(FILE, 2);
+  for (let i = 0; i < 2; i += 1) await uploads.addPart('t', id, bytes('ab'));
+  const full = { code: 'invalid_value', field: 'data', message: /twice/ };
+  await assert.rejects(uploads.addPart('t', id, bytes('c')), full);
+  assert.equal(blobs(`uploads/${id}`).length, 2);
+  await assert.rejects(uploads.addPart('t', id, bytes('abc')), { code: 'body_too_large', field: 'data' });
+  await uploads.cancel('t', id);
+  assert.deepEqual(blobs(`uploads/${id}`), []);
+});

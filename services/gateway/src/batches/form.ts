@@ -1,4 +1,11 @@
+import multipart from '@fastify/multipart';
 import { type ErrorCode, fail } from '@guildhall/common';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { GatewayApp } from '../routes/types.ts';
+import type { Part } from './upload.ts';
+
+/** The service has the limit; this only keeps the form's parser from having a lower one. */
+const MAX_BYTES = 2 ** 40;
 
 /** Refusals of the form's parser; what has no code is about the bytes themselves. */
 const OF_PARSER: Record<string, { code: ErrorCode; message: string }> = {
@@ -23,6 +30,24 @@ function formError(err: unknown): unknown {
   // The parser throws plain errors about forms, and of other classes about itself.
   if (code !== undefined || Object.getPrototypeOf(err) !== Error.prototype) return err;
   return fail('invalid_value', `the body is no valid multipart/form-data: ${err.message}`, { cause: err });
+}
+
+/** Adds routes that take forms with one file and few fields. */
+export function addFormRoutes(
+  app: GatewayApp,
+  most: { fields: number; parts: number },
+  add: (scope: GatewayApp) => void,
+): void {
+  void app.register(async (scope: FastifyInstance) => {
+    await scope.register(multipart, { limits: { ...most, files: 1, fieldSize: 1024, fileSize: MAX_BYTES } });
+    add(scope as unknown as GatewayApp);
+  });
+}
+
+/** Parts of the form that a request brings. Throws `unsupported_media_type` for any other body. */
+export function partsOf(request: FastifyRequest): AsyncIterable<Part> {
+  if (request.isMultipart()) return request.parts();
+  throw fail('unsupported_media_type', 'send the file as multipart/form-data', { field: 'content-type' });
 }
 
 /**

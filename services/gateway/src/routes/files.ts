@@ -1,9 +1,9 @@
 import { Readable } from 'node:stream';
-import multipart from '@fastify/multipart';
-import { fail, fromGrpc } from '@guildhall/common';
+import { fromGrpc } from '@guildhall/common';
 import type { batches } from '@guildhall/proto';
 import { z } from 'zod';
 import { fileAnswer, listAnswer } from '../batches/answers.ts';
+import { addFormRoutes, partsOf } from '../batches/form.ts';
 import { passUpload } from '../batches/upload.ts';
 import { callerOf } from '../caller.ts';
 import type { GatewayContext } from '../context.ts';
@@ -12,8 +12,6 @@ import { deletedFile, file, fileList, fileListQuery } from '../schema/files.ts';
 import type { GatewayApp } from './types.ts';
 
 const params = z.object({ file_id: z.string().max(64) });
-/** The service has the limit; this only keeps the form's parser from having a lower one. */
-const MAX_BYTES = 2 ** 40;
 
 /** The content of a file, from its first bytes on: a file that is not there is refused before the answer begins. */
 async function contentOf(context: GatewayContext, owned: batches.OwnedId): Promise<Readable> {
@@ -37,11 +35,8 @@ async function contentOf(context: GatewayContext, owned: batches.OwnedId): Promi
 /** Everything under /v1/files. */
 export function filesRoute(app: GatewayApp, context: GatewayContext): void {
   const { batches: services } = context;
-  void app.register(async (scope) => {
-    await scope.register(multipart, {
-      limits: { files: 1, fields: 8, fieldSize: 1024, parts: 10, fileSize: MAX_BYTES },
-    });
-    (scope as unknown as GatewayApp).post(
+  addFormRoutes(app, { fields: 8, parts: 10 }, (scope) => {
+    scope.post(
       '/v1/files',
       {
         schema: {
@@ -51,10 +46,8 @@ export function filesRoute(app: GatewayApp, context: GatewayContext): void {
         },
       },
       async (request) => {
-        if (!request.isMultipart())
-          throw fail('unsupported_media_type', 'send the file as multipart/form-data', { field: 'content-type' });
         const { tenant } = callerOf(request);
-        return fileAnswer(await passUpload(services, request.parts(), tenant));
+        return fileAnswer(await passUpload(services, partsOf(request), tenant));
       },
     );
   });

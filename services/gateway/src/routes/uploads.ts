@@ -1,8 +1,7 @@
-import multipart from '@fastify/multipart';
-import { fail } from '@guildhall/common';
 import type { batches } from '@guildhall/proto';
 import { z } from 'zod';
 import { uploadAnswer } from '../batches/answers.ts';
+import { addFormRoutes, partsOf } from '../batches/form.ts';
 import { passPart } from '../batches/upload-part.ts';
 import { callerOf } from '../caller.ts';
 import type { GatewayContext } from '../context.ts';
@@ -11,8 +10,6 @@ import { completeRequest, upload, uploadPart, uploadRequest } from '../schema/up
 import type { GatewayApp } from './types.ts';
 
 const params = z.object({ upload_id: z.string().max(64) });
-/** The service has the limit; this only keeps the form's parser from having a lower one. */
-const MAX_BYTES = 2 ** 40;
 
 /** Everything under /v1/uploads: files that come in parts. */
 export function uploadsRoute(app: GatewayApp, context: GatewayContext): void {
@@ -57,11 +54,8 @@ export function uploadsRoute(app: GatewayApp, context: GatewayContext): void {
 }
 
 function partsRoute(app: GatewayApp, { batches: services }: GatewayContext): void {
-  void app.register(async (scope) => {
-    await scope.register(multipart, {
-      limits: { files: 1, fields: 1, fieldSize: 1024, parts: 2, fileSize: MAX_BYTES },
-    });
-    (scope as unknown as GatewayApp).post(
+  addFormRoutes(app, { fields: 1, parts: 2 }, (scope) => {
+    scope.post(
       '/v1/uploads/:upload_id/parts',
       {
         schema: {
@@ -72,9 +66,7 @@ function partsRoute(app: GatewayApp, { batches: services }: GatewayContext): voi
         },
       },
       async (request) => {
-        if (!request.isMultipart())
-          throw fail('unsupported_media_type', 'send the part as multipart/form-data', { field: 'content-type' });
-        const { id, uploadId, createdAt } = await passPart(services, request.parts(), ownedBy(request));
+        const { id, uploadId, createdAt } = await passPart(services, partsOf(request), ownedBy(request));
         return { id, object: 'upload.part' as const, created_at: Number(createdAt), upload_id: uploadId };
       },
     );

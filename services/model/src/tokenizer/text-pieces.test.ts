@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import tokenizers from 'tokenizers';
-import { canCut, endOfPiece, isCut, MAX_UNCUT, PIECE_LENGTH } from './text-pieces.ts';
+import { canCut, endOfPiece, isCut, MAX_UNCUT, PIECE_LENGTH, SPLITS } from './text-pieces.ts';
 import { Tokenizer } from './tokenizer.ts';
 
 const TINY = join(import.meta.dirname, '../../../../models/tiny');
@@ -75,6 +75,22 @@ test('the tokens of what is cut are those of the whole, at every cut', async () 
     { numRuns: 1000 },
   );
   assert.ok(cuts > 300, `${cuts} cuts`);
+});
+
+test('parts end at every cut by each of the expressions, whatever a vocabulary merges', () => {
+  for (const source of SPLITS) {
+    const split = new RegExp(String(source), 'gu');
+    const partsOf = (piece: string): string[] => piece.normalize('NFC').match(split) ?? [];
+    fc.assert(
+      fc.property(text, (whole) => {
+        const parts = partsOf(whole);
+        for (let at = 1; at < whole.length; at += 1)
+          if (isCut(whole, at))
+            assert.deepEqual([...partsOf(whole.slice(0, at)), ...partsOf(whole.slice(at))], parts, `${at} of ${whole}`);
+      }),
+      { numRuns: 3000 },
+    );
+  }
 });
 
 test('a long text has the tokens that the Rust core gives it as a whole', async () => {

@@ -6,7 +6,7 @@ export const PIECE_LENGTH = 1 << 16;
 export const MAX_UNCUT = 1 << 20;
 
 /** How Qwen2 to Qwen3.5 split text before the merges; the tokens of a part are those of the part alone. */
-const SPLITS: ReadonlySet<unknown> = new Set([
+export const SPLITS: ReadonlySet<unknown> = new Set([
   String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
   String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
 ]);
